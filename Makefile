@@ -1,0 +1,52 @@
+# `make demo` and `make test` need git, make and Python >= 3.11, nothing else.
+# Another interpreter: make demo PYTHON=python3.12
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help demo test test-all lint benchmark accuracy clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/.installed-test ## simulate a real sentence, compare with closed forms, draw figures
+	$(BIN)/rqf-jax run configs/demo.toml --force
+
+test: $(VENV)/.installed-test ## the test suite
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed-test ## the test suite with the slow tests
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(VENV)/.installed-dev ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+benchmark: $(VENV)/.installed-test ## speed beside NumPy, a hand-written scan and plain diffrax
+	$(BIN)/python scripts/benchmark.py
+
+accuracy: $(VENV)/.installed-test ## weak error of the solvers
+	$(BIN)/python scripts/accuracy.py
+
+clean: ## remove the environment and the caches; keep runs/
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per extra, so that a second `make` starts at once and a changed pin installs again.
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	@if [ ! -x $(BIN)/python ]; then \
+		if [ -z "$(PYTHON)" ] || \
+		   ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "rqf_jax needs Python >= 3.11$(if $(PYTHON),; $(PYTHON) is not,). Name one: make PYTHON=/path/to/python3.12" >&2; \
+			exit 1; \
+		fi; \
+		$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; \
+	fi
+	@echo "Installing rqf_jax[$*] into $(VENV), once (a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@

@@ -1,0 +1,35 @@
+"""rqf_jax: stochastic dynamics of tokens and weights on JAX."""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+from . import (
+    drifts as drifts,
+    laws as laws,
+    manifolds as manifolds,
+    models as models,
+    noises as noises,
+    observables as observables,
+    solvers as solvers,
+)
+from ._path import CounterPath as CounterPath
+from ._sde import SDE as SDE
+from ._simulate import (
+    NonFiniteError as NonFiniteError,
+    Trajectories as Trajectories,
+    member_keys as member_keys,
+    simulate as simulate,
+)
+
+if TYPE_CHECKING:
+    from . import io as io, plot as plot, theory as theory
+
+__version__ = importlib.metadata.version("rqf_jax")
+
+
+def __getattr__(name: str) -> Any:
+    # Figures, files and special functions take longer to import than all the rest.
+    if name in {"io", "plot", "theory"}:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

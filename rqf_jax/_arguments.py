@@ -1,0 +1,66 @@
+"""Checks and conversions of arguments: one wording for every error, before anything is compiled.
+
+Values that are being traced (inside `jit`, `vmap`, `grad`) cannot be looked at; their shapes and
+dtypes are checked, their values are the caller's.
+"""
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether every array in the pytree `value` can be looked at now."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def integer(name: str, value: Any, *, minimum: int = 1) -> int:
+    """`value` as a Python integer that is at least `minimum`; ValueError otherwise."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise ValueError(f"`{name}` must be an integer; got {value!r}.")
+    if value < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}; got {value}.")
+    return int(value)
+
+
+def floating(name: str, value: Any) -> Float[Array, "..."]:
+    """`value` as an array of the default float type (float arrays keep theirs)."""
+    if not isinstance(value, jax.Array | np.ndarray | numbers.Real | list | tuple):
+        raise ValueError(f"`{name}` must be a real number or an array; got {value!r}.")
+    array = jnp.asarray(value)
+    if jnp.iscomplexobj(array):
+        raise ValueError(f"`{name}` must be real; got dtype {array.dtype}.")
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def finite(name: str, value: Any) -> Float[Array, "..."]:
+    """`value` as a float array without NaN or infinity."""
+    array = floating(name, value)
+    if is_concrete(array) and not bool(jnp.all(jnp.isfinite(array))):
+        bad = np.argwhere(~np.isfinite(np.asarray(array)))
+        where = f" at index {tuple(bad[0].tolist())}" if array.ndim else ""
+        raise ValueError(f"`{name}` must be finite; got {array[tuple(bad[0])]}{where}.")
+    return array
+
+
+def scalar(
+    name: str, *, minimum: float = -math.inf, maximum: float = math.inf
+) -> Callable[[Any], Float[Array, ""]]:
+    """A field converter: a finite scalar array in [minimum, maximum]."""
+
+    def convert(value: Any) -> Float[Array, ""]:
+        array = finite(name, value)
+        if array.shape != ():
+            raise ValueError(f"`{name}` must be a scalar; got shape {array.shape}.")
+        if is_concrete(array) and not minimum <= float(array) <= maximum:
+            rule = f"at least {minimum:g}" if maximum == math.inf else f"in [{minimum:g}, {maximum:g}]"
+            raise ValueError(f"`{name}` must be {rule}; got {float(array):g}.")
+        return array
+
+    return convert

@@ -1,0 +1,104 @@
+"""The one equation of this library and its translation into diffrax terms.
+
+    dX = P_X [ f(t, X) dt + g(t, X) ∘ dB ]
+"""
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .drifts import AbstractDrift
+from .manifolds import AbstractManifold
+from .noises import AbstractNoise
+
+
+class SDE(eqx.Module):
+    """A Stratonovich equation on a manifold: drift f, noise g, projection P.
+
+        dX = P_X [ f(t, X) dt + g(t, X) ∘ dB ]
+
+    `drift`, `noise` and `manifold` describe ONE state; members and times are added by
+    `rqf_jax.simulate`. Raises ValueError if a part is not of its kind.
+    """
+
+    drift: AbstractDrift
+    noise: AbstractNoise
+    manifold: AbstractManifold
+
+    def __check_init__(self):
+        for name, part, kind in (
+            ("drift", self.drift, AbstractDrift),
+            ("noise", self.noise, AbstractNoise),
+            ("manifold", self.manifold, AbstractManifold),
+        ):
+            if not isinstance(part, kind):
+                raise ValueError(f"`{name}` must be an `{kind.__name__}`; got {part!r}.")
+
+    def terms(
+        self, path: diffrax.AbstractPath, *, origin: Float[Array, ""] | float = 0.0
+    ) -> diffrax.MultiTerm:
+        """The equation as diffrax terms, driven by a Brownian `path` of shape `noise.shape(x)`.
+
+        `path` may be any of diffrax's Brownian paths or a `rqf_jax.CounterPath`; the terms go
+        into `diffrax.diffeqsolve` with our solvers or diffrax's own. `origin` is the time that
+        the terms' clock calls 0: a solver that steps from 0 to h at `origin` = t gets the step
+        length h exactly, which t + h - t is not in float32.
+        """
+        return diffrax.MultiTerm(DriftTerm(self, origin), NoiseTerm(self, path, origin))
+
+
+class DriftTerm(diffrax.AbstractTerm):
+    """P_X f(t, X) dt."""
+
+    sde: SDE
+    origin: Float[Array, ""] | float
+
+    def vf(self, t, y: Float[Array, "*state"], args: PyTree) -> Float[Array, "*state"]:
+        """The tangential velocity."""
+        time = jnp.asarray(self.origin + t, y.dtype)
+        return self.sde.manifold.tangent(y, self.sde.drift(time, y))
+
+    def contr(self, t0, t1, **kwargs):
+        """dt."""
+        return t1 - t0
+
+    def prod(self, vf: Float[Array, "*state"], control) -> Float[Array, "*state"]:
+        """velocity · dt."""
+        return vf * jnp.asarray(control, vf.dtype)
+
+
+class NoiseOperator(eqx.Module):
+    """The linear map dB -> P_X g(t, X) dB at one (t, X); never written as a matrix."""
+
+    sde: SDE
+    t: Float[Array, ""]
+    x: Float[Array, "*state"]
+
+    def mv(self, dw: Float[Array, "*noise"]) -> Float[Array, "*state"]:
+        """The displacement by an increment."""
+        return self.sde.manifold.tangent(self.x, self.sde.noise(self.t, self.x, dw))
+
+
+class NoiseTerm(diffrax.AbstractTerm):
+    """P_X g(t, X) ∘ dB.
+
+    Its vector field is a `NoiseOperator`, which also tells a geometric solver what equation it is
+    solving: diffrax wraps terms, but hands on what they return.
+    """
+
+    sde: SDE
+    path: diffrax.AbstractPath
+    origin: Float[Array, ""] | float
+
+    def vf(self, t, y: Float[Array, "*state"], args: PyTree) -> NoiseOperator:
+        """The operator at (t, y)."""
+        return NoiseOperator(self.sde, jnp.asarray(self.origin + t, y.dtype), y)
+
+    def contr(self, t0, t1, **kwargs) -> Float[Array, "*noise"]:
+        """The increment of the Brownian path."""
+        return self.path.evaluate(t0, t1, **kwargs)
+
+    def prod(self, vf: NoiseOperator, control: Float[Array, "*noise"]) -> Float[Array, "*state"]:
+        """The displacement."""
+        return vf.mv(control)

@@ -1,0 +1,21 @@
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class AbstractDrift(eqx.Module):
+    """The deterministic velocity f(t, x) of one state x at time t."""
+
+    @abc.abstractmethod
+    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+        """Ambient velocity of one state; the SDE projects it on the tangent space."""
+
+
+class NoDrift(AbstractDrift):
+    """f = 0: motion by noise alone (solvers skip it, it costs nothing)."""
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+        """Zero velocity."""
+        return jnp.zeros_like(x)

@@ -1,0 +1,154 @@
+"""Initial laws: a key in, one state out.
+
+A law is called once for every member with that member's own key, so an ensemble of `Uniform`
+tokens has independent starts and an ensemble of `Fixed` tokens a common one.
+"""
+
+import abc
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._arguments import finite, integer, scalar
+
+
+class AbstractLaw(eqx.Module):
+    """The law of the initial state of one member."""
+
+    @abc.abstractmethod
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        """One draw."""
+
+
+class Uniform(AbstractLaw):
+    """Independent tokens, uniform on the sphere: x_a = g_a/|g_a|, g_a standard normal in R^n.
+
+    Shape (tokens, dim). Raises ValueError unless tokens ≥ 1 and dim ≥ 1.
+    """
+
+    tokens: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
+
+    def __init__(self, tokens: int, dim: int):
+        self.tokens = integer("tokens", tokens)
+        self.dim = integer("dim", dim)
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "tokens dim"]:
+        """A fresh cloud of tokens."""
+        return _normalise(jax.random.normal(key, (self.tokens, self.dim)))
+
+
+class Fixed(AbstractLaw):
+    """The same state for every member: a point mass at `x0`.
+
+    `x0` is any float array, one state; its dtype is the dtype of the simulation. Whether it lies
+    on the manifold is checked by `simulate`. Raises ValueError for NaN or infinite entries.
+    """
+
+    x0: Float[Array, "*state"]
+
+    def __init__(self, x0: Any):
+        self.x0 = finite("x0", x0)
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        """`x0`, whatever the key."""
+        return self.x0
+
+
+class Zeros(AbstractLaw):
+    """The zero array of a given shape, the usual start of a flat matrix equation."""
+
+    state: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.state = tuple(integer("shape", size) for size in shape)
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        """Zeros, whatever the key."""
+        return jnp.zeros(self.state)
+
+
+class Pair(AbstractLaw):
+    """Two tokens at angle θ: x_1 = e_1, x_2 = cos θ e_1 + sin θ e_2.
+
+    `angle` in [0, π] (radians), shape (2, dim). Raises ValueError for an angle outside [0, π], or
+    if dim < 2.
+    """
+
+    angle: Float[Array, ""] = eqx.field(converter=scalar("angle", minimum=0, maximum=math.pi))
+    dim: int = eqx.field(static=True)
+
+    def __init__(self, angle: Any, dim: int):
+        self.angle = angle
+        self.dim = integer("dim", dim, minimum=2)
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "2 dim"]:
+        """The pair, in the plane of the first two axes."""
+        plane = jnp.stack(
+            [
+                jnp.stack([jnp.ones_like(self.angle), jnp.zeros_like(self.angle)]),
+                jnp.stack([jnp.cos(self.angle), jnp.sin(self.angle)]),
+            ]
+        )
+        return jnp.pad(plane, ((0, 0), (0, self.dim - 2)))
+
+
+class Equiangular(AbstractLaw):
+    """Tokens with one common overlap: <x_a, x_b> = ρ for all a ≠ b.
+
+    The rows of a symmetric square root of G = (1-ρ) 1 + ρ J, padded with zeros; shape
+    (tokens, dim). Raises ValueError unless -1/(tokens-1) ≤ ρ ≤ 1 and dim ≥ tokens.
+    """
+
+    tokens: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
+    overlap: Float[Array, ""]
+
+    def __init__(self, tokens: int, dim: int, overlap: Any):
+        self.tokens = integer("tokens", tokens)
+        self.dim = integer("dim", dim, minimum=self.tokens)
+        lowest = -1 / (self.tokens - 1) if self.tokens > 1 else -1.0
+        self.overlap = scalar("overlap", minimum=lowest, maximum=1)(overlap)
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "tokens dim"]:
+        """The cloud, in the span of the first `tokens` axes."""
+        n, rho = self.tokens, self.overlap
+        # G = (1-ρ)(1 - J/n) + (1 + (n-1)ρ) J/n, so its root takes the roots of the eigenvalues;
+        # the maximum guards against rounding at the two ends of the range.
+        mean = jnp.full((n, n), 1 / n, rho.dtype)
+        single = jnp.sqrt(jnp.maximum(1 - rho, 0))
+        common = jnp.sqrt(jnp.maximum(1 + (n - 1) * rho, 0))
+        root = single * (jnp.eye(n, dtype=rho.dtype) - mean) + common * mean
+        return jnp.pad(_normalise(root), ((0, 0), (0, self.dim - n)))
+
+
+class InSpan(AbstractLaw):
+    """The tokens of another law in an orthonormal basis of their span: a change of coordinates.
+
+        X = R U,   U orthonormal rows (QR of Xᵀ),   R of shape (tokens, min(tokens, dim))
+
+    R has the overlaps of X, and under isotropic shared noise with any drift built from overlaps
+    the Gram matrix has the same law in every dimension n ≥ rank. So where only overlaps are
+    observed, N tokens of any dimension cost the same as N tokens in dimension N (derived from the
+    autonomous Gram equation; a test compares the laws).
+    """
+
+    law: AbstractLaw
+
+    def __check_init__(self):
+        if not isinstance(self.law, AbstractLaw):
+            raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {self.law!r}.")
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "tokens rank"]:
+        """The coordinates R of one draw of the inner law."""
+        x = self.law(key)
+        with jax.default_matmul_precision("highest"):
+            return jnp.linalg.qr(x.T, mode="r").T
+
+
+def _normalise(x: Float[Array, "tokens dim"]) -> Float[Array, "tokens dim"]:
+    return x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))

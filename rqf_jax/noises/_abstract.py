@@ -1,0 +1,62 @@
+import abc
+import enum
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..manifolds import AbstractManifold
+
+
+class Calculus(enum.Enum):
+    """Which kind of solver gives the Stratonovich equation its right limit with a noise."""
+
+    STRATONOVICH = "a Stratonovich solver (GeodesicHeun, or any of diffrax's)"
+    """The general case: the noise coefficient must be seen twice in a step."""
+
+    EITHER = "any solver"
+    """The Itô and the Stratonovich reading agree on this manifold."""
+
+    ITO = "GeodesicEuler"
+    """The increment is drawn for the state at the start of a step and is good for that state
+    alone, so a step may use it once."""
+
+
+class AbstractNoise(eqx.Module):
+    """The response of one state to the increment of a Brownian motion.
+
+    To add a noise, write one final class with these three methods; a solver never sees a
+    (state x noise) matrix, only the displacement.
+    """
+
+    @abc.abstractmethod
+    def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
+        """The shape of the standard Brownian motion that drives a state like `x`."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "*state"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "*state"]:
+        """The ambient displacement of one state by the increment `dw`; linear in `dw`."""
+
+    @abc.abstractmethod
+    def calculus(self, manifold: AbstractManifold) -> Calculus:
+        """Which kind of solver this noise needs on `manifold`."""
+
+
+class NoNoise(AbstractNoise):
+    """g = 0: the equation is an ordinary differential equation."""
+
+    def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
+        """No Brownian motion at all: shape (0,)."""
+        return (0,)
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "*state"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "*state"]:
+        """Zero displacement."""
+        return jnp.zeros_like(x)
+
+    def calculus(self, manifold: AbstractManifold) -> Calculus:
+        """An ordinary differential equation has no Itô correction."""
+        return Calculus.EITHER

@@ -1,0 +1,168 @@
+"""One random matrix shared by all tokens: the noise of linear layers.
+
+With B a matrix of independent standard Brownian motions, Q = (B + Bᵀ)/2 and R = (B - Bᵀ)/2 are
+independent, Var Q_ii = t, Var Q_ij = Var R_ij = t/2 (i ≠ j), and
+
+    dX_a = -P_{X_a} ∂A X_a,    A = sigma_s Q + sigma_a R.
+
+sigma_s² is the synchronisation rate (sin θ decays as exp(-sigma_s² t)), sigma_a only turns the
+cloud rigidly. A full matrix of i.i.d. entries of variance v per unit time is sigma_s² = sigma_a² = v.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._arguments import scalar
+from .._unrolled import Unrolled
+from ..manifolds import AbstractManifold, Sphere
+from ._abstract import AbstractNoise, Calculus
+
+Matrix = Float[Array, "n n"] | Unrolled
+
+
+class AbstractMatrixNoise(AbstractNoise):
+    """A noise that acts on every token by one matrix: g(t, X) ∘ dB = -∂A X.
+
+    On the sphere its flow is the normalised flow of the linear equation dY = -∂A Y, which is what
+    `rqf_jax.solvers.ProjectiveFlow` integrates; `log_flow` is all it asks for.
+    """
+
+    @abc.abstractmethod
+    def matrix(self, t: Float[Array, ""], dw: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """The increment dA of the shared matrix."""
+
+    @abc.abstractmethod
+    def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""]) -> Matrix:
+        """A matrix Ω whose exponential has the law of the linear flow over a step of length h.
+
+        Equality up to multiples of the identity, which normalisation removes, and up to O(h³) in
+        every expectation. To be written with +, -, @, .T and products by scalars from the right
+        only: a tiny `dw` comes as rows of scalars (`Unrolled`), not as an array.
+        """
+
+    @abc.abstractmethod
+    def control(self, dim: int, h: Float[Array, "*steps"]) -> Float[Array, "*steps"]:
+        """The dimensionless size of a step, half the typical squared norm of its increment."""
+
+
+class IsotropicNoise(AbstractMatrixNoise):
+    """Rotation-invariant shared matrix noise with a symmetric and an antisymmetric strength.
+
+        dX_a = -P_{X_a} ∂A X_a,   A = sigma_s (B + Bᵀ)/2 + sigma_a (B - Bᵀ)/2   (Stratonovich)
+
+    Itô form: dX_a = -P_{X_a} dA X_a - (sigma_s² + sigma_a²)(n-1)/4 X_a dt. One token is a Brownian
+    motion with generator (sigma_s² + sigma_a²)/4 Δ; the overlap r of two tokens obeys
+    dr = -sigma_s² r(1-r²) dt + √2 sigma_s (1-r²) dW in every dimension.
+    `symmetric` is sigma_s and `antisymmetric` sigma_a; their squares are variance per unit time.
+
+    Raises ValueError if a strength is negative or not a finite scalar.
+    Source: Engel & Shalova, arXiv:2603.06187 (the symmetric case; the sign of A changes no law);
+    the general Itô form is derived, and checked in the tests by enumerating the noise basis.
+    """
+
+    symmetric: Float[Array, ""] = eqx.field(converter=scalar("symmetric", minimum=0))
+    antisymmetric: Float[Array, ""] = eqx.field(converter=scalar("antisymmetric", minimum=0))
+
+    def shape(self, x: Float[Array, "tokens dim"]) -> tuple[int, ...]:
+        """(dim, dim)."""
+        return (x.shape[-1], x.shape[-1])
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "dim dim"]
+    ) -> Float[Array, "tokens dim"]:
+        """-dA x_a for every token."""
+        return -jnp.matmul(x, self.matrix(t, dw).T, precision="highest")
+
+    def matrix(self, t: Float[Array, ""], dw: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """dA = sigma_s (dB + dBᵀ)/2 + sigma_a (dB - dBᵀ)/2."""
+        return _blend(self.symmetric, self.antisymmetric, dw)
+
+    def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""]) -> Matrix:
+        """Ω = -(s Q + a R) with the strengths of a weak scheme of order 2 (derived here).
+
+            s  = sigma_s [1 + n h (sigma_s²/24 + sigma_a²/48)]²
+            a² = sigma_a² [1 - (n-2) h sigma_a²/48]² + (n+2) h sigma_s² (sigma_s²/8 + sigma_a²/6)
+
+        The random walk exp(Ω_k)···exp(Ω_1) with s = sigma_s, a = sigma_a errs by
+        -(h²/24)[(3/2) Σ [E_j,E_i]² + 2 Σ E_i K(E_i)], E the noise basis and K = Σ ad(E_j)²: a
+        quadratic form in the same basis, because the law is rotation invariant, so a change of the
+        two variances removes it. What is left free at third order is set by measurement: the square
+        in s has the smallest error of E r² over n = 2…15. For sigma_a = 0 the a-term is the weak substitute of the Lévy area
+        [dQ, dQ]: it leaves one-time overlaps alone and is needed for positions.
+        """
+        n = dw.shape[-1]
+        s2, a2 = self.symmetric**2, self.antisymmetric**2
+        symmetric = self.symmetric * (1 + n * h * (s2 / 24 + a2 / 48)) ** 2
+        variance = a2 * (1 - (n - 2) * h * a2 / 48) ** 2 + (n + 2) * h * s2 * (s2 / 8 + a2 / 6)
+        # sqrt has an infinite slope at 0: without noise both value and gradient are 0.
+        silent = variance == 0
+        antisymmetric = jnp.where(silent, 0.0, jnp.sqrt(jnp.where(silent, 1.0, variance)))
+        return -_blend(symmetric, antisymmetric, dw)
+
+    def control(self, dim: int, h: Float[Array, "*steps"]) -> Float[Array, "*steps"]:
+        """n h (sigma_s² + sigma_a²)."""
+        return dim * h * (self.symmetric**2 + self.antisymmetric**2)
+
+    def calculus(self, manifold: AbstractManifold) -> Calculus:
+        """On the sphere the Itô correction is radial, hence invisible; elsewhere it is not."""
+        return Calculus.EITHER if isinstance(manifold, Sphere) else Calculus.STRATONOVICH
+
+
+class SpanNoise(AbstractNoise):
+    """`IsotropicNoise` for few tokens in a high dimension: draws (n + N) N normals, not n².
+
+    The matrix of `IsotropicNoise` is only ever applied to the N tokens. With Xᵀ = E U (QR) and A
+    rotation invariant, A E = E W + (1 - E Eᵀ) Z, where W (N x N) has the law of A in dimension N
+    and Z (n x N) is independent with i.i.d. entries of variance (sigma_s² + sigma_a²)/2. So
+
+        dX = -(E dW U + (1 - E Eᵀ) dZ U)ᵀ
+
+    has the law of -dA X given X (derived here; a test compares the covariances). W and Z belong
+    to the tokens at the start of a step, so `GeodesicEuler` is the solver; it halves its weak
+    error with h, and its bias grows as n sigma² h. Gradients through the QR factorisation need
+    linearly independent tokens.
+
+    Raises ValueError if a strength is negative or not a finite scalar, if N ≥ n, or off the sphere.
+    """
+
+    symmetric: Float[Array, ""] = eqx.field(converter=scalar("symmetric", minimum=0))
+    antisymmetric: Float[Array, ""] = eqx.field(converter=scalar("antisymmetric", minimum=0))
+
+    def shape(self, x: Float[Array, "tokens dim"]) -> tuple[int, ...]:
+        """(tokens + dim, tokens)."""
+        tokens, dim = x.shape
+        if tokens >= dim:
+            raise ValueError(
+                "`SpanNoise` needs fewer tokens than dimensions; got "
+                f"{tokens} tokens in dimension {dim}. Use `IsotropicNoise`."
+            )
+        return (tokens + dim, tokens)
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "both tokens"]
+    ) -> Float[Array, "tokens dim"]:
+        """-(E dW U + (1 - E Eᵀ) dZ U)ᵀ."""
+
+        def mm(a, b):
+            return jnp.matmul(a, b, precision="highest")
+
+        tokens = x.shape[0]
+        frame, upper = jnp.linalg.qr(x.T)
+        inside = _blend(self.symmetric, self.antisymmetric, dw[:tokens])
+        outside = jnp.sqrt((self.symmetric**2 + self.antisymmetric**2) / 2) * dw[tokens:]
+        image = mm(frame, inside - mm(frame.T, outside)) + outside
+        return -mm(image, upper).T
+
+    def calculus(self, manifold: AbstractManifold) -> Calculus:
+        """The increment is drawn in the frame of one state, so a step may use it once."""
+        if not isinstance(manifold, Sphere):
+            raise ValueError(f"`SpanNoise` is a noise of the sphere; got {manifold}.")
+        return Calculus.ITO
+
+
+def _blend(symmetric: Float[Array, ""], antisymmetric: Float[Array, ""], dw: Matrix) -> Matrix:
+    """symmetric (dw + dwᵀ)/2 + antisymmetric (dw - dwᵀ)/2."""
+    return dw * ((symmetric + antisymmetric) / 2) + dw.T * ((symmetric - antisymmetric) / 2)

@@ -1,0 +1,10 @@
+"""One step of an equation on a manifold, as diffrax solvers.
+
+They are ordinary diffrax solvers: `diffrax.diffeqsolve(sde.terms(path), solver, ...)` runs them
+on one state, and `rqf_jax.simulate` on an ensemble.
+"""
+
+from ._abstract import AbstractGeometricSolver as AbstractGeometricSolver
+from ._choice import check as check, default as default
+from .geodesic import GeodesicEuler as GeodesicEuler, GeodesicHeun as GeodesicHeun
+from .projective import ProjectiveFlow as ProjectiveFlow

@@ -1,0 +1,81 @@
+"""Steps along geodesics: for any noise on any manifold."""
+
+import diffrax
+from jaxtyping import Array, Float
+
+from .._sde import SDE
+from ..noises import Calculus
+from ._abstract import AbstractGeometricSolver
+
+
+class GeodesicEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
+    """One evaluation a step, along a geodesic.
+
+        x ← exp_x( P_x [ f h + g ΔB ] )
+
+    Converges to the Stratonovich equation only where it agrees with the Itô one: rotation
+    invariant noise on the sphere, additive noise in flat space (`AbstractNoise.calculus`); any
+    other noise is refused. Weak order 1, strong order 1/2.
+    """
+
+    def advance(
+        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "*state"]:
+        """exp_x(P_x[f h + g dw])."""
+        return sde.manifold.retract(x, _displacement(sde, t, h, x, dw))
+
+    def misfit(self, sde: SDE) -> str | None:
+        """Noises that must be evaluated twice."""
+        if sde.noise.calculus(sde.manifold) is Calculus.STRATONOVICH:
+            return f"{_pair(sde)} has an Itô correction, which one evaluation a step misses"
+        return None
+
+    def order(self, terms):
+        """1 without noise."""
+        return 1
+
+    def strong_order(self, terms):
+        """1/2."""
+        return 0.5
+
+
+class GeodesicHeun(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver):
+    """Heun's method with geodesics for straight lines.
+
+        v = P_x [ f h + g ΔB ],   y = exp_x(v),   w = the same at (t + h, y),
+        x ← exp_x( (v + P_x w) / 2 )
+
+    Converges to the Stratonovich equation for every noise that is a function of the state. Weak
+    order 1 (order 2 without noise), strong order 1/2 (1 for commutative noise).
+    """
+
+    def advance(
+        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "*state"]:
+        """The average of the displacements at both ends, along one geodesic."""
+        start = _displacement(sde, t, h, x, dw)
+        y = sde.manifold.retract(x, start)
+        end = sde.manifold.tangent(x, _displacement(sde, t + h, h, y, dw))
+        return sde.manifold.retract(x, (start + end) / 2)
+
+    def misfit(self, sde: SDE) -> str | None:
+        """Noises whose increment is good for one evaluation."""
+        if sde.noise.calculus(sde.manifold) is Calculus.ITO:
+            return f"the increment of {_pair(sde)} may be used once in a step"
+        return None
+
+    def order(self, terms):
+        """2 without noise."""
+        return 2
+
+    def strong_order(self, terms):
+        """1/2."""
+        return 0.5
+
+
+def _displacement(sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]):
+    return sde.manifold.tangent(x, sde.drift(t, x) * h + sde.noise(t, x, dw))
+
+
+def _pair(sde: SDE) -> str:
+    return f"{type(sde.noise).__name__} on {type(sde.manifold).__name__}"

@@ -1,0 +1,25 @@
+"""How every test runs: float64, strict promotion, checked types, no screen."""
+
+import os
+
+# Read when jax and matplotlib are first imported, which is below or in a test module.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["MPLBACKEND"] = "Agg"
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Shapes and dtypes of every annotated call of the library are checked for the whole session.
+install_import_hook("rqf_jax", "_checked.checked")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs():
+    """Compiled programs of one module are of no use to the next, and they fill the memory."""
+    yield
+    jax.clear_caches()
