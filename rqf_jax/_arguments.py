@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 
 def is_concrete(value: Any) -> bool:
     """Whether every array in the pytree `value` can be looked at now."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
 
 
 def integer(name: str, value: Any, *, minimum: int = 1) -> int:
@@ -59,7 +60,9 @@ def scalar(
         if array.shape != ():
             raise ValueError(f"`{name}` must be a scalar; got shape {array.shape}.")
         if is_concrete(array) and not minimum <= float(array) <= maximum:
-            rule = f"at least {minimum:g}" if maximum == math.inf else f"in [{minimum:g}, {maximum:g}]"
+            rule = (
+                f"at least {minimum:g}" if maximum == math.inf else f"in [{minimum:g}, {maximum:g}]"
+            )
             raise ValueError(f"`{name}` must be {rule}; got {float(array):g}.")
         return array
 

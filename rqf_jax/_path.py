@@ -37,20 +37,20 @@ def draw(
     """The normals of micro-steps first, …, first + count - 1, still in pairs.
 
     Shape (count, *half, *lanes), or (count, *lanes, *half) if not `lanes_last`, where half is
-    `shape` with its first axis halved; `increment` makes a real array of `shape` of it. The lanes are
-    the members, one stream each.
+    `shape` with its first axis halved; `increment` makes a real array of `shape` of it. The lanes
+    are the members, one stream each.
     """
     half, lanes = _half(shape), words.shape[1:]
     full = (count, *half, *lanes) if lanes_last else (count, *lanes, *half)
     start = 1 if lanes_last else 1 + len(lanes)
     lane_axes = range(1 + len(half), len(full)) if lanes_last else range(1, 1 + len(lanes))
-    key = tuple(lax.broadcast_in_dim(word, full, tuple(lane_axes)) for word in words)
+    first_word, second_word = (lax.broadcast_in_dim(word, full, tuple(lane_axes)) for word in words)
     step = first.astype(jnp.int32) + lax.broadcasted_iota(jnp.int32, full, 0)
     element, stride = jnp.zeros(full, jnp.int32), 1
     for axis in reversed(range(len(half))):
         element = element + stride * lax.broadcasted_iota(jnp.int32, full, start + axis)
         stride *= half[axis]
-    return normal_pairs(key, step, element, dtype)
+    return normal_pairs((first_word, second_word), step, element, dtype)
 
 
 def increment(

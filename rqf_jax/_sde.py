@@ -1,6 +1,6 @@
 """The one equation of this library and its translation into diffrax terms.
 
-    dX = P_X [ f(t, X) dt + g(t, X) ∘ dB ]
+dX = P_X [ f(t, X) dt + g(t, X) ∘ dB ]
 """
 
 import diffrax

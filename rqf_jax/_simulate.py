@@ -8,14 +8,14 @@ time and applies the solver's step, written for one member and vmapped. A virtua
 and one diffrax step per micro-step cost some hundred times more for this kind of problem.
 
 Where the members' axis goes is a matter of speed alone: last, so that members are the lanes of
-the vector unit, where a member's noise is tiny; first, so that a member's matrices are
-contiguous, where it is not (2 to 5 times in either direction, measured on a CPU).
+the vector unit, in tiny dimensions; first, so that a member's matrices are contiguous, in all
+others (2 to 5 times in either direction, measured on a CPU).
 """
 
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import diffrax
 import equinox as eqx
@@ -225,7 +225,7 @@ def _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps):
     dtype = one.dtype
     sde = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde)
     shape = sde.noise.shape(one)
-    axis = -1 if math.prod(shape) <= LIMIT**2 else 0
+    axis = -1 if one.ndim and one.shape[-1] <= LIMIT else 0
     intervals = ts.size - 1
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(_velocity),
@@ -246,7 +246,7 @@ def _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps):
         throw=False,
     )
     ys = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), solution.ys)
-    return ys, solution.solver_state
+    return ys, cast(Array, solution.solver_state)
 
 
 class _Ensemble(eqx.Module):
@@ -371,13 +371,13 @@ def _save_times(ts: Any, substeps: int) -> Float[Array, " times"]:
         raise ValueError(f"`ts` must be one axis of at least 2 times; got shape {ts.shape}.")
     if (ts.size - 1) * substeps >= 2**31:
         raise ValueError(
-            "`ts` and `substeps` must make fewer than 2³¹ steps; got "
-            f"{(ts.size - 1) * substeps}."
+            f"`ts` and `substeps` must make fewer than 2³¹ steps; got {(ts.size - 1) * substeps}."
         )
     if is_concrete(ts):
-        steps = np.diff(np.asarray(ts))
-        if not np.all(steps > 0):
-            i = int(np.argmin(steps > 0))
+        steps = np.diff(np.asarray(ts, float))
+        wrong = np.flatnonzero(~(steps > 0))
+        if wrong.size:
+            i = int(wrong[0])
             raise ValueError(
                 f"`ts` must be strictly increasing; got {ts[i]} then {ts[i + 1]} at index {i}."
             )
@@ -407,13 +407,12 @@ def _check_step_size(solver, sde: SDE, state, ts, substeps: int) -> None:
     """Warn where the shared matrix noise of one step is too large for its weak order to show."""
     if not isinstance(sde.noise, AbstractMatrixNoise) or not is_concrete((sde, ts)):
         return
-    longest = float(np.max(np.diff(np.asarray(ts)))) / substeps
+    longest = float(jnp.max(jnp.diff(ts))) / substeps
     control = float(sde.noise.control(state.shape[-1], jnp.asarray(longest)))
     if control > 2:
         warnings.warn(
             f"the step h = {longest:.3g} is long for this noise: n h (sigma_s² + sigma_a²) = "
-            f"{control:.3g} should be at most 1. Use `substeps` = "
-            f"{math.ceil(substeps * control)} or more.",
+            f"{control:.3g} should be at most 1. Use {control:.2g} times as many `substeps`.",
             stacklevel=3,
         )
 
@@ -423,12 +422,14 @@ def _throw(ys: PyTree[Array], status: Int[Array, " members"], first_member: int)
         return eqx.error_if(
             ys, jnp.any(status > 0), "some members became NaN or infinite; see `throw` of simulate."
         )
-    bad = np.flatnonzero(np.asarray(status))
-    if bad.size:
-        ids = ", ".join(str(first_member + int(i)) for i in bad[:5])
+    failed = np.flatnonzero(np.asarray(status))
+    if failed.size:
+        ids = ", ".join(str(first_member + int(i)) for i in failed[:5])
+        more = ", …" if failed.size > 5 else ""
+        save = int(status[failed[0]])
         raise NonFiniteError(
-            f"{bad.size} of {status.size} members became NaN or infinite, the first of them "
-            f"{ids}{', …' if bad.size > 5 else ''} (member {first_member + int(bad[0])} before save "
-            f"{int(status[bad[0]])}). Take smaller steps, or pass `throw=False` to get them marked."
+            f"{failed.size} of {status.size} members became NaN or infinite: {ids}{more} (the "
+            f"first between saves {save - 1} and {save}). Take smaller steps, or pass "
+            "`throw=False` to get them marked."
         )
     return ys

@@ -54,6 +54,18 @@ class Unrolled:
         return self * -1.0
 
 
+def transform(
+    matrix: Unrolled | Float[Array, "dim dim"], x: Float[Array, "tokens dim"]
+) -> Float[Array, "tokens dim"]:
+    """The matrix applied to every row of `x`, in full precision."""
+    if not isinstance(matrix, Unrolled):
+        if x.shape[-1] > LIMIT:
+            return jnp.matmul(x, matrix.T, precision="highest")
+        matrix = Unrolled.of(matrix)
+    columns = matrix @ Unrolled([[column] for column in x.T])
+    return jnp.stack([column for (column,) in columns.rows], axis=-1)
+
+
 def _dot(a, b):
     total = a[0] * b[0]
     for p, q in zip(a[1:], b[1:], strict=True):

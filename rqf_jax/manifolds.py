@@ -15,11 +15,15 @@ class AbstractManifold(eqx.Module):
     """A submanifold of R^d on which an equation lives, given by three maps."""
 
     @abc.abstractmethod
-    def tangent(self, x: Float[Array, "*state"], v: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def tangent(
+        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
+    ) -> Float[Array, "*state"]:
         """The orthogonal projection of the ambient vector `v` on the tangent space at `x`."""
 
     @abc.abstractmethod
-    def retract(self, x: Float[Array, "*state"], v: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def retract(
+        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
+    ) -> Float[Array, "*state"]:
         """The point reached from `x` along the tangent vector `v` (the exponential map)."""
 
     @abc.abstractmethod
@@ -34,11 +38,15 @@ class AbstractManifold(eqx.Module):
 class Euclidean(AbstractManifold):
     """Flat space R^d: every vector is tangent and straight lines are geodesics."""
 
-    def tangent(self, x: Float[Array, "*state"], v: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def tangent(
+        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
+    ) -> Float[Array, "*state"]:
         """`v` itself."""
         return v
 
-    def retract(self, x: Float[Array, "*state"], v: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def retract(
+        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
+    ) -> Float[Array, "*state"]:
         """x + v."""
         return x + v
 

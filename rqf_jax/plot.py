@@ -5,8 +5,8 @@ fit for a paper. With `ax=None` a function makes a figure of its own, found at `
 """
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -27,13 +27,14 @@ INK = "#222222"
 PALE = "#9a9a9a"
 
 
-def style() -> AbstractContextManager[None]:
+@contextmanager
+def style() -> Iterator[None]:
     """A context in which figures look as in a paper: single column, serif, thin, colour-blind safe.
 
     `with rqf.plot.style(): ax = rqf.plot.fan(...); ax.figure.savefig(...)`. On leaving, all
     `rcParams` are what they were.
     """
-    return matplotlib.rc_context(
+    with matplotlib.rc_context(
         {
             "font.family": "STIXGeneral",  # ships with matplotlib, so no machine lacks it
             "mathtext.fontset": "stix",
@@ -69,7 +70,14 @@ def style() -> AbstractContextManager[None]:
             "legend.borderaxespad": 0.2,
             "pdf.fonttype": 42,
         }
-    )
+    ):
+        try:
+            yield
+        finally:
+            # A notebook's backend turns interactive mode on with the first figure; undone on
+            # leaving, no later figure would be shown.
+            interactive = matplotlib.is_interactive()
+    matplotlib.interactive(interactive)
 
 
 def fan(

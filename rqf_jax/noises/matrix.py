@@ -6,21 +6,24 @@ independent, Var Q_ii = t, Var Q_ij = Var R_ij = t/2 (i ≠ j), and
     dX_a = -P_{X_a} ∂A X_a,    A = sigma_s Q + sigma_a R.
 
 sigma_s² is the synchronisation rate (sin θ decays as exp(-sigma_s² t)), sigma_a only turns the
-cloud rigidly. A full matrix of i.i.d. entries of variance v per unit time is sigma_s² = sigma_a² = v.
+cloud rigidly. A full matrix of i.i.d. entries of variance v per unit time is
+sigma_s² = sigma_a² = v.
 """
 
 import abc
+from typing import TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import scalar
-from .._unrolled import Unrolled
+from .._unrolled import Unrolled, transform
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 
-Matrix = Float[Array, "n n"] | Unrolled
+Matrix = TypeVar("Matrix", Array, Unrolled)
+"""A square matrix: an array, or, in tiny dimensions, rows of scalars."""
 
 
 class AbstractMatrixNoise(AbstractNoise):
@@ -74,7 +77,7 @@ class IsotropicNoise(AbstractMatrixNoise):
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "dim dim"]
     ) -> Float[Array, "tokens dim"]:
         """-dA x_a for every token."""
-        return -jnp.matmul(x, self.matrix(t, dw).T, precision="highest")
+        return -transform(self.matrix(t, dw), x)
 
     def matrix(self, t: Float[Array, ""], dw: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """dA = sigma_s (dB + dBᵀ)/2 + sigma_a (dB - dBᵀ)/2."""
@@ -90,8 +93,8 @@ class IsotropicNoise(AbstractMatrixNoise):
         -(h²/24)[(3/2) Σ [E_j,E_i]² + 2 Σ E_i K(E_i)], E the noise basis and K = Σ ad(E_j)²: a
         quadratic form in the same basis, because the law is rotation invariant, so a change of the
         two variances removes it. What is left free at third order is set by measurement: the square
-        in s has the smallest error of E r² over n = 2…15. For sigma_a = 0 the a-term is the weak substitute of the Lévy area
-        [dQ, dQ]: it leaves one-time overlaps alone and is needed for positions.
+        in s has the smallest error of E r² over n = 2…15. For sigma_a = 0 the a-term is the weak
+        substitute of the Lévy area [dQ, dQ]: needed for positions, not for one-time overlaps.
         """
         n = dw.shape[-1]
         s2, a2 = self.symmetric**2, self.antisymmetric**2

@@ -4,10 +4,11 @@ They are differentiable and know nothing of members or times: `Trajectories.obse
 maps them, and `simulate(..., save=f)` stores f(x) in place of the state.
 """
 
-from .order import nematic_order as nematic_order
-from .order import polar_order as polar_order
-from .overlaps import angles as angles
-from .overlaps import cluster_signs as cluster_signs
-from .overlaps import gram as gram
-from .overlaps import log_det_gram as log_det_gram
-from .overlaps import overlaps as overlaps
+from .order import nematic_order as nematic_order, polar_order as polar_order
+from .overlaps import (
+    angles as angles,
+    cluster_signs as cluster_signs,
+    gram as gram,
+    log_det_gram as log_det_gram,
+    overlaps as overlaps,
+)

@@ -30,6 +30,9 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
         """One step of diffrax."""
         drift, noise = terms.terms
         here = noise.vf(t0, y0, args)
+        reason = self.misfit(here.sde)
+        if reason is not None:
+            raise ValueError(f"`{type(self).__name__}` does not suit this equation: {reason}.")
         h = jnp.asarray(drift.contr(t0, t1), y0.dtype)
         y1 = self.advance(here.sde, here.t, h, y0, noise.contr(t0, t1))
         return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful

@@ -1,6 +1,7 @@
 """The projective flow: shared matrix noise on the sphere, exactly as a linear map."""
 
 import math
+from typing import cast
 
 import diffrax
 import jax
@@ -9,13 +10,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._sde import SDE
-from .._unrolled import LIMIT, Unrolled
+from .._unrolled import LIMIT, Unrolled, transform
 from ..drifts import NoDrift
 from ..manifolds import Sphere
 from ..noises import AbstractMatrixNoise
 from ._abstract import AbstractGeometricSolver
 
-_EFFORT = ((0.1, 0, 4), (1.0, 2, 8), (math.inf, 3, 12))
+_EFFORT = ((0.125, 0, 4), (1.0, 1, 6), (math.inf, 3, 12))
 """Up to this control number, so many squarings, or this Taylor degree, are enough."""
 
 
@@ -53,10 +54,12 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         """Half a drift step, the linear map, half a drift step."""
         with jax.default_matmul_precision("highest"):
             x = _drift(sde, t, h / 2, x)
-            dim = x.shape[-1]
-            tiny = dim <= LIMIT
-            omega = sde.noise.log_flow(t, Unrolled.of(dw) if tiny else dw, h)
-            x = _unrolled_flow(omega, x) if tiny else _flow(omega, x, sde.noise.control(dim, h))
+            noise, dim = cast(AbstractMatrixNoise, sde.noise), x.shape[-1]
+            if dim <= LIMIT:
+                x = _unrolled_flow(noise.log_flow(t, Unrolled.of(dw), h), x)
+            else:
+                x = _flow(noise.log_flow(t, dw, h), x, noise.control(dim, h))
+            x = sde.manifold.project(x)
             return _drift(sde, t + h / 2, h / 2, x)
 
     def misfit(self, sde: SDE) -> str | None:
@@ -86,36 +89,29 @@ def _drift(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
 
 
 def _unrolled_flow(omega: Unrolled, x: Float[Array, "tokens dim"]) -> Float[Array, "tokens dim"]:
-    """exp(Ω) x_a, normalised, entry by entry."""
-    dim = x.shape[-1]
+    """exp(Ω) x_a for every token, entry by entry."""
     squarings = _EFFORT[-1][1]
     exponential = _polynomial(
-        omega * 2.0**-squarings, Unrolled.of(jnp.eye(dim, dtype=x.dtype))
+        omega * 2.0**-squarings, Unrolled.of(jnp.eye(x.shape[-1], dtype=x.dtype))
     )
     for _ in range(squarings):
         exponential = exponential @ exponential
-    columns = [column for (column,) in (exponential @ Unrolled([[c] for c in x.T])).rows]
-    scale = lax.rsqrt(sum(column * column for column in columns))
-    return jnp.stack([column * scale for column in columns], axis=-1)
+    return transform(exponential, x)
 
 
 def _flow(
     omega: Float[Array, "dim dim"], x: Float[Array, "tokens dim"], control: Float[Array, ""]
 ) -> Float[Array, "tokens dim"]:
-    """exp(Ω) x_a, normalised, with no more products than the control number asks for."""
+    """exp(Ω) x_a for every token, with no more products than the control number asks for."""
     tokens, dim = x.shape
 
-    def power(squarings, degree):
-        def act(omega, x):
-            if tokens >= dim:
-                return x @ _exponential(omega, squarings).T
-            return _taylor(omega, x, degree)
-
-        return act
+    def with_effort(squarings, degree):
+        if tokens >= dim:
+            return lambda: transform(_exponential(omega, squarings), x)
+        return lambda: _taylor(omega, x, degree)
 
     level = sum((control > bound).astype(jnp.int32) for bound, _, _ in _EFFORT[:-1])
-    y = lax.switch(level, [power(*effort) for _, *effort in _EFFORT], omega, x)
-    return y * lax.rsqrt(jnp.sum(y * y, -1, keepdims=True))
+    return lax.switch(level, [with_effort(*effort) for _, *effort in _EFFORT])
 
 
 def _polynomial(omega, identity):

@@ -28,8 +28,7 @@ from numpy import typing as npt
 from scipy.special import digamma, gammaln, log_ndtr
 
 from .._arguments import integer
-from ._rapidity import Values, gudermann, log_cosh, log_density
-from ._rapidity import expectation as _expectation
+from ._rapidity import Values, expectation as _expectation, gudermann, log_cosh, log_density
 
 # Run-time type checkers do not count Python numbers among the array-likes of NumPy.
 Real = npt.ArrayLike | float | int

@@ -1,0 +1,63 @@
+"""What the tests of laws share: means against closed forms, and expectations without sampling."""
+
+import itertools
+import math
+
+import jax
+import numpy as np
+
+import rqf_jax as rqf
+
+
+def isotropic(symmetric, antisymmetric=0.0):
+    """Tokens moved by isotropic matrix noise alone."""
+    noise = rqf.noises.IsotropicNoise(symmetric=symmetric, antisymmetric=antisymmetric)
+    return rqf.SDE(rqf.drifts.NoDrift(), noise, rqf.manifolds.Sphere())
+
+
+def unit_tokens(tokens, dim, seed=0):
+    """Generic tokens (tokens, dim)."""
+    x = np.random.default_rng(seed).standard_normal((tokens, dim))
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def assert_mean(samples, expected, *, bias=0.0, scores=5.0):
+    """The mean over the first axis is `expected`, to `bias` and so many standard errors."""
+    samples = np.asarray(samples, float)
+    expected = np.broadcast_to(expected, samples.shape[1:])
+    error = samples.std(axis=0) / math.sqrt(len(samples))
+    distance = np.abs(samples.mean(axis=0) - expected)
+    assert np.all(distance <= bias + scores * error), (
+        f"off by {distance}, standard error {error}, allowed bias {bias}"
+    )
+
+
+def gaussian_nodes(variables, count):
+    """Nodes (count**variables, variables) and weights of a standard normal expectation.
+
+    Exact for polynomials of degree 2 count - 1 in each variable.
+    """
+    x, w = np.polynomial.hermite_e.hermegauss(count)
+    nodes = np.array(list(itertools.product(x, repeat=variables)))
+    weights = np.array(list(itertools.product(w / w.sum(), repeat=variables))).prod(axis=1)
+    return nodes, weights
+
+
+def slope(steps, errors):
+    """The order of convergence: slope of ln |error| over ln step."""
+    return np.polyfit(np.log(steps), np.log(np.abs(errors)), 1)[0]
+
+
+def matrix_units(size):
+    """The standard basis of matrices, (size**2, size, size)."""
+    return np.eye(size * size).reshape(size * size, size, size)
+
+
+def log_sine(angles):
+    """ln sin θ."""
+    return np.log(np.sin(np.asarray(angles)))
+
+
+def chords_to_pole(x: jax.Array) -> jax.Array:
+    """First coordinate of the first token: its overlap with a start at e_1."""
+    return x[0, 0]

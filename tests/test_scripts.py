@@ -1,0 +1,199 @@
+import json
+import re
+import statistics
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from _ensembles import assert_mean
+
+import rqf_jax as rqf
+from rqf_jax.theory import sphere
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+@pytest.fixture
+def as_a_user():
+    """float32 and JAX's usual promotion, as a script has them."""
+    with (
+        jax.enable_x64(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
+
+
+def tables(text):
+    """All markdown tables of a text: lists of rows of cells, the head first."""
+    found, rows = [], []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif rows:
+            found.append([rows[0], *rows[2:]])
+            rows = []
+    return found
+
+
+def test_the_accuracy_table_shows_a_right_projective_flow_and_a_biased_heun(monkeypatch, capsys):
+    import accuracy
+
+    monkeypatch.setattr(accuracy, "STEPS", (4,))
+    accuracy.main(["--members", "4000"])
+    printed = capsys.readouterr().out
+    ((_, reference, *rows),) = tables(printed)
+
+    laws = [
+        sphere.mean_overlap,
+        sphere.positive_overlap_probability,
+        sphere.mean_squared_overlap,
+    ]
+    exact = [float(law(2.0, 0.3, sigma=1.0)) for law in laws]
+    np.testing.assert_allclose([float(cell) for cell in reference[2:]], exact, atol=5e-5)
+
+    assert [row[:2] for row in rows] == [
+        ["ProjectiveFlow", "4"],
+        ["GeodesicHeun", "4"],
+        ["GeodesicEuler", "4"],
+    ]
+    errors = np.array([[cell.split(" ± ") for cell in row[2:]] for row in rows], float)
+    score = errors[..., 0] / errors[..., 1]
+    assert np.all(np.abs(score[0]) < 5)
+    # Heun's own bias, -0.214, is more than 50 standard errors away from the exact value.
+    assert errors[1, 2, 0] < -0.15 and score[1, 2] < -20
+    # A bounded variable has a known largest standard error.
+    assert np.all(errors[..., 1] <= 1.0001 / np.sqrt(4000) + 5e-5)
+
+    largest = float(re.search(r"largest ([\d.e+-]+)\)", printed)[1])
+    assert largest == pytest.approx(np.abs(errors[0, :, 0]).max(), rel=0.06, abs=5e-5)
+    assert ("met" in printed) == (largest <= 2e-3)
+
+
+def test_a_member_that_overflows_is_counted_and_left_out(as_a_user):
+    import accuracy
+
+    class Explosive(rqf.noises.AbstractNoise):
+        """Overflows for the members whose first increment is positive: half of them."""
+
+        def shape(self, x):
+            return x.shape
+
+        def __call__(self, t, x, dw):
+            return x * (jax.numpy.sign(dw[0, 0]) + 1) * 1e38
+
+        def calculus(self, manifold):
+            return rqf.noises.Calculus.EITHER
+
+    sde = rqf.SDE(rqf.drifts.NoDrift(), Explosive(), rqf.manifolds.Euclidean())
+    solver = rqf.solvers.GeodesicEuler()
+    errors = accuracy.weak_errors(sde, solver, 2, 400, jax.random.key(0))
+    # Two steps: a member survives with probability 1/4, and then it has not moved.
+    assert abs(errors.lost - 300) < 5 * np.sqrt(400 * 3 / 16)
+    assert errors.error + accuracy.exact() == pytest.approx([0.3, 1.0, 0.09], abs=1e-6)
+
+
+@pytest.mark.parametrize("peer", ["engine", "numpy_loop", "hand_written_scan", "plain_diffrax"])
+def test_all_contenders_move_overlaps_by_the_same_law(peer, as_a_user):
+    import benchmark
+
+    size, steps = benchmark.Size(4000, 2, 3), 80
+    if peer == "plain_diffrax":
+        contender = benchmark.plain_diffrax(size, 8, steps * benchmark.STEP / 8)
+    else:
+        contender = getattr(benchmark, peer)(size, steps)
+    states = np.asarray(contender.call(3, 1.0), float)
+    start, end = np.moveaxis(states, 1, 0) if peer == "engine" else (size.tokens_at_start(), states)
+    if peer != "plain_diffrax":
+        assert np.abs(np.linalg.norm(end, axis=-1) - 1).max() < 4e-7
+    r0 = np.sum(start[:, 0] * start[:, 1], axis=-1)
+    r = np.sum(end[:, 0] * end[:, 1], axis=-1) / np.linalg.norm(end, axis=-1).prod(axis=-1)
+    t = steps * benchmark.STEP
+    moved = np.stack(
+        [
+            r - sphere.mean_overlap(t, r0, sigma=1.0),
+            r**2 - sphere.mean_squared_overlap(t, r0, sigma=1.0),
+        ],
+        axis=-1,
+    )
+    assert_mean(moved, 0.0, bias=2e-3)
+
+
+def test_a_round_that_slows_everybody_leaves_the_ratio_alone():
+    import benchmark
+
+    fast = [1.0, 1.1, 0.9, 1.0, 1.05]
+    slow = [3.0 * second for second in fast]
+    disturbed = [1.0, 7.0, 1.0, 4.0, 1.0]
+    assert benchmark.ratio(
+        [a * b for a, b in zip(slow, disturbed, strict=True)],
+        [a * b for a, b in zip(fast, disturbed, strict=True)],
+    ) == pytest.approx(3.0)
+
+
+def test_the_speed_tables_and_verdicts_follow_from_the_recorded_times(as_a_user, capsys, tmp_path):
+    import benchmark
+
+    out = tmp_path / "times.json"
+    arguments = "--only steps --sizes 2x2x16 --rounds 2 --json"
+    benchmark.main([*arguments.split(), str(out)])
+    speed, tall, goals = tables(capsys.readouterr().out)
+    (result,) = json.loads(out.read_text())["steps"]
+    seconds = result["seconds_per_step"]
+    assert result["size"] == [2, 2, 16] and all(len(times) == 2 for times in seconds.values())
+    assert all(time > 0 for times in seconds.values() for time in times)
+
+    (row,) = speed[1:]
+    peers = ["engine", "NumPy", "scan", "diffrax"]
+    for cell, peer in zip(row[2:6], peers, strict=True):
+        assert float(cell.split()[0]) == pytest.approx(
+            1e6 * statistics.median(seconds[peer]), rel=1e-3
+        )
+        assert float(cell.split()[1].strip("()")) == pytest.approx(
+            1e6 * min(seconds[peer]), rel=1e-3
+        )
+    # The engine's throughput times its time per step is members times tokens.
+    assert float(row[6]) * float(row[2].split()[0]) * 1e-6 == pytest.approx(4, rel=1e-2)
+    assert [line[1] for line in tall[1:]] == [
+        "engine, overlaps only",
+        "engine, tokens in their span",
+    ]
+    measured = {line[0].partition(") ")[2]: line for line in goals[1:]}
+    assert [float(line[1].removeprefix("≥ ")) for line in measured.values()] == [1.5, 20, 100]
+    diffrax = benchmark.ratio(seconds["diffrax"], seconds["engine"])
+    assert float(measured["against diffrax"][2]) == pytest.approx(diffrax, rel=1e-2)
+    for line in goals[1:]:
+        assert ("yes" in line[3]) == (float(line[2]) >= float(line[1].removeprefix("≥ ")))
+
+
+@pytest.mark.slow
+def test_heun_needs_as_many_steps_as_its_measured_bias_says(as_a_user, capsys, tmp_path):
+    import benchmark
+
+    out = tmp_path / "times.json"
+    benchmark.main(["--only", "accuracy", "--rounds", "1", "--samples", "4000", "--json", str(out)])
+    result = json.loads(out.read_text())["accuracy"]
+    assert result["exact"] == pytest.approx(float(sphere.mean_squared_overlap(2, 0.3, sigma=1.0)))
+
+    # Order 1: bias = slope h, steps = T slope / 1e-3, the slope by least squares through 0.
+    h = np.array([2 / 128, 2 / 256])
+    bias = np.array([result["heun_bias"][steps][0] for steps in ("128", "256")])
+    slope = np.linalg.lstsq(h[:, None], bias, rcond=None)[0][0]
+    assert result["steps"]["diffrax"] == int(np.ceil(2 * abs(slope) / 1e-3))
+
+    for error, deviation, _ in result["engine_bias"].values():
+        assert abs(error) < 5 * deviation
+    (_, *rows), ((_, goal)) = tables(capsys.readouterr().out)
+    assert [row[1] for row in rows] == [
+        str(result["steps"][peer]) for peer in ("engine", "diffrax")
+    ]
+    seconds = result["seconds"]
+    assert float(goal[2]) == pytest.approx(
+        benchmark.ratio(seconds["diffrax"], seconds["engine"]), rel=1e-2
+    )
