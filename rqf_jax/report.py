@@ -159,7 +159,7 @@ def _print_pairs(
     for i in shown:
         cells = [cell for row in (aligned[i], limit[i]) for cell in _numbers(row, 1)]
         table.add_row(aligned[i].label, f"{start[i]:.3f}", *cells)
-    console.print(f"[bold]{title}[/]", table, "")
+    console.print(f"[bold]{title}[/] [dim](0.505(5): 0.505, standard error 0.005)[/]", table, "")
 
 
 def _table(first: str, *others: str) -> Table:

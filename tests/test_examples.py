@@ -1,0 +1,81 @@
+"""What the README and the notebooks show is run as it stands, with fewer members."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import rqf_jax as rqf
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def fewer(code: str, members: int) -> str:
+    """The code with `members` in place of the number it asks for; fails if it asks for none."""
+    smaller, count = re.subn(r"(members ?= ?)[\d_]+", rf"\g<1>{members}", code)
+    assert count
+    return smaller
+
+
+@pytest.fixture
+def readme():
+    """The namespace that the README's Python blocks leave behind."""
+    first, drift = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    namespace = {}
+    exec(fewer(first, 200), namespace)
+    exec(drift, namespace)
+    yield namespace
+    plt.close("all")
+
+
+def test_the_first_program_ends_with_all_tokens_of_a_member_on_one_line(readme):
+    order = np.asarray(readme["order"])
+    assert order.shape == (200, 61)
+    # Uniform tokens: E S² = 1/N at the start (derived in the observable's tests); then all on a line.
+    start = order[:, 0] ** 2
+    assert abs(start.mean() - 1 / 64) < 5 * start.std() / np.sqrt(200)
+    assert np.median(order[:, -1]) > 0.99
+
+
+def test_the_drift_of_the_readme_pulls_the_mean_token_to_its_target(readme):
+    runs = rqf.simulate(
+        readme["sde"],
+        rqf.laws.Uniform(4, 3),
+        jnp.array([0.0, 8.0]),
+        substeps=64,
+        members=500,
+        key=jax.random.key(0),
+    )
+    heights = np.asarray(runs.ys[:, -1, :, 2]).mean(1)
+    assert heights.mean() > 5 * heights.std() / np.sqrt(500)
+
+
+def test_every_file_that_the_readme_names_exists():
+    named = re.findall(r"\]\(([\w/.]+)\)", README) + re.findall(r"configs/[\w.]+", README)
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_its_figures_are_kept(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert cells[0]["cell_type"] == "markdown" and "?" in "".join(cells[0]["source"][:1])
+    kept = [out for cell in code for out in cell["outputs"] if "image/png" in out.get("data", {})]
+    assert kept and not any(out["output_type"] == "error" for cell in code for out in cell["outputs"])
+
+    namespace = {}
+    before = set(plt.get_fignums())
+    for cell in code:
+        source = "".join(cell["source"])
+        exec(fewer(source, 300) if "members = " in source and "20_000" in source else source, namespace)
+    drawn = set(plt.get_fignums()) - before
+    assert len(drawn) == len(kept)
+    plt.close("all")
