@@ -34,16 +34,21 @@ def floating(name: str, value: Any) -> Float[Array, "..."]:
     """`value` as an array of the default float type (float arrays keep theirs)."""
     if not isinstance(value, jax.Array | np.ndarray | numbers.Real | list | tuple):
         raise ValueError(f"`{name}` must be a real number or an array; got {value!r}.")
-    array = jnp.asarray(value)
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be a real number or an array; got {value!r}.") from None
     if jnp.iscomplexobj(array):
         raise ValueError(f"`{name}` must be real; got dtype {array.dtype}.")
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+    # astype also makes Python numbers strongly typed, so that 1 and 0.5 are one kind of argument.
+    return array.astype(array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else float)
 
 
 def finite(name: str, value: Any) -> Float[Array, "..."]:
     """`value` as a float array without NaN or infinity."""
     array = floating(name, value)
-    if is_concrete(array) and not bool(jnp.all(jnp.isfinite(array))):
+    # NumPy, because inside `jit` even operations on known arrays are traced.
+    if is_concrete(array) and not np.all(np.isfinite(np.asarray(array))):
         bad = np.argwhere(~np.isfinite(np.asarray(array)))
         where = f" at index {tuple(bad[0].tolist())}" if array.ndim else ""
         raise ValueError(f"`{name}` must be finite; got {array[tuple(bad[0])]}{where}.")

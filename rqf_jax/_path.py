@@ -132,7 +132,10 @@ class CounterPath(diffrax.AbstractPath):
         step = interval.astype(jnp.int32) * self.substeps + substep
         width = eqx.error_if(
             jnp.asarray(t1 - t0, self.dtype),
-            jnp.abs((t1 - t0) / h - 1) > 1e-2,
+            (jnp.abs((t1 - t0) / h - 1) > 1e-2)
+            | (jnp.abs((t0 - self.ts[interval]) / h - substep.astype(h.dtype)) > 1e-2)
+            | (substep < 0)
+            | (substep >= self.substeps),
             "a `CounterPath` can only be stepped on its own grid: `substeps` equal steps in "
             "every interval of `ts`.",
         )

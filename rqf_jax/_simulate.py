@@ -14,7 +14,7 @@ others (2 to 5 times in either direction, measured on a CPU).
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import diffrax
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, PyTree, UInt32
+from jaxtyping import Array, ArrayLike, Float, Int, Integer, PRNGKeyArray, PyTree, UInt32
 
 from . import solvers
 from ._arguments import finite, integer, is_concrete
@@ -31,6 +31,7 @@ from ._path import Increment, draw, increment, stream
 from ._sde import SDE
 from ._unrolled import LIMIT
 from .laws import AbstractLaw
+from .manifolds import Euclidean
 from .noises import AbstractMatrixNoise
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5
 """How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
 
-_BLOCK_BYTES = 2**20
+_CACHE_BYTES = 2**20
 _BLOCK_STEPS = 16
 
 
@@ -52,7 +53,7 @@ class Trajectories(eqx.Module):
 
     `ts` (times,); `ys` a pytree of arrays (members, times, ...): whole states, or what `save`
     made of them; `status` (members,): 0 if the member stayed finite to the end, otherwise the
-    index in `ts` of the first save at which its state is NaN or infinite.
+    index in `ts` of the first save after the initial one at which its state is NaN or infinite.
     """
 
     ts: Float[Array, " times"]
@@ -118,7 +119,7 @@ def member_keys(
 def simulate(
     sde: SDE,
     law: AbstractLaw,
-    ts: Float[Array, " times"],
+    ts: Float[ArrayLike, " times"] | Sequence[float],
     *,
     substeps: int,
     members: int,
@@ -147,7 +148,9 @@ def simulate(
     - `solver`: default `solvers.default(sde)`; flat problems also take any of diffrax's.
     - `save`: what to keep of a state, a function of ONE state; the whole state by default. Give a
       named function (or a module) and not a fresh lambda: each new function object compiles anew.
-    - `batch_size`: how many members are in memory at a time; all by default.
+    - `batch_size`: how many members are simulated at a time. By default all of them, but on a
+      CPU no more than let the noise of one step fit the cache. It changes speed and memory, and
+      results by rounding at most.
     - `throw`: raise if members became NaN or infinite; with False they are returned, marked in
       `Trajectories.status`. Inside `jit` or `vmap` the error is raised at run time, without ids.
     - `first_member`: global index of the first member; `simulate(..., first_member=1000)`
@@ -170,9 +173,12 @@ def simulate(
         raise ValueError(f"`save` must be a function of one state; got {save!r}.")
     substeps, members = integer("substeps", substeps), integer("members", members)
     first_member = integer("first_member", first_member, minimum=0)
-    batch_size = members if batch_size is None else min(integer("batch_size", batch_size), members)
+    if batch_size is not None:
+        batch_size = min(integer("batch_size", batch_size), members)
     key = _typed_key(key)
     ts = _save_times(ts, substeps)
+    if first_member + members > 2**32:
+        raise ValueError(f"`first_member` must be at most 2³² - `members`; got {first_member}.")
     _check_state(sde, law, key, first_member)
     solver = solvers.default(sde) if solver is None else solver
     if not isinstance(solver, diffrax.AbstractSolver):
@@ -181,7 +187,11 @@ def simulate(
     state = eqx.filter_eval_shape(law, key)
     _check_step_size(solver, sde, state, ts, substeps)
 
+    if batch_size is None:
+        batch_size = _batch_size(sde, state, members)
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    if not isinstance(adjoint, diffrax.AbstractAdjoint):
+        raise ValueError(f"`adjoint` must be one of diffrax's adjoints; got {adjoint!r}.")
     first = jnp.asarray(first_member, jnp.uint32)
     ys, status = _ensemble(
         sde, law, ts, key, first, solver, save, adjoint, substeps, members, batch_size
@@ -189,6 +199,15 @@ def simulate(
     if throw:
         ys = _throw(ys, status, first_member)
     return Trajectories(ts, ys, status)
+
+
+def _batch_size(sde: SDE, state: Any, members: int) -> int:
+    """Equal batches, as few as let the noise of one step fit a CPU's cache."""
+    if jax.default_backend() != "cpu":
+        return members
+    noise = eqx.filter_eval_shape(lambda x: jnp.zeros(sde.noise.shape(x), x.dtype), state)
+    limit = max(1, _CACHE_BYTES // max(1, noise.size * noise.dtype.itemsize))
+    return math.ceil(members / math.ceil(members / limit))
 
 
 @eqx.filter_jit
@@ -230,9 +249,9 @@ def _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps):
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(_velocity),
         _Blocks(solver, substeps),
-        t0=0,
-        t1=intervals,
-        dt0=1,
+        t0=jnp.zeros((), dtype),
+        t1=jnp.asarray(intervals, dtype),
+        dt0=jnp.ones((), dtype),
         y0=jnp.moveaxis(x0, 0, axis),
         args=_Ensemble(sde, ts.astype(dtype), streams, shape, axis),
         saveat=diffrax.SaveAt(
@@ -286,35 +305,13 @@ class _Blocks(diffrax.AbstractSolver):
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """From one save time to the next."""
         interval = jnp.asarray(t0, jnp.int32)
-        start = args.ts[interval]
-        h = (args.ts[interval + 1] - start) / self.substeps
-        micro = jax.vmap(
-            lambda time, x, pairs: self._micro(args, time, h, x, pairs),
-            in_axes=(None, args.axis, args.axis),
-            out_axes=args.axis,
-        )
-
-        def some_steps(y, first, count):
-            lanes_last = args.axis == -1
-            number = interval * self.substeps + first
-            pairs = draw(args.streams, number, count, args.shape, y.dtype, lanes_last=lanes_last)
-            times = start + (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
-
-            def one_step(y, xs):
-                time, pairs = xs
-                return micro(time, y, pairs), None
-
-            return lax.scan(_rematerialised(one_step), y, (times, pairs))[0]
-
-        # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
-        # which XLA has to store and so cannot recompute for each of its uses.
-        count = self._block_steps(args, y0.dtype)
-        blocks, rest = divmod(self.substeps, count)
-        firsts = count * jnp.arange(blocks, dtype=jnp.int32)
-        block = _rematerialised(lambda y, first: (some_steps(y, first, count), None))
-        y1 = lax.scan(block, y0, firsts)[0]
-        if rest:
-            y1 = some_steps(y1, jnp.asarray(blocks * count, jnp.int32), rest)
+        h = (args.ts[interval + 1] - args.ts[interval]) / self.substeps
+        variants, index = [self.solver], 0
+        if isinstance(self.solver, solvers.ProjectiveFlow):
+            one = jnp.take(y0, 0, axis=args.axis)
+            variants, index = self.solver.variants(args.sde, one, h)
+        runs = [lambda s=solver: self._interval(s, args, interval, h, y0) for solver in variants]
+        y1 = lax.switch(index, runs) if len(runs) > 1 else runs[0]()
 
         # 0 · x is 0 for finite and NaN for other numbers: one pass, and no overflow of the sum.
         bad = jax.vmap(lambda x: jnp.isnan(jnp.sum(0 * x)), args.axis)(y1)
@@ -325,16 +322,46 @@ class _Blocks(diffrax.AbstractSolver):
         """Velocity of all members by the drift."""
         return terms.vf(t0, y0, args)
 
-    def _micro(self, ensemble, time, h, x, pairs):
-        """One step of one member."""
-        terms = ensemble.sde.terms(Increment(increment(pairs, h, ensemble.shape)), origin=time)
-        state = self.solver.init(terms, 0.0, h, x, None)
-        return self.solver.step(terms, 0.0, h, x, None, state, False)[0]
+    def _interval(self, solver, ensemble, interval, h, y):
+        """All micro-steps of one save interval by one solver."""
+
+        def step(time, x, pairs):
+            dw = increment(pairs, h, ensemble.shape)
+            terms = ensemble.sde.terms(Increment(dw), origin=time)
+            return solver.step(terms, 0.0, h, x, None, solver.init(terms, 0.0, h, x, None), False)[
+                0
+            ]
+
+        axis = ensemble.axis
+        micro = jax.vmap(step, in_axes=(None, axis, axis), out_axes=axis)
+
+        def some_steps(y, first, count):
+            lanes_last, number = axis == -1, interval * self.substeps + first
+            pairs = draw(
+                ensemble.streams, number, count, ensemble.shape, y.dtype, lanes_last=lanes_last
+            )
+            offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
+            times = ensemble.ts[interval] + offsets
+
+            def one_step(y, xs):
+                time, pairs = xs
+                return micro(time, y, pairs), None
+
+            return lax.scan(_rematerialised(one_step), y, (times, pairs))[0]
+
+        # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
+        # which XLA has to store and so cannot recompute for each of its uses.
+        count = self._block_steps(ensemble, y.dtype)
+        blocks, rest = divmod(self.substeps, count)
+        firsts = count * jnp.arange(blocks, dtype=jnp.int32)
+        block = _rematerialised(lambda y, first: (some_steps(y, first, count), None))
+        y = lax.scan(block, y, firsts)[0]
+        return some_steps(y, jnp.asarray(blocks * count, jnp.int32), rest) if rest else y
 
     def _block_steps(self, ensemble, dtype) -> int:
         """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16."""
         numbers = math.prod(ensemble.shape) * ensemble.streams.shape[-1]
-        fitting = _BLOCK_BYTES // max(1, numbers * dtype.itemsize)
+        fitting = _CACHE_BYTES // max(1, numbers * dtype.itemsize)
         return min(self.substeps, max(2, min(_BLOCK_STEPS, fitting)))
 
 
@@ -349,11 +376,13 @@ def _typed_key(key: Any) -> PRNGKeyArray:
     if not isinstance(key, jax.Array):
         raise ValueError(f"`key` must be a JAX key, such as `jax.random.key(0)`; got {key!r}.")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.dtype != jnp.uint32:
+        if key.dtype != jnp.uint32 or key.shape != (2,):
             raise ValueError(
-                f"`key` must be a JAX key, such as `jax.random.key(0)`; got dtype {key.dtype}."
+                "`key` must be a JAX key, such as `jax.random.key(0)`; got an array of dtype "
+                f"{key.dtype} and shape {key.shape}"
+                f"{', an `rbg` key, which cannot be vmapped' if key.shape == (4,) else ''}."
             )
-        key = jax.random.wrap_key_data(key)
+        key = jax.random.wrap_key_data(key, impl="threefry2x32")
     if key.shape != ():
         raise ValueError(f"`key` must be one key; got keys of shape {key.shape}.")
     kind = str(jax.random.key_impl(key))
@@ -389,12 +418,18 @@ def _check_state(sde: SDE, law: AbstractLaw, key: PRNGKeyArray, member: int) -> 
     state = eqx.filter_eval_shape(law, key)
     if not isinstance(state, jax.ShapeDtypeStruct) or not jnp.issubdtype(state.dtype, jnp.floating):
         raise ValueError(f"`law` must draw one array of floats; got {state}.")
+    flat = isinstance(sde.manifold, Euclidean)
+    if not state.ndim or not (flat or state.ndim == 2):
+        rule = "an array with axes" if flat else "tokens, an array of shape (tokens, dim)"
+        raise ValueError(f"`law` must draw {rule}; got shape {state.shape}.")
     if not is_concrete((sde, law, key)):
         return
-    x0 = law(member_keys(key, member)[0])
-    if not bool(jnp.all(jnp.isfinite(x0))):
+    # Inside `jit` operations on known arrays are traced too, unless told otherwise.
+    with jax.ensure_compile_time_eval():
+        x0 = law(member_keys(key, member)[0])
+        finite, defect = bool(jnp.all(jnp.isfinite(x0))), float(sde.manifold.defect(x0))
+    if not finite:
         raise ValueError(f"`law` must draw finite states; got {x0}.")
-    defect = float(sde.manifold.defect(x0))
     if not defect <= TOLERANCE:
         name = type(sde.manifold).__name__
         raise ValueError(
@@ -407,12 +442,13 @@ def _check_step_size(solver, sde: SDE, state, ts, substeps: int) -> None:
     """Warn where the shared matrix noise of one step is too large for its weak order to show."""
     if not isinstance(sde.noise, AbstractMatrixNoise) or not is_concrete((sde, ts)):
         return
-    longest = float(jnp.max(jnp.diff(ts))) / substeps
-    control = float(sde.noise.control(state.shape[-1], jnp.asarray(longest)))
+    longest = float(np.diff(np.asarray(ts, float)).max()) / substeps
+    with jax.ensure_compile_time_eval():
+        control = float(sde.noise.control(state.shape[-1], jnp.asarray(longest)))
     if control > 2:
         warnings.warn(
             f"the step h = {longest:.3g} is long for this noise: n h (sigma_s² + sigma_a²) = "
-            f"{control:.3g} should be at most 1. Use {control:.2g} times as many `substeps`.",
+            f"{control:.3g} should be at most 1. Use {control:.3g} times as many `substeps`.",
             stacklevel=3,
         )
 

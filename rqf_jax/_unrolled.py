@@ -6,6 +6,8 @@ fuses with its neighbours: 5 to 10 times faster on a CPU. The program grows with
 size, so this is for `LIMIT` and below.
 """
 
+from typing import TypeVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
@@ -50,8 +52,27 @@ class Unrolled:
     def __mul__(self, factor: Float[Array, ""] | float) -> "Unrolled":
         return Unrolled([[a * factor for a in row] for row in self.rows])
 
+    def columns(self, x: Float[Array, "tokens m"]) -> list[Float[Array, " tokens"]]:
+        """The matrix applied to every row of `x`, one array for each coordinate."""
+        image = self @ Unrolled([[column] for column in x.T])
+        return [column for (column,) in image.rows]
+
     def __neg__(self) -> "Unrolled":
         return self * -1.0
+
+
+Matrix = TypeVar("Matrix", Array, Unrolled)
+"""A square matrix: an array, or, in tiny dimensions, rows of scalars."""
+
+
+def traceless(matrix: Matrix) -> Matrix:
+    """The matrix less the multiple of the identity that carries its trace."""
+    if isinstance(matrix, Unrolled):
+        size = range(len(matrix.rows))
+        mean = sum(matrix.rows[i][i] for i in size) / len(size)
+        return Unrolled([[matrix.rows[i][j] - (mean if i == j else 0) for j in size] for i in size])
+    mean = jnp.sum(jnp.diagonal(matrix)) / matrix.shape[0]
+    return matrix - mean * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
 
 
 def transform(
@@ -62,8 +83,7 @@ def transform(
         if x.shape[-1] > LIMIT:
             return jnp.matmul(x, matrix.T, precision="highest")
         matrix = Unrolled.of(matrix)
-    columns = matrix @ Unrolled([[column] for column in x.T])
-    return jnp.stack([column for (column,) in columns.rows], axis=-1)
+    return jnp.stack(matrix.columns(x), axis=-1)
 
 
 def _dot(a, b):

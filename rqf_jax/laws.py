@@ -65,6 +65,8 @@ class Zeros(AbstractLaw):
     state: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, shape: tuple[int, ...]):
+        if not isinstance(shape, tuple):
+            raise ValueError(f"`shape` must be a tuple of sizes; got {shape!r}.")
         self.state = tuple(integer("shape", size) for size in shape)
 
     def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
@@ -101,7 +103,8 @@ class Equiangular(AbstractLaw):
     """Tokens with one common overlap: <x_a, x_b> = ρ for all a ≠ b.
 
     The rows of a symmetric square root of G = (1-ρ) 1 + ρ J, padded with zeros; shape
-    (tokens, dim). Raises ValueError unless -1/(tokens-1) ≤ ρ ≤ 1 and dim ≥ tokens.
+    (tokens, dim). The gradient with respect to ρ is infinite at both ends of its range. Raises
+    ValueError unless -1/(tokens-1) ≤ ρ ≤ 1 and dim ≥ tokens.
     """
 
     tokens: int = eqx.field(static=True)

@@ -245,9 +245,11 @@ def _ensemble(
             )
             parts.append(part.to_xarray({name: ("pair",) for name in ("overlaps", "angles")}))
             progress.update(task, advance=part.status.size, description="simulating")
-    return xarray.concat(
+    whole = xarray.concat(
         parts, "member", data_vars="minimal", coords="minimal", compat="override", join="exact"
     )
+    assert isinstance(whole, xarray.Dataset)  # `concat` also takes trees
+    return whole
 
 
 def _companion(

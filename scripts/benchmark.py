@@ -39,7 +39,8 @@ from jaxtyping import Array, Float
 
 import rqf_jax as rqf
 
-STEP = 1e-3
+CONTROL = 0.1
+"""n h σ²: as many steps of a size as its dynamics asks for, not one step length for all."""
 DIFFRAX_STEPS = 8
 ENGINE, NUMPY, SCAN, DIFFRAX = "engine", "NumPy", "scan", "diffrax"
 OVERLAPS, SPAN = "engine, overlaps only", "engine, tokens in their span"
@@ -63,6 +64,11 @@ class Size(NamedTuple):
         """How many steps make a tenth to half a second on two cores."""
         numbers = self.members * self.dim * (self.dim + self.tokens)
         return min(8192, max(8, 2**26 // numbers))
+
+    @property
+    def step(self) -> float:
+        """The step length h."""
+        return CONTROL / self.dim
 
     @property
     def tall(self) -> bool:
@@ -114,7 +120,7 @@ class AmbientNoise(rqf.noises.AbstractNoise):
 
 def engine(size: Size, steps: int) -> Contender:
     """`rqf_jax.simulate` as a user calls it, default solver."""
-    law, ts = rqf.laws.Uniform(size.tokens, size.dim), jnp.array([0.0, steps * STEP])
+    law, ts = rqf.laws.Uniform(size.tokens, size.dim), jnp.array([0.0, steps * size.step])
 
     def call(number, sigma):
         sde = rqf.models.random_quadratic_form(sigma)
@@ -128,7 +134,7 @@ def engine_overlaps(size: Size) -> Contender:
     """The same overlaps in dimension N instead of n."""
     law = rqf.laws.InSpan(rqf.laws.Uniform(size.tokens, size.dim))
     steps = Size(size.members, size.tokens, size.tokens).steps
-    ts = jnp.array([0.0, steps * STEP])
+    ts = jnp.array([0.0, steps * size.step])
 
     def call(number, sigma):
         sde = rqf.models.random_quadratic_form(sigma)
@@ -147,7 +153,7 @@ def engine_overlaps(size: Size) -> Contender:
 
 def engine_span(size: Size, steps: int) -> Contender:
     """Whole states from (N + n) N normals a step."""
-    law, ts = rqf.laws.Uniform(size.tokens, size.dim), jnp.array([0.0, steps * STEP])
+    law, ts = rqf.laws.Uniform(size.tokens, size.dim), jnp.array([0.0, steps * size.step])
 
     def call(number, sigma):
         noise = rqf.noises.SpanNoise(symmetric=sigma, antisymmetric=0.0)
@@ -164,7 +170,7 @@ def numpy_loop(size: Size, steps: int) -> Contender:
 
     def call(number, sigma):
         generator = np.random.Generator(np.random.SFC64(number))
-        scale = np.float32(sigma * np.sqrt(STEP) / 2)
+        scale = np.float32(sigma * np.sqrt(size.step) / 2)
         x = start
         for _ in range(steps):
             generator.standard_normal(out=increments, dtype=np.float32)
@@ -183,7 +189,7 @@ def hand_written_scan(size: Size, steps: int) -> Contender:
     def run(x, key, sigma):
         def step(x, i):
             b = jax.random.normal(jax.random.fold_in(key, i), (size.members, size.dim, size.dim))
-            y = x - x @ ((b + b.swapaxes(-1, -2)) * (sigma * STEP**0.5 / 2))
+            y = x - x @ ((b + b.swapaxes(-1, -2)) * (sigma * size.step**0.5 / 2))
             return y * lax.rsqrt(jnp.sum(y * y, axis=-1, keepdims=True)), None
 
         return lax.scan(step, x, jnp.arange(steps))[0]
@@ -252,7 +258,7 @@ def race_steps(sizes: list[Size], rounds: int) -> list[dict]:
             engine(size, size.steps),
             numpy_loop(size, size.steps),
             hand_written_scan(size, size.steps),
-            plain_diffrax(size, size.steps, STEP),
+            plain_diffrax(size, size.steps, size.step),
         ]
         if size.tall:
             contenders += [engine_overlaps(size), engine_span(size, size.steps)]
@@ -418,7 +424,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("# Speed\n")
     print(
         f"{header['date']}; {header['device']}, {header['cores']} CPU cores (load average "
-        f"{header['load']} at the start); {header['versions']}; float32, dt = {STEP:g}, "
+        f"{header['load']} at the start); {header['versions']}; float32, n h σ² = {CONTROL:g}, "
         f"{options.rounds} interleaved rounds; NumPy on the CPU.\n"
     )
     results, goals = {"header": header}, []

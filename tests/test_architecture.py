@@ -251,7 +251,12 @@ def test_the_mathematics_reads_no_file_prints_nothing_and_knows_no_clock(module)
     tree = ast.parse(SOURCES[module])
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & {"print", "open", "input", "jax.debug.print", "np.load", "np.save"}
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     assert not names & {"time", "datetime", "os", "pathlib", "sys", "logging"}
 
 

@@ -27,8 +27,8 @@ def test_at_sigma_root_two_one_token_is_a_standard_brownian_motion_on_the_sphere
         rqf.models.random_quadratic_form(sigma=math.sqrt(2)),
         rqf.laws.Fixed(jnp.eye(dim)[:1]),
         ts,
-        substeps=64,
-        members=20_000,
+        substeps=32,
+        members=10_000,
         key=jax.random.key(1),
         save=chords_to_pole,
     )

@@ -40,7 +40,7 @@ def numbers(words, shape, dtype, lanes_last):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES[:2])
 def test_a_members_noise_has_the_same_bits_in_every_ensemble_batch_and_layout(shape, dtype):
     everybody = numbers(streams(37), shape, dtype, lanes_last=True)
     for first, members, lanes_last in (

@@ -103,9 +103,9 @@ def test_a_member_that_overflows_is_counted_and_left_out(as_a_user):
 def test_all_contenders_move_overlaps_by_the_same_law(peer, as_a_user):
     import benchmark
 
-    size, steps = benchmark.Size(4000, 2, 3), 80
+    size, steps = benchmark.Size(4000, 2, 3), 8
     if peer == "plain_diffrax":
-        contender = benchmark.plain_diffrax(size, 8, steps * benchmark.STEP / 8)
+        contender = benchmark.plain_diffrax(size, 8, steps * size.step / 8)
     else:
         contender = getattr(benchmark, peer)(size, steps)
     states = np.asarray(contender.call(3, 1.0), float)
@@ -114,7 +114,7 @@ def test_all_contenders_move_overlaps_by_the_same_law(peer, as_a_user):
         assert np.abs(np.linalg.norm(end, axis=-1) - 1).max() < 4e-7
     r0 = np.sum(start[:, 0] * start[:, 1], axis=-1)
     r = np.sum(end[:, 0] * end[:, 1], axis=-1) / np.linalg.norm(end, axis=-1).prod(axis=-1)
-    t = steps * benchmark.STEP
+    t = steps * size.step
     moved = np.stack(
         [
             r - sphere.mean_overlap(t, r0, sigma=1.0),

@@ -1,7 +1,9 @@
 """Theorems about the verb: whose trajectory is whose, what compiles, what fails and how."""
 
+import itertools
 import math
 
+import diffrax
 import equinox as eqx
 import hypothesis
 import jax
@@ -47,7 +49,7 @@ def whole(dim):
     return run(law=Uniform(2, dim)).ys
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow), 5, 9])
 def test_the_size_of_batches_changes_no_member(whole, dim, batch_size):
     if dim == 6 and batch_size != 3:
         pytest.skip("one size is enough for the second layout")
@@ -246,15 +248,18 @@ def test_throw_names_the_number_and_the_first_ids_of_bad_members(first_bad, shap
         poisoned(shape, throw=True)
     message = str(caught.value)
     assert message.startswith(f"{ids.size} of 8 members became NaN or infinite")
-    assert f"the first of them {', '.join(map(str, ids[:5]))}" in message
-    assert str(first_bad[ids[0]]) in message.split("(")[1]
+    assert f" {', '.join(map(str, ids[:5]))}" in message
+    first = first_bad[ids[0]]
+    assert f"between saves {first - 1} and {first}" in message
     assert "`throw=False`" in message
 
 
 def test_ids_of_bad_members_are_global():
     bad = np.flatnonzero(poisoned((1, 2), first_member=1000).status)
     assert bad.size
-    with pytest.raises(rqf.NonFiniteError, match=f"the first of them {1000 + bad[0]}"):
+    with pytest.raises(
+        rqf.NonFiniteError, match=f"infinite: {', '.join(map(str, 1000 + bad[:5]))}"
+    ):
         poisoned((1, 2), first_member=1000, throw=True)
 
 
@@ -344,7 +349,9 @@ BAD = {
     "a scalar in flat space": (
         lambda: run(law=Zeros(()), sde=rqf.SDE(NONE, TokenNoise(1.0), FLAT)), "()",
     ),
-    "a law of integers": (lambda: run(law=Integers()), "`law` must draw one array of floats", "int32"),
+    "a law of integers": (
+        lambda: run(law=Integers()), "`law` must draw one array of floats", "int32",
+    ),
     "a law of two": (lambda: run(law=Two()), "`law` must draw one array of floats", "(3, 3)"),
     "shape is a number": (lambda: Zeros(3), "`shape`", "3"),
     "an empty shape": (lambda: Zeros((2, 0)), "`shape` must be at least 1", "0"),
@@ -360,7 +367,9 @@ BAD = {
     "span of no law": (lambda: InSpan(np.eye(3)), "`law` must be a law of `rqf_jax.laws`"),
     # the times
     "equal times": (lambda: run(ts=[0.0, 1.0, 1.0]), "`ts` must be strictly increasing", "1.0"),
-    "falling times": (lambda: run(ts=[0.0, 2.0, 1.0]), "`ts` must be strictly increasing", "2.0", "1.0"),
+    "falling times": (
+        lambda: run(ts=[0.0, 2.0, 1.0]), "`ts` must be strictly increasing", "2.0", "1.0",
+    ),
     "one time": (lambda: run(ts=[0.0]), "`ts` must be one axis of at least 2 times", "(1,)"),
     "no time": (lambda: run(ts=[]), "`ts` must be one axis of at least 2 times", "(0,)"),
     "a number for times": (lambda: run(ts=1.0), "`ts` must be one axis of at least 2 times", "()"),
@@ -408,8 +417,8 @@ BAD = {
     # the rest
     "solver": (lambda: run(solver="heun"), "`solver` must be a diffrax solver", "'heun'"),
     "a wrong solver": (
-        lambda: run(sde=rqf.SDE(NONE, TokenNoise(1.0), SPHERE), solver=rqf.solvers.ProjectiveFlow()),
-        "`solver` ProjectiveFlow does not suit", "Use `GeodesicHeun`",
+        lambda: run(solver=diffrax.Heun()),
+        "`solver` Heun does not suit", "leave the Sphere", "Use `ProjectiveFlow`",
     ),
     "save": (lambda: run(save=3), "`save` must be a function of one state", "3"),
     "adjoint": (lambda: run(adjoint=3), "`adjoint`", "3"),
@@ -428,7 +437,9 @@ def test_bad_input_is_one_error_that_names_argument_rule_and_value(
 
 
 def test_too_many_tokens_for_their_span_are_refused_while_tracing():
-    with pytest.raises(ValueError, match="fewer tokens than dimensions; got 3 tokens in dimension 3"):
+    with pytest.raises(
+        ValueError, match="fewer tokens than dimensions; got 3 tokens in dimension 3"
+    ):
         run(law=Uniform(3, 3), sde=rqf.SDE(NONE, SpanNoise(1.0, 0.0), SPHERE))
 
 
@@ -465,14 +476,14 @@ def test_a_raw_key_is_its_typed_key():
 
 
 @pytest.mark.parametrize("control", [2.01, 5.0])
-def test_a_control_number_above_two_warns_and_names_enough_substeps(control, compiler):
+def test_a_control_number_above_two_warns_and_names_enough_steps(control, compiler):
     sigma = math.sqrt(control / 3 / 0.25)
     with pytest.warns(UserWarning, match="should be at most 1") as caught, pytest.raises(Compiled):
         run(sde=isotropic(sigma), ts=jnp.array([0.0, 0.5, 1.5]), substeps=4)
     (message,) = {str(warning.message) for warning in caught}
     assert "h = 0.25" in message and f"{control:.3g}" in message
-    enough = int(message.split("`substeps` = ")[1].split(" ")[0])
-    assert 3 * sigma**2 * 1.0 / enough <= 1 < 3 * sigma**2 * 1.0 / (enough - 1)
+    factor = float(message.split(". Use ")[1].split(" times as many `substeps`")[0])
+    assert control / factor == pytest.approx(1, rel=0.05)
 
 
 @pytest.mark.parametrize("control", [0.5, 1.99])
@@ -495,7 +506,7 @@ def test_any_small_run_is_finite_or_refused(tokens, dim, members, substeps, time
         law, ts = Uniform(tokens, dim), jnp.asarray(times, float)
         runs = run(law=law, members=members, substeps=substeps, ts=ts)
     except ValueError:
-        increasing = len(times) > 1 and all(a < b for a, b in zip(times, times[1:], strict=False))
+        increasing = len(times) > 1 and all(a < b for a, b in itertools.pairwise(times))
         assert min(tokens, dim, members, substeps) < 1 or not increasing
     else:
         assert runs.ys.shape == (members, len(times), tokens, dim)

@@ -18,7 +18,7 @@ from scipy.special import hyp1f1
 import rqf_jax as rqf
 from rqf_jax.laws import Equiangular, Fixed, InSpan, Pair, Uniform
 from rqf_jax.noises import IsotropicNoise, SpanNoise, TokenNoise
-from rqf_jax.observables import angles, gram, log_det_gram, overlaps
+from rqf_jax.observables import angles, gram, overlaps
 from rqf_jax.solvers import GeodesicEuler, GeodesicHeun, ProjectiveFlow
 from rqf_jax.theory import sphere
 
@@ -45,9 +45,11 @@ def first_coordinate(x):
     return x[0, 0]
 
 
-def volumes(x):
-    """ln det G of the first two, three, ... tokens."""
-    return jnp.stack([log_det_gram(x[:k]) for k in range(2, len(x) + 1)])
+def log_volumes(x):
+    """ln det G of the first two, three, ... tokens (as many as can be independent)."""
+    counts = range(2, min(x.shape[-2:]) + 1)
+    grams = [x[..., :k, :] @ np.swapaxes(x[..., :k, :], -1, -2) for k in counts]
+    return np.stack([np.linalg.slogdet(g)[1] for g in grams], axis=-1)
 
 
 # ---- coefficients, by enumerating the entries of the driving matrix
@@ -247,10 +249,7 @@ def test_steps_of_any_length_conserve_mean_angles_and_shrink_log_volumes_linearl
     differences = np.linalg.norm(found[:, :, pairs[0]] - found[:, :, pairs[1]], axis=-1)
     theta = 2 * np.arctan2(differences, sums)
     assert_mean(theta[:, 1:], theta[0, 0])
-    for k in range(2, min(tokens, dim) + 1):
-        first = found[:, :, :k]
-        volume = np.linalg.slogdet(first @ first.swapaxes(-1, -2))[1]
-        assert_mean(np.diff(volume, n=2, axis=1)[:, 0], 0.0)
+    assert_mean(np.diff(log_volumes(found), n=2, axis=1)[:, 0], 0.0)
 
 
 @functools.cache
@@ -308,14 +307,16 @@ def test_the_cluster_of_a_uniform_token_is_a_row_of_fair_coins(dim, h):
 
 def test_the_mean_log_volume_of_k_tokens_falls_at_k_times_k_minus_1():
     x0, sigma, ts = unit_tokens(4, 4, seed=1), 0.7, np.array([0.0, 0.3, 1.0])
-    found = ensemble(
-        isotropic(sigma, 0.5),
-        Fixed(x0),
-        ts,
-        substeps=40,
-        members=10_000,
-        seed=1,
-        save=volumes,
+    found = log_volumes(
+        ensemble(
+            isotropic(sigma, 0.5),
+            Fixed(x0),
+            ts,
+            substeps=40,
+            members=10_000,
+            seed=1,
+            save=SPHERE.project,
+        )
     )
     expected = [sphere.mean_log_det_gram(ts, x0[:k] @ x0[:k].T, sigma=sigma) for k in (2, 3, 4)]
     np.testing.assert_allclose(found[0, 0], np.transpose(expected)[0], atol=1e-10)
@@ -437,7 +438,7 @@ def test_noise_in_the_span_and_full_noise_give_long_geodesic_steps_of_one_law():
         assert scipy.stats.ks_2samp(full[:, k], span[:, k]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("tokens", "dim", "control"), [(4, 3, 5e-3), (3, 8, 5e-4), (6, 5, 5e-4)])
+@pytest.mark.parametrize(("tokens", "dim", "control"), [(4, 3, 5e-3), (3, 8, 1e-1), (6, 5, 5e-4)])
 def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
     x0 = unit_tokens(tokens, dim)
     found = ensemble(
@@ -447,6 +448,7 @@ def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
         substeps=20,
         members=10,
         seed=0,
+        solver=ProjectiveFlow(level=2),
         save=gram,
     )
     np.testing.assert_allclose(found, np.broadcast_to(x0 @ x0.T, found.shape), atol=1e-10, rtol=0)
@@ -456,7 +458,7 @@ def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
     ("solver", "h", "dim"),
     [
         (ProjectiveFlow(), 1e-3, 3),
-        (ProjectiveFlow(), 1e-4, 7),
+        (ProjectiveFlow(level=2), 1e-2, 7),
         (GeodesicEuler(), 0.5, 5),
         (GeodesicHeun(), 0.5, 5),
     ],
@@ -493,21 +495,21 @@ def test_sigma_is_a_unit_of_time(solver):
 
 
 def test_a_longer_run_begins_with_the_shorter_one():
+    # 16 intervals are exact in any arithmetic of k/16; (k/49) 49 is below k from k = 1 on.
     sde = rqf.SDE(rqf.drifts.NoDrift(), TokenNoise(1.0), SPHERE)
-    short, *longer = (
+    short, long = (
         ensemble(
             sde,
             Uniform(1, 2),
-            np.arange(saves) / 8,
+            np.arange(intervals + 1) / 8,
             substeps=1,
             members=5,
             seed=0,
             save=SPHERE.project,
         )
-        for saves in (17, 23, 130)
+        for intervals in (16, 49)
     )
-    for run in longer:
-        np.testing.assert_allclose(run[:, :17], short, atol=1e-13, rtol=0)
+    np.testing.assert_allclose(long[:, :17], short, atol=1e-13, rtol=0)
 
 
 # ---- a layer of a network, as a solver that a user might write

@@ -11,19 +11,15 @@ sigma_s² = sigma_a² = v.
 """
 
 import abc
-from typing import TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._arguments import scalar
-from .._unrolled import Unrolled, transform
+from .._unrolled import Matrix, traceless, transform
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
-
-Matrix = TypeVar("Matrix", Array, Unrolled)
-"""A square matrix: an array, or, in tiny dimensions, rows of scalars."""
 
 
 class AbstractMatrixNoise(AbstractNoise):
@@ -38,17 +34,22 @@ class AbstractMatrixNoise(AbstractNoise):
         """The increment dA of the shared matrix."""
 
     @abc.abstractmethod
-    def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""]) -> Matrix:
-        """A matrix Ω whose exponential has the law of the linear flow over a step of length h.
+    def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""], degree: int) -> Matrix:
+        """A matrix Ω whose exponential series, cut after `degree` ≥ 2, has the law of the flow.
 
-        Equality up to multiples of the identity, which normalisation removes, and up to O(h³) in
-        every expectation. To be written with +, -, @, .T and products by scalars from the right
+        That is, 1 + Ω + … + Ω^degree/degree! has the law of the linear flow over a step of length
+        h, up to multiples of the identity, which normalisation removes, and up to O(h³) in every
+        expectation. To be written with +, -, @, .T and products by scalars from the right
         only: a tiny `dw` comes as rows of scalars (`Unrolled`), not as an array.
         """
 
     @abc.abstractmethod
     def control(self, dim: int, h: Float[Array, "*steps"]) -> Float[Array, "*steps"]:
         """The dimensionless size of a step, half the typical squared norm of its increment."""
+
+    @abc.abstractmethod
+    def quadratic(self, dim: int, h: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether the quadratic polynomial in Ω is good for a step of length h."""
 
 
 class IsotropicNoise(AbstractMatrixNoise):
@@ -83,18 +84,24 @@ class IsotropicNoise(AbstractMatrixNoise):
         """dA = sigma_s (dB + dBᵀ)/2 + sigma_a (dB - dBᵀ)/2."""
         return _blend(self.symmetric, self.antisymmetric, dw)
 
-    def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""]) -> Matrix:
+    def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""], degree: int) -> Matrix:
         """Ω = -(s Q + a R) with the strengths of a weak scheme of order 2 (derived here).
 
             s  = sigma_s [1 + n h (sigma_s²/24 + sigma_a²/48)]²
             a² = sigma_a² [1 - (n-2) h sigma_a²/48]² + (n+2) h sigma_s² (sigma_s²/8 + sigma_a²/6)
+
+        and for degree 2, s times 1 + (C + c/4)/3 and a times 1 + (C - c/4)/3, where
+        C = h [(n+1-3/n) sigma_s² - (n-1) sigma_a²]/2 and c = h (sigma_s² + sigma_a²). Q is taken
+        without its trace, which a polynomial, unlike the exponential, would not keep apart.
 
         The random walk exp(Ω_k)···exp(Ω_1) with s = sigma_s, a = sigma_a errs by
         -(h²/24)[(3/2) Σ [E_j,E_i]² + 2 Σ E_i K(E_i)], E the noise basis and K = Σ ad(E_j)²: a
         quadratic form in the same basis, because the law is rotation invariant, so a change of the
         two variances removes it. What is left free at third order is set by measurement: the square
         in s has the smallest error of E r² over n = 2…15. For sigma_a = 0 the a-term is the weak
-        substitute of the Lévy area [dQ, dQ]: needed for positions, not for one-time overlaps.
+        substitute of the Lévy area [dQ, dQ]: needed for positions, not for one-time overlaps. The
+        quadratic polynomial lacks Ω³/6, which at this order only lowers the variances, by
+        E[Ω³ ⊗ Ω]/3; from degree 3 on what is lacking has a mean proportional to the identity.
         """
         n = dw.shape[-1]
         s2, a2 = self.symmetric**2, self.antisymmetric**2
@@ -103,11 +110,19 @@ class IsotropicNoise(AbstractMatrixNoise):
         # sqrt has an infinite slope at 0: without noise both value and gradient are 0.
         silent = variance == 0
         antisymmetric = jnp.where(silent, 0.0, jnp.sqrt(jnp.where(silent, 1.0, variance)))
-        return -_blend(symmetric, antisymmetric, dw)
+        if degree == 2:
+            mean, spread = h * ((n + 1 - 3 / n) * s2 - (n - 1) * a2) / 2, h * (s2 + a2)
+            symmetric = symmetric * (1 + (mean + spread / 4) / 3)
+            antisymmetric = antisymmetric * (1 + (mean - spread / 4) / 3)
+        return -_blend(symmetric, antisymmetric, traceless(dw))
 
     def control(self, dim: int, h: Float[Array, "*steps"]) -> Float[Array, "*steps"]:
         """n h (sigma_s² + sigma_a²)."""
         return dim * h * (self.symmetric**2 + self.antisymmetric**2)
+
+    def quadratic(self, dim: int, h: Float[Array, ""]) -> Bool[Array, ""]:
+        """Control numbers up to 1/8 without rotation, whose overlaps a quadratic does not keep."""
+        return (self.control(dim, h) <= 0.125) & (self.antisymmetric == 0)
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """On the sphere the Itô correction is radial, hence invisible; elsewhere it is not."""

@@ -1,9 +1,10 @@
 """The projective flow: shared matrix noise on the sphere, exactly as a linear map."""
 
-import math
+from functools import partial
 from typing import cast
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -15,9 +16,6 @@ from ..drifts import NoDrift
 from ..manifolds import Sphere
 from ..noises import AbstractMatrixNoise
 from ._abstract import AbstractGeometricSolver
-
-_EFFORT = ((0.125, 0, 4), (1.0, 1, 6), (math.inf, 3, 12))
-"""Up to this control number, so many squarings, or this Taylor degree, are enough."""
 
 
 class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver):
@@ -35,13 +33,18 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
     linear in time. What h changes is the clock: keep the control number n h (sigma_s² +
     sigma_a²) below 1; above 2 `rqf_jax.simulate` warns.
 
-    The exponential is a polynomial in Ω (a truncation keeps the three identities, being still one
-    rotation-invariant map): for N ≥ n, and where n is tiny, exp(Ω) by scaling and squaring, else
-    a Taylor polynomial applied to the tokens, of the degree that the control number asks for.
+    The exponential is a polynomial in Ω, of the degree that the control number asks for (a
+    truncation keeps the three identities, being still one rotation-invariant map): for N ≥ n, and
+    where n is tiny, the matrix by scaling and squaring, else Taylor terms applied to the tokens.
 
     Source: the projectivised linear flow is classical (see Engel & Shalova, arXiv:2603.06187, for
     this equation); the coefficients of Ω are derived in `IsotropicNoise.log_flow`.
     """
+
+    level: int | None = eqx.field(static=True, default=None)
+    """Which polynomial: 0 is quadratic, for `noise.quadratic` steps, 1 and 2 are good for control
+    numbers up to 1 and about 4; None is the first that is good for the step at hand. In dimensions
+    up to 4 there is only the best."""
 
     def advance(
         self,
@@ -52,15 +55,27 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         dw: Float[Array, "dim dim"],
     ) -> Float[Array, "tokens dim"]:
         """Half a drift step, the linear map, half a drift step."""
+        if self.level is None:
+            solvers, index = self.variants(sde, x, h)
+            steps = [lambda s=solver: s.advance(sde, t, h, x, dw) for solver in solvers]
+            return lax.switch(index, steps) if len(steps) > 1 else steps[0]()
+        flow = _unrolled_flow if x.shape[-1] <= LIMIT else _LEVELS[self.level]
         with jax.default_matmul_precision("highest"):
             x = _drift(sde, t, h / 2, x)
-            noise, dim = cast(AbstractMatrixNoise, sde.noise), x.shape[-1]
-            if dim <= LIMIT:
-                x = _unrolled_flow(noise.log_flow(t, Unrolled.of(dw), h), x)
-            else:
-                x = _flow(noise.log_flow(t, dw, h), x, noise.control(dim, h))
-            x = sde.manifold.project(x)
+            x = flow(cast(AbstractMatrixNoise, sde.noise), t, h, x, dw)
             return _drift(sde, t + h / 2, h / 2, x)
+
+    def variants(self, sde: SDE, x: Float[Array, "tokens dim"], h: Float[Array, ""]):
+        """Solvers with one polynomial each, and the index of the first good for steps of length h.
+
+        The choice costs as much as a step, so it is to be made once for many of them.
+        """
+        if self.level is not None or x.shape[-1] <= LIMIT:
+            return [ProjectiveFlow(level=self.level or 0)], 0
+        noise = cast(AbstractMatrixNoise, sde.noise)
+        quadratic = noise.quadratic(x.shape[-1], h)
+        index = jnp.where(quadratic, 0, 1 + (noise.control(x.shape[-1], h) > 1).astype(jnp.int32))
+        return [ProjectiveFlow(level=level) for level in range(len(_LEVELS))], index
 
     def misfit(self, sde: SDE) -> str | None:
         """Anything but a shared matrix noise on the sphere."""
@@ -85,44 +100,48 @@ def _drift(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         return x
     manifold = sde.manifold
     middle = manifold.retract(x, manifold.tangent(x, sde.drift(t, x) * (h / 2)))
-    return manifold.retract(x, manifold.tangent(x, sde.drift(t + h / 2, middle) * h))
+    # Tangent at the middle first: an ambient velocity also has a normal part there.
+    velocity = manifold.tangent(middle, sde.drift(t + h / 2, middle))
+    return manifold.retract(x, manifold.tangent(x, velocity * h))
 
 
-def _unrolled_flow(omega: Unrolled, x: Float[Array, "tokens dim"]) -> Float[Array, "tokens dim"]:
-    """exp(Ω) x_a for every token, entry by entry."""
-    squarings = _EFFORT[-1][1]
-    exponential = _polynomial(
-        omega * 2.0**-squarings, Unrolled.of(jnp.eye(x.shape[-1], dtype=x.dtype))
-    )
-    for _ in range(squarings):
-        exponential = exponential @ exponential
-    return transform(exponential, x)
+def _unrolled_flow(noise: AbstractMatrixNoise, t, h, x, dw):
+    """The map entry by entry: in tiny dimensions the best polynomial costs next to nothing."""
+    omega = noise.log_flow(t, Unrolled.of(dw), h, degree=4)
+    exponential = _exponential(omega, Unrolled.of(jnp.eye(x.shape[-1], dtype=x.dtype)), 3)
+    # Normalised before it is one array: XLA would compute the exponential again for each use.
+    columns = exponential.columns(x)
+    scale = lax.rsqrt(sum(column * column for column in columns))
+    return jnp.stack([column * scale for column in columns], axis=-1)
 
 
-def _flow(
-    omega: Float[Array, "dim dim"], x: Float[Array, "tokens dim"], control: Float[Array, ""]
-) -> Float[Array, "tokens dim"]:
-    """exp(Ω) x_a for every token, with no more products than the control number asks for."""
+def _flow(noise: AbstractMatrixNoise, t, h, x, dw, *, degree: int, squarings: int):
+    """The map of few tokens by a Taylor polynomial of `degree`, of many by its matrix."""
     tokens, dim = x.shape
+    identity = jnp.eye(dim, dtype=x.dtype)
+    if tokens < dim:
+        y = _taylor(noise.log_flow(t, dw, h, degree=degree), x, degree)
+    elif degree == 2:
+        omega = noise.log_flow(t, dw, h, degree=2)
+        y = transform(identity + omega + (omega @ omega) * 0.5, x)
+    else:
+        omega = noise.log_flow(t, dw, h, degree=4)
+        y = transform(_exponential(omega, identity, squarings), x)
+    return y * lax.rsqrt(jnp.sum(y * y, -1, keepdims=True))
 
-    def with_effort(squarings, degree):
-        if tokens >= dim:
-            return lambda: transform(_exponential(omega, squarings), x)
-        return lambda: _taylor(omega, x, degree)
 
-    level = sum((control > bound).astype(jnp.int32) for bound, _, _ in _EFFORT[:-1])
-    return lax.switch(level, [with_effort(*effort) for _, *effort in _EFFORT])
+_LEVELS = (
+    partial(_flow, degree=2, squarings=0),
+    partial(_flow, degree=6, squarings=1),
+    partial(_flow, degree=12, squarings=3),
+)
 
 
-def _polynomial(omega, identity):
-    """1 + Ω + Ω²/2 + Ω³/6 + Ω⁴/24 with two products."""
+def _exponential(omega, identity, squarings: int):
+    """exp(Ω) ≈ p(Ω / 2^s)^(2^s) with p(Ω) = 1 + Ω + Ω²/2 + Ω³/6 + Ω⁴/24 in two products."""
+    omega = omega * 2.0**-squarings
     square = omega @ omega
-    return identity + omega + square @ (identity * 0.5 + omega * (1 / 6) + square * (1 / 24))
-
-
-def _exponential(omega, squarings: int):
-    """exp(Ω) ≈ p(Ω / 2^s)^(2^s)."""
-    result = _polynomial(omega * 2.0**-squarings, jnp.eye(omega.shape[0], dtype=omega.dtype))
+    result = identity + omega + square @ (identity * 0.5 + omega * (1 / 6) + square * (1 / 24))
     for _ in range(squarings):
         result = result @ result
     return result
@@ -132,6 +151,6 @@ def _taylor(omega, x, degree: int):
     """Σ Ω^k x / k! for k up to `degree`."""
     total = term = x
     for k in range(1, degree + 1):
-        term = (term @ omega.T) * (1 / k)
+        term = transform(omega, term) * (1 / k)
         total = total + term
     return total

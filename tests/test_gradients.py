@@ -1,0 +1,188 @@
+"""Derivatives through `simulate`: reverse, forward and differences agree, and none is NaN."""
+
+import functools
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _ensembles import isotropic, unit_tokens
+
+import rqf_jax as rqf
+from rqf_jax.laws import Fixed
+from rqf_jax.noises import IsotropicNoise, SpanNoise, TokenNoise
+from rqf_jax.observables import angles, overlaps
+from rqf_jax.solvers import GeodesicEuler, GeodesicHeun, ProjectiveFlow
+
+SPHERE = rqf.manifolds.Sphere()
+SOLVERS = {s.__name__: s() for s in (ProjectiveFlow, GeodesicEuler, GeodesicHeun)}
+POINT = {
+    "symmetric": jnp.asarray(0.8),
+    "antisymmetric": jnp.asarray(0.6),
+    "x0": jnp.asarray(unit_tokens(3, 3)),
+}
+rng = np.random.default_rng(1)
+DIRECTION = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape)), POINT)
+
+
+def observe(x):
+    """Overlaps, and a coordinate, which the antisymmetric noise moves too."""
+    return jnp.sum(overlaps(x)) + x[0, 0]
+
+
+def mean(point, solver, adjoint=None, **options):
+    """A mean over an ensemble at two times, a function of strengths and initial tokens."""
+    runs = rqf.simulate(
+        isotropic(point["symmetric"], point["antisymmetric"]),
+        Fixed(SPHERE.project(point["x0"])),
+        jnp.asarray([0.0, 0.3, 1.0], point["x0"].dtype),
+        substeps=6,
+        members=8,
+        key=jax.random.key(0),
+        solver=solver,
+        save=observe,
+        adjoint=adjoint,
+        **options,
+    )
+    return jnp.mean(runs.ys[:, 1:])
+
+
+@functools.cache
+def reverse(name):
+    return jax.jit(jax.grad(functools.partial(mean, solver=SOLVERS[name])))
+
+
+@functools.cache
+def forward(name):
+    """(point, direction) -> value and directional derivative."""
+    f = functools.partial(mean, solver=SOLVERS[name], adjoint=diffrax.ForwardMode())
+    return jax.jit(lambda point, direction: jax.jvp(f, (point,), (direction,)))
+
+
+def along(gradient, direction):
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_reverse_and_forward_derivatives_agree_and_are_central_differences(name):
+    gradient = reverse(name)(POINT)
+    _, tangent = forward(name)(POINT, DIRECTION)
+    np.testing.assert_allclose(along(gradient, DIRECTION), tangent, rtol=1e-12)
+    eps = 1e-5
+    for part in POINT:
+        direction = jax.tree.map(jnp.zeros_like, POINT) | {part: DIRECTION[part]}
+        above, below = (
+            forward(name)(
+                jax.tree.map(lambda p, d, s=sign: p + s * eps * d, POINT, direction), direction
+            )[0]
+            for sign in (1, -1)
+        )
+        np.testing.assert_allclose(
+            (above - below) / (2 * eps), along(gradient, direction), rtol=1e-6
+        )
+
+
+def test_the_jacobian_of_all_members_and_times_by_forward_mode_has_the_mean_gradient():
+    def all_values(sigma):
+        point = POINT | {"symmetric": sigma}
+        return rqf.simulate(
+            isotropic(sigma, point["antisymmetric"]),
+            Fixed(SPHERE.project(point["x0"])),
+            jnp.asarray([0.0, 0.3, 1.0]),
+            substeps=6,
+            members=8,
+            key=jax.random.key(0),
+            solver=GeodesicEuler(),
+            save=observe,
+            adjoint=diffrax.ForwardMode(),
+        ).ys
+
+    jacobian = jax.jacfwd(all_values)(POINT["symmetric"])
+    assert jacobian.shape == (8, 3)
+    np.testing.assert_array_equal(jacobian[:, 0], np.zeros(8))
+    expected = reverse("GeodesicEuler")(POINT)["symmetric"]
+    np.testing.assert_allclose(jnp.mean(jacobian[:, 1:]), expected, rtol=1e-12)
+
+
+def test_the_gradient_does_not_depend_on_batches():
+    f = functools.partial(mean, solver=GeodesicEuler(), batch_size=3)
+    batched, whole = jax.jit(jax.grad(f))(POINT), reverse("GeodesicEuler")(POINT)
+    for part in POINT:
+        np.testing.assert_allclose(batched[part], whole[part], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ProjectiveFlow", *(pytest.param(n, marks=pytest.mark.slow) for n in list(SOLVERS)[1:])],
+)
+def test_single_precision_gradients_are_those_of_double_precision(name):
+    # The same noise, rounded: double precision refines the numbers of single precision.
+    single = reverse(name)(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), POINT))
+    double = reverse(name)(POINT)
+    for part in POINT:
+        assert single[part].dtype == jnp.float32
+        scale = np.abs(double[part]).max()
+        np.testing.assert_allclose(single[part], double[part], rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_gradient_without_noise_is_finite_and_right_in_sigma_s(name):
+    silent = POINT | {"symmetric": jnp.asarray(0.0), "antisymmetric": jnp.asarray(0.0)}
+    gradient = reverse(name)(silent)
+    assert all(jax.tree.leaves(jax.tree.map(lambda g: bool(jnp.all(jnp.isfinite(g))), gradient)))
+    # A strength below 0 is refused only where it can be seen; its path is the mirrored one.
+    zero, eps = jax.tree.map(jnp.zeros_like, POINT), 1e-5
+    above, below = (
+        forward(name)(silent | {"symmetric": jnp.asarray(s)}, zero)[0] for s in (eps, -eps)
+    )
+    np.testing.assert_allclose((above - below) / (2 * eps), gradient["symmetric"], rtol=1e-6)
+
+
+ISOTROPIC, TOKEN = IsotropicNoise(symmetric=0.8, antisymmetric=0.6), TokenNoise(0.8)
+
+
+@pytest.mark.parametrize(
+    ("noise", "name"),
+    [*((ISOTROPIC, name) for name in SOLVERS), (TOKEN, "GeodesicEuler"), (TOKEN, "GeodesicHeun")],
+)
+@pytest.mark.parametrize(("dim", "dtype"), [(3, jnp.float32), (6, jnp.float64)])
+def test_gradients_are_finite_at_coincident_and_antipodal_tokens(noise, name, dim, dtype):
+    sde, solver = rqf.SDE(rqf.drifts.NoDrift(), noise, SPHERE), SOLVERS[name]
+    e = jnp.eye(1, dim, dtype=dtype)
+    x = jnp.concatenate([e, e, -e, jnp.roll(e, 1, axis=1)])
+    dw = 0.3 * jax.random.normal(jax.random.key(0), noise.shape(x), dtype)
+
+    @jax.jit
+    @jax.grad
+    def gradient(inputs):
+        strengths, x, dw = inputs
+        y = x
+        for _ in range(2):
+            y = solver.advance(strengths, jnp.zeros((), dtype), jnp.asarray(0.1, dtype), y, dw)
+        return jnp.sum(overlaps(y)) + jnp.sum(angles(y))
+
+    sde = jax.tree.map(lambda leaf: leaf.astype(dtype), sde)
+    for strengths in (sde, jax.tree.map(jnp.zeros_like, sde)):
+        for increment in (dw, jnp.zeros_like(dw)):
+            found = gradient((strengths, x, increment))
+            assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+
+
+def test_gradients_through_the_noise_in_the_span_are_central_differences():
+    noise = SpanNoise(symmetric=0.8, antisymmetric=0.6)
+    x = jnp.asarray(unit_tokens(2, 5))
+    dw = 0.3 * jax.random.normal(jax.random.key(0), noise.shape(x))
+
+    @jax.jit
+    def f(x, sigma):
+        noise = SpanNoise(symmetric=sigma, antisymmetric=0.6)
+        sde = rqf.SDE(rqf.drifts.NoDrift(), noise, SPHERE)
+        y = GeodesicEuler().advance(sde, jnp.zeros(()), jnp.asarray(0.1), SPHERE.project(x), dw)
+        return observe(y)
+
+    gradient = jax.jit(jax.grad(f, (0, 1)))(x, jnp.asarray(0.8))
+    direction, eps = jax.random.normal(jax.random.key(1), x.shape), 1e-5
+    above, below = (f(x + s * direction, jnp.asarray(0.8 + s)) for s in (eps, -eps))
+    expected = jnp.vdot(gradient[0], direction) + gradient[1]
+    np.testing.assert_allclose((above - below) / (2 * eps), expected, rtol=1e-6)
