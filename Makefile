@@ -17,10 +17,10 @@ demo: $(VENV)/.installed-test ## simulate a real sentence, compare with closed f
 	$(BIN)/rqf-jax run configs/demo.toml --force
 
 test: $(VENV)/.installed-test ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.installed-test ## the test suite with the slow tests
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
 
 lint: $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff format --check .

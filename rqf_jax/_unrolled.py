@@ -65,16 +65,6 @@ Matrix = TypeVar("Matrix", Array, Unrolled)
 """A square matrix: an array, or, in tiny dimensions, rows of scalars."""
 
 
-def traceless(matrix: Matrix) -> Matrix:
-    """The matrix less the multiple of the identity that carries its trace."""
-    if isinstance(matrix, Unrolled):
-        size = range(len(matrix.rows))
-        mean = sum(matrix.rows[i][i] for i in size) / len(size)
-        return Unrolled([[matrix.rows[i][j] - (mean if i == j else 0) for j in size] for i in size])
-    mean = jnp.sum(jnp.diagonal(matrix)) / matrix.shape[0]
-    return matrix - mean * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-
-
 def transform(
     matrix: Unrolled | Float[Array, "dim dim"], x: Float[Array, "tokens dim"]
 ) -> Float[Array, "tokens dim"]:

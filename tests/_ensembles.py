@@ -53,11 +53,6 @@ def matrix_units(size):
     return np.eye(size * size).reshape(size * size, size, size)
 
 
-def log_sine(angles):
-    """ln sin θ."""
-    return np.log(np.sin(np.asarray(angles)))
-
-
 def chords_to_pole(x: jax.Array) -> jax.Array:
     """First coordinate of the first token: its overlap with a start at e_1."""
     return x[0, 0]

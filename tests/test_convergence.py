@@ -213,12 +213,11 @@ def test_the_logarithm_of_the_flow_has_the_moments_of_the_flow_to_second_order(
 def test_the_quadratic_polynomial_has_the_moments_of_the_flow_to_second_order(
     strengths, dim, power
 ):
-    # What 1 + Ω + Ω²/2 lacks of exp(Ω) in each factor is Ω³/6 + Ω⁴/24; Ω has no trace. The moments
-    # are those of the flow up to a multiple of the identity, which normalising removes.
+    # What 1 + Ω + Ω²/2 lacks of exp(Ω) in each factor is Ω³/6 + Ω⁴/24. The moments are those of the
+    # flow up to a multiple of the identity, which normalising removes.
     noise = IsotropicNoise(symmetric=strengths[0], antisymmetric=strengths[1])
     generator, first, second = expansion(noise, dim, power, degree=2)
     np.testing.assert_allclose(first, generator, atol=1e-10)
-
     basis = traceless_response(lambda e: noise.matrix(jnp.zeros(()), e), dim)
     for i in range(power):
         at_i = np.array([place(e, i, power) for e in basis])

@@ -17,6 +17,10 @@ from rqf_jax.solvers import GeodesicEuler, GeodesicHeun, ProjectiveFlow
 
 SPHERE = rqf.manifolds.Sphere()
 SOLVERS = {s.__name__: s() for s in (ProjectiveFlow, GeodesicEuler, GeodesicHeun)}
+OTHERS_SLOW = [
+    "ProjectiveFlow",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in list(SOLVERS)[1:]),
+]
 POINT = {
     "symmetric": jnp.asarray(0.8),
     "antisymmetric": jnp.asarray(0.6),
@@ -64,7 +68,7 @@ def along(gradient, direction):
     return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", OTHERS_SLOW)
 def test_reverse_and_forward_derivatives_agree_and_are_central_differences(name):
     gradient = reverse(name)(POINT)
     _, tangent = forward(name)(POINT, DIRECTION)
@@ -112,10 +116,7 @@ def test_the_gradient_does_not_depend_on_batches():
         np.testing.assert_allclose(batched[part], whole[part], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["ProjectiveFlow", *(pytest.param(n, marks=pytest.mark.slow) for n in list(SOLVERS)[1:])],
-)
+@pytest.mark.parametrize("name", OTHERS_SLOW)
 def test_single_precision_gradients_are_those_of_double_precision(name):
     # The same noise, rounded: double precision refines the numbers of single precision.
     single = reverse(name)(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), POINT))

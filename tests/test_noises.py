@@ -209,6 +209,7 @@ def test_one_step_with_log_flow_misses_the_generator_by_the_third_power_of_the_s
             def one(z):
                 dw = jnp.sqrt(h) * z.reshape(dim, dim)
                 omega = noise.log_flow(TIME, dw, h, degree) if flow else -noise.matrix(TIME, dw)
+                omega = omega - jnp.trace(omega) / dim * jnp.eye(dim)
                 image = term = x
                 for k in range(1, degree + 1):
                     term = term @ omega.T / k

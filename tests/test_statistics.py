@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from _ensembles import assert_mean, isotropic, unit_tokens
+from _ensembles import assert_mean, chords_to_pole, isotropic, unit_tokens
 from scipy.special import hyp1f1
 
 import rqf_jax as rqf
@@ -38,11 +38,6 @@ def ensemble(sde, law, ts, *, substeps, members, seed, solver=None, save=angles)
         save=save,
     )
     return np.asarray(runs.ys)
-
-
-def first_coordinate(x):
-    """The overlap of the first token with its start, if it started at e_1."""
-    return x[0, 0]
 
 
 def log_volumes(x):
@@ -157,7 +152,7 @@ def test_one_token_is_a_brownian_motion_for_every_mixture_of_the_noises(dim):
             substeps=10,
             members=10_000,
             seed=seed,
-            save=first_coordinate,
+            save=chords_to_pole,
         )
         expected = sphere.one_point_correlation(
             ts, symmetric=symmetric, antisymmetric=antisymmetric, dim=dim
@@ -188,7 +183,7 @@ def test_geodesic_steps_of_any_length_multiply_the_correlation_by_a_hypergeometr
         members=20_000,
         seed=0,
         solver=GeodesicEuler(),
-        save=first_coordinate,
+        save=chords_to_pole,
     )
     factor = hyp1f1((dim - 1) / 2, 1 / 2, -variance * h / 2)
     assert_mean(found[:, 1:], factor ** np.arange(1, 4))
@@ -395,7 +390,7 @@ def test_a_mixture_is_weakly_accurate_to_2_parts_in_1000_at_control_number_1():
         substeps=1,
         members=400_000,
         seed=5,
-        save=first_coordinate,
+        save=chords_to_pole,
     )
     expected = sphere.one_point_correlation(
         np.arange(1, 4) / 3, symmetric=0.8, antisymmetric=0.6, dim=3
@@ -438,7 +433,7 @@ def test_noise_in_the_span_and_full_noise_give_long_geodesic_steps_of_one_law():
         assert scipy.stats.ks_2samp(full[:, k], span[:, k]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("tokens", "dim", "control"), [(4, 3, 5e-3), (3, 8, 1e-1), (6, 5, 5e-4)])
+@pytest.mark.parametrize(("tokens", "dim", "control"), [(4, 3, 5e-3), (3, 8, 5e-3), (6, 5, 1e-3)])
 def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
     x0 = unit_tokens(tokens, dim)
     found = ensemble(
@@ -448,7 +443,6 @@ def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
         substeps=20,
         members=10,
         seed=0,
-        solver=ProjectiveFlow(level=2),
         save=gram,
     )
     np.testing.assert_allclose(found, np.broadcast_to(x0 @ x0.T, found.shape), atol=1e-10, rtol=0)
@@ -457,8 +451,8 @@ def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
 @pytest.mark.parametrize(
     ("solver", "h", "dim"),
     [
-        (ProjectiveFlow(), 1e-3, 3),
-        (ProjectiveFlow(level=2), 1e-2, 7),
+        (ProjectiveFlow(), 0.5, 3),
+        (ProjectiveFlow(), 0.2, 7),
         (GeodesicEuler(), 0.5, 5),
         (GeodesicHeun(), 0.5, 5),
     ],

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._arguments import scalar
-from .._unrolled import Matrix, traceless, transform
+from .._unrolled import Matrix, transform
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 
@@ -37,10 +37,11 @@ class AbstractMatrixNoise(AbstractNoise):
     def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""], degree: int) -> Matrix:
         """A matrix Ω whose exponential series, cut after `degree` ≥ 2, has the law of the flow.
 
-        That is, 1 + Ω + … + Ω^degree/degree! has the law of the linear flow over a step of length
-        h, up to multiples of the identity, which normalisation removes, and up to O(h³) in every
-        expectation. To be written with +, -, @, .T and products by scalars from the right
-        only: a tiny `dw` comes as rows of scalars (`Unrolled`), not as an array.
+        That is, 1 + Ω + … + Ω^degree/degree! of Ω less its trace part has the law of the linear
+        flow over a step of length h, up to multiples of the identity, which normalisation
+        removes, and up to O(h³) in every expectation. To be written with +, -, @, .T and products
+        by scalars from the right only: a tiny `dw` comes as rows of scalars (`Unrolled`), not as
+        an array.
         """
 
     @abc.abstractmethod
@@ -91,8 +92,7 @@ class IsotropicNoise(AbstractMatrixNoise):
             a² = sigma_a² [1 - (n-2) h sigma_a²/48]² + (n+2) h sigma_s² (sigma_s²/8 + sigma_a²/6)
 
         and for degree 2, s times 1 + (C + c/4)/3 and a times 1 + (C - c/4)/3, where
-        C = h [(n+1-3/n) sigma_s² - (n-1) sigma_a²]/2 and c = h (sigma_s² + sigma_a²). Q is taken
-        without its trace, which a polynomial, unlike the exponential, would not keep apart.
+        C = h [(n+1-3/n) sigma_s² - (n-1) sigma_a²]/2 and c = h (sigma_s² + sigma_a²).
 
         The random walk exp(Ω_k)···exp(Ω_1) with s = sigma_s, a = sigma_a errs by
         -(h²/24)[(3/2) Σ [E_j,E_i]² + 2 Σ E_i K(E_i)], E the noise basis and K = Σ ad(E_j)²: a
@@ -114,7 +114,7 @@ class IsotropicNoise(AbstractMatrixNoise):
             mean, spread = h * ((n + 1 - 3 / n) * s2 - (n - 1) * a2) / 2, h * (s2 + a2)
             symmetric = symmetric * (1 + (mean + spread / 4) / 3)
             antisymmetric = antisymmetric * (1 + (mean - spread / 4) / 3)
-        return -_blend(symmetric, antisymmetric, traceless(dw))
+        return -_blend(symmetric, antisymmetric, dw)
 
     def control(self, dim: int, h: Float[Array, "*steps"]) -> Float[Array, "*steps"]:
         """n h (sigma_s² + sigma_a²)."""

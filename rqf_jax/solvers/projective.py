@@ -108,7 +108,9 @@ def _drift(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
 def _unrolled_flow(noise: AbstractMatrixNoise, t, h, x, dw):
     """The map entry by entry: in tiny dimensions the best polynomial costs next to nothing."""
     omega = noise.log_flow(t, Unrolled.of(dw), h, degree=4)
-    exponential = _exponential(omega, Unrolled.of(jnp.eye(x.shape[-1], dtype=x.dtype)), 3)
+    identity = Unrolled.of(jnp.eye(x.shape[-1], dtype=x.dtype))
+    trace = sum(row[i] for i, row in enumerate(omega.rows)) / x.shape[-1]
+    exponential = _exponential(omega + identity * -trace, identity, 3)
     # Normalised before it is one array: XLA would compute the exponential again for each use.
     columns = exponential.columns(x)
     scale = lax.rsqrt(sum(column * column for column in columns))
@@ -119,14 +121,17 @@ def _flow(noise: AbstractMatrixNoise, t, h, x, dw, *, degree: int, squarings: in
     """The map of few tokens by a Taylor polynomial of `degree`, of many by its matrix."""
     tokens, dim = x.shape
     identity = jnp.eye(dim, dtype=x.dtype)
+    omega = noise.log_flow(t, dw, h, degree=degree)
+    # An exponential turns the trace part into a factor, which normalising removes; a polynomial
+    # has to be taken without it, here Ω - τ, in terms that cost no pass over the matrix.
+    trace = jnp.sum(jnp.diagonal(omega)) / dim
     if tokens < dim:
-        y = _taylor(noise.log_flow(t, dw, h, degree=degree), x, degree)
+        y = _taylor(omega, trace, x, degree)
     elif degree == 2:
-        omega = noise.log_flow(t, dw, h, degree=2)
-        y = transform(identity + omega + (omega @ omega) * 0.5, x)
+        constant, linear = 1 - trace + trace * trace / 2, 1 - trace
+        y = transform(identity * constant + omega * linear + (omega @ omega) * 0.5, x)
     else:
-        omega = noise.log_flow(t, dw, h, degree=4)
-        y = transform(_exponential(omega, identity, squarings), x)
+        y = transform(_exponential(omega - identity * trace, identity, squarings), x)
     return y * lax.rsqrt(jnp.sum(y * y, -1, keepdims=True))
 
 
@@ -147,10 +152,10 @@ def _exponential(omega, identity, squarings: int):
     return result
 
 
-def _taylor(omega, x, degree: int):
-    """Σ Ω^k x / k! for k up to `degree`."""
+def _taylor(omega, trace, x, degree: int):
+    """Σ (Ω - τ)^k x / k! for k up to `degree`."""
     total = term = x
     for k in range(1, degree + 1):
-        term = transform(omega, term) * (1 / k)
+        term = (transform(omega, term) - trace * term) * (1 / k)
         total = total + term
     return total
