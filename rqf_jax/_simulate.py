@@ -280,10 +280,15 @@ class _Ensemble(eqx.Module):
 
 def _velocity(t, y, args: _Ensemble):
     """Velocity of all members by the drift, per save interval."""
-    interval = jnp.asarray(t, jnp.int32)
+    interval = _index(t)
     one = args.sde.terms(Increment(jnp.zeros(args.shape, y.dtype))).terms[0]
     velocity = jax.vmap(one.vf, (None, args.axis, None), args.axis)
     return velocity(args.ts[interval], y, None) * (args.ts[interval + 1] - args.ts[interval])
+
+
+def _index(t) -> Int[Array, ""]:
+    """The save index that diffrax's time stands for; in between it may have been rescaled."""
+    return jnp.round(t).astype(jnp.int32)
 
 
 class _Blocks(diffrax.AbstractSolver):
@@ -304,7 +309,7 @@ class _Blocks(diffrax.AbstractSolver):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """From one save time to the next."""
-        interval = jnp.asarray(t0, jnp.int32)
+        interval = _index(t0)
         h = (args.ts[interval + 1] - args.ts[interval]) / self.substeps
         variants, index = [self.solver], 0
         if isinstance(self.solver, solvers.ProjectiveFlow):
