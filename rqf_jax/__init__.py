@@ -13,14 +13,11 @@ from . import (
     observables as observables,
     solvers as solvers,
 )
+from ._engine import member_keys as member_keys
 from ._path import CounterPath as CounterPath
 from ._sde import SDE as SDE
-from ._simulate import (
-    NonFiniteError as NonFiniteError,
-    Trajectories as Trajectories,
-    member_keys as member_keys,
-    simulate as simulate,
-)
+from ._simulate import simulate as simulate
+from ._trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories
 
 if TYPE_CHECKING:
     from . import io as io, plot as plot, theory as theory

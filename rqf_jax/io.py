@@ -23,7 +23,7 @@ import numpy as np
 import xarray
 from jaxtyping import Float
 
-from ._simulate import Trajectories
+from ._trajectories import Trajectories
 
 _PACKAGES = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
 

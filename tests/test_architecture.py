@@ -28,6 +28,8 @@ FLOORS = [
     {"drifts", "noises", "laws", "observables", "theory"},
     {"_path", "_sde"},
     {"solvers"},
+    {"_trajectories"},
+    {"_engine"},
     {"_simulate"},
     {"io", "plot", "report"},
     {"models"},

@@ -2,7 +2,7 @@ import diffrax
 
 from .._sde import SDE
 from ..manifolds import Euclidean
-from ..noises import Calculus
+from ..noises import Calculus, NoNoise
 from ._abstract import AbstractGeometricSolver
 from .geodesic import GeodesicEuler, GeodesicHeun
 from .projective import ProjectiveFlow
@@ -11,13 +11,15 @@ from .projective import ProjectiveFlow
 def default(sde: SDE) -> AbstractGeometricSolver:
     """The best solver at hand for an equation.
 
-    `ProjectiveFlow` for shared matrix noise on the sphere (weak order 2), `GeodesicHeun` for any
-    other noise that is a function of the state, `GeodesicEuler` for the rest.
+    `ProjectiveFlow` for shared matrix noise on the sphere (weak order 2); `GeodesicEuler` for any
+    other noise that allows it, and `GeodesicHeun` for the rest and for equations without noise.
+    Where both are right, Heun's step costs twice as much, and with noise of its own for every token
+    its one-point error was 3 to 20 times as large (the same per cost under a strong drift).
     """
-    for solver in (ProjectiveFlow(), GeodesicHeun()):
-        if solver.misfit(sde) is None:
-            return solver
-    return GeodesicEuler()
+    if ProjectiveFlow().misfit(sde) is None:
+        return ProjectiveFlow()
+    smooth = isinstance(sde.noise, NoNoise)
+    return GeodesicHeun() if smooth or GeodesicEuler().misfit(sde) else GeodesicEuler()
 
 
 def check(solver: diffrax.AbstractSolver, sde: SDE) -> None:

@@ -1,0 +1,205 @@
+"""The engine: a batch of members through all save intervals, as one diffrax solve.
+
+diffrax drives the outer loop, one diffrax step per save interval, on the save index k = 0, 1, …,
+K as its time; the real times are looked up. So every save falls on a step end, irregular save
+times cost nothing, and diffrax's adjoints differentiate the result. One such step is a block of
+`substeps` micro-steps of the whole ensemble: an inner scan that draws its noise a few steps at a
+time and applies the solver's step, written for one member and vmapped. A virtual Brownian tree
+and one diffrax step per micro-step cost some hundred times more for this kind of problem.
+
+Where the members' axis goes is a matter of speed alone: last, so that members are the lanes of
+the vector unit, in tiny dimensions; first, so that a member's matrices are contiguous, in all
+others (2 to 5 times in either direction, measured on a CPU).
+"""
+
+import math
+from typing import cast
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, PyTree, UInt32
+
+from ._path import Increment, draw, increment, stream
+from ._sde import SDE
+from ._unrolled import LIMIT
+from .solvers import ProjectiveFlow
+
+CACHE_BYTES = 2**20
+"""The noise that is held at a time: what fits a core's cache."""
+
+_BLOCK_STEPS = 16
+
+
+def member_keys(
+    key: PRNGKeyArray, member: int | Integer[Array, ""]
+) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """The keys of one member: for its initial law, and for its noise.
+
+    Functions of the run's key and the member's global index alone, whatever the size of the
+    ensemble, its batches and its devices.
+    """
+    law_key, noise_key = jax.random.split(jax.random.fold_in(key, member))
+    return law_key, noise_key
+
+
+@eqx.filter_jit
+def ensemble(
+    sde, law, ts, key, first, solver, save, adjoint, substeps, members, batch_size
+) -> tuple[PyTree[Array], Int[Array, " members"]]:
+    """Saved values and status of members first, …, first + members - 1, batch after batch."""
+
+    def batch(start):
+        ids = start + jnp.arange(batch_size, dtype=jnp.uint32)
+        return _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps)
+
+    if batch_size == members:
+        return batch(first)
+    batches = math.ceil(members / batch_size)
+    starts = first + batch_size * jnp.arange(batches, dtype=jnp.uint32)
+    stacked = lax.map(batch, starts)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(batches * batch_size, *leaf.shape[2:])[:members], stacked
+    )
+
+
+def _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps):
+    """Saved values and status of the members `ids`, together in memory."""
+    law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
+    x0 = jax.vmap(law)(law_keys)
+    streams = jax.vmap(stream, out_axes=-1)(noise_keys)
+    one = jax.tree.map(lambda leaf: leaf[0], x0)
+    dtype = one.dtype
+    sde = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde)
+    shape = sde.noise.shape(one)
+    axis = -1 if one.ndim and one.shape[-1] <= LIMIT else 0
+    intervals = ts.size - 1
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(_velocity),
+        _Blocks(solver, substeps),
+        t0=jnp.zeros((), dtype),
+        t1=jnp.asarray(intervals, dtype),
+        dt0=jnp.ones((), dtype),
+        y0=jnp.moveaxis(x0, 0, axis),
+        args=_Ensemble(sde, ts.astype(dtype), streams, shape, axis),
+        saveat=diffrax.SaveAt(
+            t0=True,
+            steps=True,
+            fn=lambda t, y, args: jax.vmap(save, in_axes=axis)(y),
+            solver_state=True,
+        ),
+        adjoint=adjoint,
+        max_steps=intervals,
+        throw=False,
+    )
+    ys = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), solution.ys)
+    return ys, cast(Array, solution.solver_state)
+
+
+class _Ensemble(eqx.Module):
+    """What is the same for all save intervals of a batch: diffrax's `args`."""
+
+    sde: SDE
+    ts: Float[Array, " times"]
+    streams: UInt32[Array, "2 members"]
+    shape: tuple[int, ...] = eqx.field(static=True)
+    axis: int = eqx.field(static=True)
+
+
+def _velocity(t, y, args: _Ensemble):
+    """Velocity of all members by the drift, per save interval."""
+    interval = _index(t)
+    one = args.sde.terms(Increment(jnp.zeros(args.shape, y.dtype))).terms[0]
+    velocity = jax.vmap(one.vf, (None, args.axis, None), args.axis)
+    return velocity(args.ts[interval], y, None) * (args.ts[interval + 1] - args.ts[interval])
+
+
+def _index(t) -> Int[Array, ""]:
+    """The save index that diffrax's time stands for; in between it may have been rescaled."""
+    return jnp.round(t).astype(jnp.int32)
+
+
+class _Blocks(diffrax.AbstractSolver):
+    """One save interval of a whole batch: a scan over micro-steps of `solver`.
+
+    The solver state is each member's status.
+    """
+
+    solver: diffrax.AbstractSolver
+    substeps: int = eqx.field(static=True)
+
+    term_structure = diffrax.ODETerm
+    interpolation_cls = diffrax.LocalLinearInterpolation
+
+    def init(self, terms, t0, t1, y0, args):
+        """No member has failed."""
+        return jnp.zeros(args.streams.shape[-1:], jnp.int32)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        """From one save time to the next."""
+        interval = _index(t0)
+        h = (args.ts[interval + 1] - args.ts[interval]) / self.substeps
+        variants, index = [self.solver], 0
+        if isinstance(self.solver, ProjectiveFlow):
+            one = jnp.take(y0, 0, axis=args.axis)
+            variants, index = self.solver.variants(args.sde, one, h)
+        runs = [lambda s=solver: self._interval(s, args, interval, h, y0) for solver in variants]
+        y1 = lax.switch(index, runs) if len(runs) > 1 else runs[0]()
+
+        # 0 · x is 0 for finite and NaN for other numbers: one pass, and no overflow of the sum.
+        bad = jax.vmap(lambda x: jnp.isnan(jnp.sum(0 * x)), args.axis)(y1)
+        status = jnp.where((solver_state == 0) & bad, interval + 1, solver_state)
+        return y1, None, {"y0": y0, "y1": y1}, status, diffrax.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        """Velocity of all members by the drift."""
+        return terms.vf(t0, y0, args)
+
+    def _interval(self, solver, ensemble, interval, h, y):
+        """All micro-steps of one save interval by one solver."""
+
+        def step(time, x, pairs):
+            dw = increment(pairs, h, ensemble.shape)
+            terms = ensemble.sde.terms(Increment(dw), origin=time)
+            state = solver.init(terms, 0.0, h, x, None)
+            return solver.step(terms, 0.0, h, x, None, state, False)[0]
+
+        axis = ensemble.axis
+        micro = jax.vmap(step, in_axes=(None, axis, axis), out_axes=axis)
+
+        def some_steps(y, first, count):
+            lanes_last, number = axis == -1, interval * self.substeps + first
+            pairs = draw(
+                ensemble.streams, number, count, ensemble.shape, y.dtype, lanes_last=lanes_last
+            )
+            offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
+            times = ensemble.ts[interval] + offsets
+
+            def one_step(y, xs):
+                time, pairs = xs
+                return micro(time, y, pairs), None
+
+            return lax.scan(_rematerialised(one_step), y, (times, pairs))[0]
+
+        # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
+        # which XLA has to store and so cannot recompute for each of its uses.
+        count = self._block_steps(ensemble, y.dtype)
+        blocks, rest = divmod(self.substeps, count)
+        firsts = count * jnp.arange(blocks, dtype=jnp.int32)
+        block = _rematerialised(lambda y, first: (some_steps(y, first, count), None))
+        y = lax.scan(block, y, firsts)[0]
+        return some_steps(y, jnp.asarray(blocks * count, jnp.int32), rest) if rest else y
+
+    def _block_steps(self, ensemble, dtype) -> int:
+        """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16."""
+        numbers = math.prod(ensemble.shape) * ensemble.streams.shape[-1]
+        fitting = CACHE_BYTES // max(1, numbers * dtype.itemsize)
+        return min(self.substeps, max(2, min(_BLOCK_STEPS, fitting)))
+
+
+def _rematerialised(body):
+    # Reverse mode then stores states and makes noise and intermediates again. Nothing in a loop
+    # can be merged with its own recomputation, so the barriers against that are left out.
+    return jax.checkpoint(body, prevent_cse=False)
