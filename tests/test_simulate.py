@@ -292,7 +292,7 @@ def compiler(monkeypatch):
     def compiled(*args):
         raise Compiled
 
-    monkeypatch.setattr(_simulate, "_ensemble", compiled)
+    monkeypatch.setattr(_simulate, "ensemble", compiled)
 
 
 class Integers(rqf.laws.AbstractLaw):
