@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import (
     drifts as drifts,
+    kernels as kernels,
     laws as laws,
     manifolds as manifolds,
     models as models,

@@ -19,7 +19,6 @@ from ._sde import SDE
 from ._trajectories import NonFiniteError, Trajectories
 from .laws import AbstractLaw
 from .manifolds import Euclidean
-from .noises import AbstractMatrixNoise
 
 TOLERANCE = 1e-5
 """How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
@@ -193,11 +192,12 @@ def _state(sde: SDE, law: AbstractLaw, key: PRNGKeyArray, member: int) -> jax.Sh
 
 def _check_step_size(sde: SDE, state, ts, substeps: int) -> None:
     """Warn where the shared matrix noise of one step is too large for its weak order to show."""
-    if not isinstance(sde.noise, AbstractMatrixNoise) or not is_concrete((sde, ts)):
+    noise = solvers.shared_matrix(sde.noise)
+    if noise is None or not is_concrete((sde, ts)):
         return
     longest = float(np.diff(np.asarray(ts, float)).max()) / substeps
     with jax.ensure_compile_time_eval():
-        control = float(sde.noise.control(state.shape[-1], jnp.asarray(longest)))
+        control = float(noise.control(state.shape[-1], jnp.asarray(longest)))
     if control > 2:
         warnings.warn(
             f"the step h = {longest:.3g} is long for this noise: n h (sigma_s² + sigma_a²) = "

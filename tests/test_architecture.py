@@ -24,7 +24,7 @@ SOURCES = {name.removesuffix(".__init__"): text for name, text in SOURCES.items(
 
 FLOORS = [
     {"_arguments", "_counter", "_unrolled"},
-    {"manifolds", "schedules"},
+    {"kernels", "manifolds", "schedules"},
     {"drifts", "laws", "observables", "theory"},
     {"noises"},
     {"_path", "_sde"},
