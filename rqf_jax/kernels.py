@@ -81,9 +81,9 @@ class MLP(AbstractKernel):
     bias_out: Float[Array, ""] = eqx.field(converter=scalar("bias_out", minimum=0))
 
     def __init__(self, activation: Activation, dim: int, bias_in: Any = 0.0, bias_out: Any = 0.0):
-        if activation not in _ACTIVATIONS:
+        if activation not in ACTIVATIONS:
             raise ValueError(
-                f"`activation` must be one of {', '.join(_ACTIVATIONS)}; got {activation!r}."
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}; got {activation!r}."
             )
         self.activation = activation
         self.dim = integer("dim", dim)
@@ -98,11 +98,11 @@ class MLP(AbstractKernel):
         constant = self.bias_out.astype(r.dtype) ** 2
         if self.activation == "relu":
             return variance / 2 * _arc_cosine(correlation) + constant
-        coefficients = _hermite_squares(_ACTIVATIONS[self.activation], jnp.sqrt(variance))
+        coefficients = _hermite_squares(ACTIVATIONS[self.activation], jnp.sqrt(variance))
         return _horner(coefficients, correlation) + constant
 
 
-_ACTIVATIONS: dict[str, Callable] = {
+ACTIVATIONS: dict[str, Callable] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "gelu": lambda u: jax.nn.gelu(u, approximate=False),

@@ -26,12 +26,13 @@ FLOORS = [
     {"_arguments", "_counter", "_unrolled"},
     {"kernels", "manifolds", "schedules"},
     {"drifts", "laws", "observables", "theory"},
-    {"noises"},
+    {"noises", "layers"},
     {"_path", "_sde"},
     {"solvers"},
     {"_trajectories"},
+    {"_members"},
     {"_engine"},
-    {"_simulate"},
+    {"_propagate", "_simulate"},
     {"io", "plot", "report"},
     {"models"},
     {"__init__"},
@@ -42,7 +43,7 @@ FLOORS = [
 ]
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
-MATHEMATICS = set().union(*FLOORS[: FLOORS.index({"_simulate"}) + 1], {"models"})
+MATHEMATICS = set().union(*FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1], {"models"})
 
 
 def imported(module, text, is_package, modules):
