@@ -113,31 +113,20 @@ def mean_passage_time(
     `bottom` the coefficients must be those of a diffusion entering from r = -1: b/a constant and a
     proportional to 1/(1 + r), so that h decays as e^{2u}.
     """
-    start = np.asarray(start)
-    edges = panels(
-        lambda u: drift(u) / half_variance(u),
-        bottom,
-        stop,
-        np.clip(start[np.isfinite(start)], bottom, stop),
-    )
+    reached = np.clip(start, bottom, stop)
+    edges = panels(lambda u: drift(u) / half_variance(u), bottom, stop, reached.ravel())
     points = nodes(edges)
     half = np.asarray(half_variance(points))
     ratio = np.asarray(drift(points)) / half
-    growth = primitives(edges, ratio)
-    total = totals(edges, ratio)
+    growth, total = primitives(edges, ratio), totals(edges, ratio)
     gain = primitives(edges, np.exp(growth) / half)
     gains = totals(edges, np.exp(growth) / half)
+    # Down there h' = 2h, and less than 1e-16 of the time is spent below `bottom`.
     first = edges[:1]
-    # h' = 2h there.
     level = float(np.asarray(1 / (2 * half_variance(first) + drift(first)))[0])
-    times = np.empty(len(edges))
-    times[0] = level / 2
+    times = np.zeros(len(edges))
     for panel in range(len(edges) - 1):
         height = np.exp(-growth[panel]) * (level + gain[panel])
-        width = edges[panel + 1] - edges[panel]
-        times[panel + 1] = times[panel] + width * (height @ WEIGHTS)
+        times[panel + 1] = times[panel] + (edges[panel + 1] - edges[panel]) * (height @ WEIGHTS)
         level = np.exp(-total[panel]) * (level + gains[panel])
-    reached = np.where(np.isfinite(start), np.clip(start, bottom, stop), bottom)
-    spent = times[np.searchsorted(edges, reached)]
-    spent = np.where(start <= bottom, times[0] * np.exp(2 * (start - bottom)), spent)
-    return np.where(start >= stop, 0.0, times[-1] - spent)[()]
+    return (times[-1] - times[np.searchsorted(edges, reached)])[()]
