@@ -31,7 +31,7 @@ FLOORS = [
     {"_trajectories"},
     {"_engine"},
     {"_simulate"},
-    {"io", "plot", "report"},
+    {"analysis", "io", "plot", "report"},
     {"models"},
     {"__init__"},
     {"config"},
