@@ -11,6 +11,7 @@ from . import (
     models as models,
     noises as noises,
     observables as observables,
+    schedules as schedules,
     solvers as solvers,
 )
 from ._engine import member_keys as member_keys

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def is_concrete(value: Any) -> bool:
@@ -72,3 +72,38 @@ def scalar(
         return array
 
     return convert
+
+
+def square(name: str) -> Callable[[Any], Float[Array, "n n"]]:
+    """A field converter: a finite square matrix."""
+
+    def convert(value: Any) -> Float[Array, "n n"]:
+        array = finite(name, value)
+        if array.ndim != 2 or array.shape[0] != array.shape[1]:
+            raise ValueError(f"`{name}` must be a square matrix; got shape {array.shape}.")
+        return array
+
+    return convert
+
+
+def mask(name: str) -> Callable[[Any], Bool[Array, "n n"]]:
+    """A field converter: a square matrix of booleans with no empty row."""
+
+    def convert(value: Any) -> Bool[Array, "n n"]:
+        array = jnp.asarray(value)
+        if array.dtype != bool or array.ndim != 2 or array.shape[0] != array.shape[1]:
+            raise ValueError(
+                f"`{name}` must be a square matrix of booleans; got dtype {array.dtype} and shape "
+                f"{array.shape}."
+            )
+        if is_concrete(array) and not np.all(np.asarray(array).any(axis=1)):
+            row = int(np.argmin(np.asarray(array).any(axis=1)))
+            raise ValueError(f"`{name}` must allow something in every row; row {row} is empty.")
+        return array
+
+    return convert
+
+
+def optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same field converter, which lets None through."""
+    return lambda value: None if value is None else convert(value)

@@ -297,8 +297,11 @@ def test_the_sign_of_an_overlap_ends_as_the_aligned_probability():
 
 def test_aligned_opposite_and_motionless_tokens_keep_their_overlap():
     overlaps = np.array([-1.0, 0.3, 1.0])
-    np.testing.assert_array_equal(sphere.mean_overlap(0.0, overlaps, sigma=1.0), overlaps)
-    np.testing.assert_array_equal(sphere.mean_overlap(3.0, overlaps, sigma=0.0), overlaps)
+    for time, sigma in ((0.0, 1.0), (3.0, 0.0)):
+        kept = sphere.mean_overlap(time, overlaps, sigma=sigma)
+        np.testing.assert_array_equal(kept[[0, 2]], overlaps[[0, 2]])
+        # In between it is tanh(artanh r), whose last bit differs from one processor to another.
+        np.testing.assert_array_max_ulp(kept, overlaps, maxulp=1)
     moved = sphere.mean_overlap(3.0, overlaps, sigma=1.0)
     np.testing.assert_array_equal(moved[[0, 2]], overlaps[[0, 2]])
     variance = sphere.angle_variance(3.0, np.array([0.0, np.pi]), sigma=1.0)

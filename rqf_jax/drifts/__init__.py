@@ -1,3 +1,11 @@
 """Drifts: the deterministic velocity f(t, X) of one state."""
 
 from ._abstract import AbstractDrift as AbstractDrift, NoDrift as NoDrift
+from .attention import (
+    Attention as Attention,
+    UnnormalisedAttention as UnnormalisedAttention,
+    causal_mask as causal_mask,
+)
+from .combined import Scheduled as Scheduled, Sum as Sum
+from .linear import Constant as Constant, Linear as Linear, MeanField as MeanField, Oja as Oja
+from .state_space import SelectiveStateSpace as SelectiveStateSpace

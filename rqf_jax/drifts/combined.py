@@ -1,0 +1,58 @@
+"""Drifts made of drifts: sums, and strengths that change in time."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..schedules import AbstractSchedule
+from ._abstract import AbstractDrift
+
+
+class Sum(AbstractDrift):
+    """The sum of drifts: heads of attention, attention and a bias.
+
+        f = f_1 + f_2 + …
+
+    Raises ValueError for no drifts, and for parts that are not drifts.
+    """
+
+    drifts: tuple[AbstractDrift, ...]
+
+    def __init__(self, *drifts: AbstractDrift):
+        if not drifts:
+            raise ValueError("`drifts` must be at least one; got none.")
+        for drift in drifts:
+            if not isinstance(drift, AbstractDrift):
+                raise ValueError(f"`drifts` must be drifts of `rqf_jax.drifts`; got {drift!r}.")
+        self.drifts = drifts
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+        """The sum of the velocities."""
+        first, *others = self.drifts
+        total = first(t, x)
+        for drift in others:
+            total = total + drift(t, x)
+        return total
+
+
+class Scheduled(AbstractDrift):
+    """A drift whose strength is a function of time.
+
+        f(t, x) = s(t) f_0(t, x)
+
+    `schedule` is s, one of `rqf_jax.schedules`. Raises ValueError if a part is not of its kind.
+    """
+
+    drift: AbstractDrift
+    schedule: AbstractSchedule
+
+    def __check_init__(self):
+        if not isinstance(self.drift, AbstractDrift):
+            raise ValueError(f"`drift` must be a drift of `rqf_jax.drifts`; got {self.drift!r}.")
+        if not isinstance(self.schedule, AbstractSchedule):
+            raise ValueError(
+                f"`schedule` must be one of `rqf_jax.schedules`; got {self.schedule!r}."
+            )
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+        """s(t) times the velocity of the inner drift."""
+        return jnp.asarray(self.schedule(t), x.dtype) * self.drift(t, x)
