@@ -42,7 +42,7 @@ FLOORS = [
 ]
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
-MATHEMATICS = set().union(*FLOORS[: FLOORS.index({"_simulate"}) + 1], {"models"})
+MATHEMATICS = set().union(*FLOORS[: FLOORS.index({"_simulate"}) + 1], {"analysis", "models"})
 
 
 def imported(module, text, is_package, modules):

@@ -4,6 +4,7 @@ The noise is that of `simulate`: member i of a spectrum is driven by the path of
 ensemble with the same key, times and substeps, and its exponents belong to that trajectory.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -120,8 +121,11 @@ def lyapunov_spectrum(
     - `discard`: how many of the first save intervals to leave out: the transient, in which the
       state finds its invariant law and the frame the fast directions.
 
-    **Returns** a `LyapunovSpectrum`. Long intervals and many exponents want more `substeps`: the
-    frame is straightened every 8 steps (or fewer, where 8 does not divide `substeps`).
+    **Returns** a `LyapunovSpectrum`. The frame is straightened every 8 steps (or fewer, where 8
+    does not divide `substeps`). The error of a step grows with the index of the exponent: for
+    one token under unit shared noise, n = 4 and h = 1/32, `GeodesicEuler` gives λ_3 = -3.8 and
+    `GeodesicHeun` -2.6 for -3 (both of first order in h, measured), while `ProjectiveFlow` is
+    within 2 % at h = 1/16.
 
     **Raises** ValueError as `simulate` does, unless 1 ≤ `exponents` ≤ dimension, and unless an
     interval is left after `discard`; `NonFiniteError` if a growth is NaN or infinite.
@@ -140,8 +144,11 @@ def lyapunov_spectrum(
         raise ValueError(
             f"`exponents` must be at most the dimension {dimensions} of the flow; got {exponents}."
         )
-    first = jnp.asarray(first_member, jnp.uint32)
-    growths = _growths(sde, law, run.ts, run.key, first, run.solver, substeps, members, exponents)[
+    first, solver = jnp.asarray(first_member, jnp.uint32), run.solver
+    if isinstance(solver, diffrax.AbstractRungeKutta) and solver.scan_kind is None:
+        # diffrax's loop over stages is written for reverse mode unless told otherwise.
+        solver = dataclasses.replace(solver, scan_kind="lax")
+    growths = _growths(sde, law, run.ts, run.key, first, solver, substeps, members, exponents)[
         :, discard:
     ]
     if is_concrete(growths) and not bool(jnp.all(jnp.isfinite(growths))):
@@ -150,7 +157,7 @@ def lyapunov_spectrum(
             f"{bad.size} of {members} members have a growth that is NaN or infinite, the first is "
             f"{first_member + int(bad[0])}. Take smaller steps."
         )
-    return LyapunovSpectrum(run.ts[discard:], growths)
+    return LyapunovSpectrum(run.ts[discard:].astype(growths.dtype), growths)
 
 
 @eqx.filter_jit
