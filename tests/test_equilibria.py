@@ -14,6 +14,7 @@ from rqf_jax.analysis import (
     equilibrium,
     find_equilibria,
     gradient_defect,
+    lyapunov_spectrum,
     pattern,
     stability,
 )
@@ -229,6 +230,7 @@ def test_repulsion_along_the_most_negative_eigenvalue_polarises_the_tokens():
     np.testing.assert_allclose(np.abs(found.states[:, :, 2]), np.ones((len(found.sizes), 10)))
 
 
+@pytest.mark.slow
 def test_flat_equilibria_are_told_apart_and_their_basins_measured():
     class Cubic(rqf.drifts.AbstractDrift):
         def __call__(self, t, x):
@@ -247,6 +249,22 @@ def test_flat_equilibria_are_told_apart_and_their_basins_measured():
     np.testing.assert_allclose(stability(Cubic(), FLAT, saddle), [1.0])
     with pytest.raises(ValueError, match=r"`duration` must be long enough .* got 0\.01"):
         find_equilibria(Cubic(), FLAT, starts, duration=0.01)
+
+
+@pytest.mark.slow
+def test_lyapunov_exponents_at_an_equilibrium_are_the_real_parts_of_its_spectrum(golden):
+    index = golden.sizes.index((6, 4))
+    spectrum = lyapunov_spectrum(
+        rqf.SDE(GOLDEN, rqf.noises.NoNoise(), SPHERE),
+        rqf.laws.Fixed(golden.states[index]),
+        jnp.linspace(0.0, 400.0, 41),
+        substeps=400,
+        members=1,
+        key=jax.random.key(0),
+        exponents=6,
+        discard=20,
+    )
+    np.testing.assert_allclose(spectrum.exponents, golden.spectra[index].real[:6], rtol=5e-3)
 
 
 # ---- derivatives of an equilibrium
@@ -283,6 +301,7 @@ def test_the_derivative_of_a_clustered_state_is_that_of_differences(golden):
     assert jax.grad(observe)(0.0) == pytest.approx(float(difference), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_neutral_directions_stop_neither_the_finder_nor_the_derivative():
     def triangle(beta):
         drift = Attention(beta=beta, strength=-1.0)

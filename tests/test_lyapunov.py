@@ -132,6 +132,7 @@ def test_a_linear_equation_has_exponent_a_minus_half_sigma_squared_on_its_own_pa
     np.testing.assert_allclose(spectrum.finite_time[:, :, 0], growth, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_linear_flow_has_the_real_parts_of_its_eigenvalues_and_their_sum_is_the_trace():
     matrix = jnp.asarray([[0.2, 1.0, 0.0], [-1.0, 0.2, 0.5], [0.0, 0.0, -1.0]])
     spectrum = lyapunov_spectrum(
@@ -168,6 +169,7 @@ def test_lorenz_has_the_exponents_of_the_literature_and_the_exact_divergence():
     assert_exponents(spectrum, [0.9056, 0.0, -14.572])
 
 
+@pytest.mark.slow
 def test_the_largest_exponents_can_be_had_alone():
     sde = rqf.SDE(rqf.drifts.NoDrift(), Geometric(1.0), FLAT)
     options = {"substeps": 4, "members": 2, "key": jax.random.key(0)}
@@ -178,6 +180,19 @@ def test_the_largest_exponents_can_be_had_alone():
     np.testing.assert_allclose(part.growths, whole.growths[:, :, :2], rtol=1e-10)
 
 
+def test_a_two_point_exponent_is_the_slope_of_the_logarithm_of_the_distance():
+    ts = jnp.asarray([0.0, 1.0, 3.0])
+    rates = np.array([-1.0, -2.0, -3.0])
+    apart = np.exp(rates[:, None] * np.asarray(ts))[:, :, None]
+    first, second = (
+        rqf.Trajectories(ts, jnp.asarray(s * apart), jnp.zeros(3, int)) for s in (1, 2)
+    )
+    rate, error = two_point_exponent(first, second, start=1)
+    assert rate == pytest.approx(-2)
+    assert error == pytest.approx(1 / math.sqrt(3))
+
+
+@pytest.mark.slow
 def test_two_tokens_under_the_same_noise_approach_at_the_rate_sigma_squared():
     sde, ts = isotropic(0.8), jnp.linspace(0.0, 4.0, 9)
     options = {"substeps": 8, "members": 400, "key": jax.random.key(2)}
@@ -217,6 +232,7 @@ def test_a_spectrum_prints_as_a_table(one_point):
     assert lines[1].split()[0] == "1" and "±" in lines[1]
 
 
+@pytest.mark.slow
 def test_single_precision_states_stay_in_single_precision():
     spectrum = lyapunov_spectrum(
         rqf.SDE(rqf.drifts.NoDrift(), Geometric(1.0), FLAT),

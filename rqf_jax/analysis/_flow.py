@@ -83,9 +83,15 @@ def cast(sde: SDE, dtype: jnp.dtype) -> SDE:
 
 def dimension(manifold: AbstractManifold, shape: tuple[int, ...]) -> int:
     """The dimension of the manifold whose points are arrays of `shape`: the trace of P_x."""
+    # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        x = manifold.project(jax.random.normal(jax.random.key(0), shape))
-        return round(float(jnp.trace(_projector(manifold, x))))
+        return round(float(_trace(manifold, shape)))
+
+
+@eqx.filter_jit
+def _trace(manifold: AbstractManifold, shape: tuple[int, ...]) -> Float[Array, ""]:
+    x = manifold.project(jax.random.normal(jax.random.key(0), shape))
+    return jnp.trace(_projector(manifold, x))
 
 
 def tangent_basis(

@@ -301,7 +301,7 @@ def _jacobians(drift, manifold, states, modes: int):
 def _spectra(drift, manifold, states) -> Complex[np.ndarray, "states modes"]:
     jacobians = _jacobians(drift, manifold, states, dimension(manifold, states.shape[1:]))
     values = np.linalg.eigvals(np.asarray(jacobians, float)).astype(complex)
-    order = np.lexsort((-values.imag, -values.real))
+    order = np.lexsort((-np.imag(values), -np.real(values)))
     return np.take_along_axis(values, order, axis=1)
 
 
