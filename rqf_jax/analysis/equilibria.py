@@ -96,6 +96,9 @@ def find_equilibria(
     Newton's method in a chart of the tangent space takes it the rest of the way. A start counts as
     settled if the flow had come to rest, the velocity is at most `tolerance` in the end (default
     eps^{2/3}: 4e-11 in float64) and Newton did not take it elsewhere. The drift is taken at t = 0.
+    An unstable equilibrium in the result is a saddle where some start was slow enough to pass for
+    at rest (velocity 1e-7 in float64; in float32, where it is 1e-4, 1 of 100 starts in one of the
+    tests' problems): `growth_rates` tells. Saddles are looked for by `equilibrium`.
 
     States of tokens are one equilibrium if they agree up to the order of the tokens, their
     common sign and a rotation: sorted overlaps and Jacobian spectra are compared, to 1e-4 (so
@@ -251,7 +254,7 @@ def _newton(drift, manifold, start, modes: int):
 @eqx.filter_jit
 def _settle(drift, manifold, starts, duration, modes: int):
     """Where every start ends, the velocity that is left there, and whether the flow had settled."""
-    rest = float(jnp.finfo(starts.dtype).eps) ** 0.5
+    accuracy = max(1e-8, 100 * float(jnp.finfo(starts.dtype).eps))
 
     def velocity(t, x, args):
         # The state leaves the manifold by the error of a step; the velocity is that of its foot.
@@ -265,8 +268,8 @@ def _settle(drift, manifold, starts, duration, modes: int):
             t1=duration,
             dt0=None,
             y0=start,
-            stepsize_controller=diffrax.PIDController(rtol=rest, atol=rest),
-            event=diffrax.Event(diffrax.steady_state_event(rtol=0.0, atol=10 * rest)),
+            stepsize_controller=diffrax.PIDController(rtol=accuracy, atol=accuracy),
+            event=diffrax.Event(diffrax.steady_state_event(rtol=0.0, atol=10 * accuracy)),
             saveat=diffrax.SaveAt(t1=True),
             max_steps=None,
             adjoint=diffrax.ForwardMode(),

@@ -80,10 +80,10 @@ class LyapunovSpectrum(eqx.Module):
         return kaplan_yorke_dimension(np.asarray(self.exponents))
 
     def __repr__(self) -> str:
+        if not is_concrete(self) or self.growths.ndim != 3:
+            return f"LyapunovSpectrum(growths={self.growths.dtype}{list(self.growths.shape)})"
         members, intervals, exponents = self.growths.shape
         head = f"LyapunovSpectrum(members={members}, intervals={intervals}, exponents={exponents}"
-        if not is_concrete(self):
-            return f"{head})"
         source = "over members" if members > 1 else "batch means"
         rows = zip(np.asarray(self.exponents), np.asarray(self.standard_errors), strict=True)
         lines = [
