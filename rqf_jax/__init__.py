@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import (
     drifts as drifts,
+    kernels as kernels,
     laws as laws,
+    layers as layers,
     manifolds as manifolds,
     models as models,
     noises as noises,
@@ -14,8 +16,9 @@ from . import (
     schedules as schedules,
     solvers as solvers,
 )
-from ._engine import member_keys as member_keys
+from ._members import member_keys as member_keys
 from ._path import CounterPath as CounterPath
+from ._propagate import propagate as propagate
 from ._sde import SDE as SDE
 from ._simulate import simulate as simulate
 from ._trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories

@@ -10,24 +10,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from . import solvers
 from ._arguments import finite, integer, is_concrete
-from ._engine import CACHE_BYTES, ensemble, member_keys
+from ._engine import CACHE_BYTES, ensemble
+from ._members import first_state, member_range, raise_failed, typed_key, whole_state
 from ._sde import SDE
-from ._trajectories import NonFiniteError, Trajectories
+from ._trajectories import Trajectories
 from .laws import AbstractLaw
-from .manifolds import Euclidean
-from .noises import AbstractMatrixNoise
-
-TOLERANCE = 1e-5
-"""How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
-
-
-def whole_state(x: PyTree) -> PyTree:
-    """The state itself: what `simulate` saves if not told otherwise."""
-    return x
 
 
 def simulate(
@@ -95,7 +86,7 @@ def simulate(
         sde, law, run.ts, run.key, first, run.solver, save, adjoint, substeps, members, batch_size
     )
     if throw:
-        ys = _throw(ys, status, first_member)
+        ys = raise_failed(ys, status, first_member)
     return Trajectories(run.ts, ys, status)
 
 
@@ -114,13 +105,11 @@ def checked(sde, law, ts, substeps, members, key, solver, first_member) -> Run:
         raise ValueError(f"`sde` must be an `rqf_jax.SDE`; got {sde!r}.")
     if not isinstance(law, AbstractLaw):
         raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {law!r}.")
-    substeps, members = integer("substeps", substeps), integer("members", members)
-    first_member = integer("first_member", first_member, minimum=0)
-    key = _typed_key(key)
+    substeps = integer("substeps", substeps)
+    members, first_member = member_range(members, first_member)
+    key = typed_key(key)
     ts = _save_times(ts, substeps)
-    if first_member + members > 2**32:
-        raise ValueError(f"`first_member` must be at most 2³² - `members`; got {first_member}.")
-    state = _state(sde, law, key, first_member)
+    state = first_state(sde.manifold, law, key, first_member, (sde, law, key))
     solver = solvers.default(sde) if solver is None else solver
     if not isinstance(solver, diffrax.AbstractSolver):
         raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
@@ -136,29 +125,6 @@ def _batch_size(sde: SDE, state: Any, members: int) -> int:
     noise = eqx.filter_eval_shape(lambda x: jnp.zeros(sde.noise.shape(x), x.dtype), state)
     limit = max(1, CACHE_BYTES // max(1, noise.size * noise.dtype.itemsize))
     return math.ceil(members / math.ceil(members / limit))
-
-
-def _typed_key(key: Any) -> PRNGKeyArray:
-    """`key` as a new-style key whose generator may be vmapped."""
-    if not isinstance(key, jax.Array):
-        raise ValueError(f"`key` must be a JAX key, such as `jax.random.key(0)`; got {key!r}.")
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.dtype != jnp.uint32 or key.shape != (2,):
-            raise ValueError(
-                "`key` must be a JAX key, such as `jax.random.key(0)`; got an array of dtype "
-                f"{key.dtype} and shape {key.shape}"
-                f"{', an `rbg` key, which cannot be vmapped' if key.shape == (4,) else ''}."
-            )
-        key = jax.random.wrap_key_data(key, impl="threefry2x32")
-    if key.shape != ():
-        raise ValueError(f"`key` must be one key; got keys of shape {key.shape}.")
-    kind = str(jax.random.key_impl(key))
-    if "rbg" in kind:
-        raise ValueError(
-            "`key` must not be of the `rbg` kind, which under vmap draws every member from the "
-            f"first key; got {kind}. Use `jax.random.key(seed, impl='threefry2x32')`."
-        )
-    return key
 
 
 def _save_times(ts: Any, substeps: int) -> Float[Array, " times"]:
@@ -180,60 +146,17 @@ def _save_times(ts: Any, substeps: int) -> Float[Array, " times"]:
     return ts
 
 
-def _state(sde: SDE, law: AbstractLaw, key: PRNGKeyArray, member: int) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a state, after a look at the first member's if it can be looked at."""
-    state = eqx.filter_eval_shape(law, key)
-    if not isinstance(state, jax.ShapeDtypeStruct) or not jnp.issubdtype(state.dtype, jnp.floating):
-        raise ValueError(f"`law` must draw one array of floats; got {state}.")
-    flat = isinstance(sde.manifold, Euclidean)
-    if not state.ndim or not (flat or state.ndim == 2):
-        rule = "an array with axes" if flat else "tokens, an array of shape (tokens, dim)"
-        raise ValueError(f"`law` must draw {rule}; got shape {state.shape}.")
-    if not is_concrete((sde, law, key)):
-        return state
-    # Inside `jit` operations on known arrays are traced too, unless told otherwise.
-    with jax.ensure_compile_time_eval():
-        x0 = law(member_keys(key, member)[0])
-        finite, defect = bool(jnp.all(jnp.isfinite(x0))), float(sde.manifold.defect(x0))
-    if not finite:
-        raise ValueError(f"`law` must draw finite states; got {x0}.")
-    if not defect <= TOLERANCE:
-        name = type(sde.manifold).__name__
-        raise ValueError(
-            f"`law` must draw states on the {name}, to {TOLERANCE:g}; got one that is off by "
-            f"{defect:.3g}. Project it first: `rqf_jax.manifolds.{name}().project(x0)`."
-        )
-    return state
-
-
 def _check_step_size(sde: SDE, state, ts, substeps: int) -> None:
     """Warn where the shared matrix noise of one step is too large for its weak order to show."""
-    if not isinstance(sde.noise, AbstractMatrixNoise) or not is_concrete((sde, ts)):
+    noise = solvers.shared_matrix(sde.noise)
+    if noise is None or not is_concrete((sde, ts)):
         return
     longest = float(np.diff(np.asarray(ts, float)).max()) / substeps
     with jax.ensure_compile_time_eval():
-        control = float(sde.noise.control(state.shape[-1], jnp.asarray(longest)))
+        control = float(noise.control(state.shape[-1], jnp.asarray(longest)))
     if control > 2:
         warnings.warn(
             f"the step h = {longest:.3g} is long for this noise: n h (sigma_s² + sigma_a²) = "
             f"{control:.3g} should be at most 1. Use {control:.3g} times as many `substeps`.",
             stacklevel=4,
         )
-
-
-def _throw(ys: PyTree[Array], status: Int[Array, " members"], first_member: int) -> PyTree[Array]:
-    if not is_concrete(status):
-        return eqx.error_if(
-            ys, jnp.any(status > 0), "some members became NaN or infinite; see `throw` of simulate."
-        )
-    failed = np.flatnonzero(np.asarray(status))
-    if failed.size:
-        ids = ", ".join(str(first_member + int(i)) for i in failed[:5])
-        more = ", …" if failed.size > 5 else ""
-        save = int(status[failed[0]])
-        raise NonFiniteError(
-            f"{failed.size} of {status.size} members became NaN or infinite: {ids}{more} (the "
-            f"first between saves {save - 1} and {save}). Take smaller steps, or pass "
-            "`throw=False` to get them marked."
-        )
-    return ys

@@ -1,14 +1,40 @@
 """The equations of the papers, a few lines each.
 
-Every model is a function from parameters to an `SDE`; its docstring names the paper's clock.
+Every model is a function from parameters to an `SDE`; its docstring names the paper's clock. Tokens
+live on the sphere unless said otherwise.
 """
 
 from typing import Any
 
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from ._arguments import scalar
 from ._sde import SDE
-from .drifts import NoDrift
-from .manifolds import Sphere
-from .noises import IsotropicNoise
+from .drifts import (
+    AbstractDrift,
+    Attention,
+    Linear,
+    NoDrift,
+    Oja,
+    SelectiveStateSpace,
+    UnnormalisedAttention,
+)
+from .kernels import MLP, Activation
+from .manifolds import AbstractManifold, Euclidean, Sphere
+from .noises import (
+    AnisotropicNoise,
+    BiasNoise,
+    HomogenisedNoise,
+    IsotropicNoise,
+    KernelNoise,
+    NoNoise,
+    Sum,
+    TokenNoise,
+    ValueNoise,
+)
+
+# ---- common noise
 
 
 def random_quadratic_form(sigma: Any) -> SDE:
@@ -24,3 +50,181 @@ def random_quadratic_form(sigma: Any) -> SDE:
     arXiv:2603.06187, whose equation this is. Raises ValueError if sigma < 0.
     """
     return SDE(NoDrift(), IsotropicNoise(symmetric=sigma, antisymmetric=0.0), Sphere())
+
+
+def forced_rqf(sigma: Any, forcing: Any) -> SDE:
+    """A random quadratic form and a common random bias: two clusters first, then one.
+
+        dX_a = P_{X_a} (-sigma ∂Q X_a + forcing ∂W),   W one Brownian motion in R^n for all tokens
+
+    A pair that ended opposite merges after a time of about (π/(2 γ sigma²)) B((n-1)/2, 1/2) with
+    γ = √2 forcing/sigma, for small γ (derived).
+
+    Clock: Shalova, arXiv:2608.16664 (read), has sigma = √2 and γ = forcing. Raises ValueError if a
+    strength is negative.
+    """
+    noise = Sum(IsotropicNoise(symmetric=sigma, antisymmetric=0.0), BiasNoise(sigma=forcing))
+    return SDE(NoDrift(), noise, Sphere())
+
+
+def random_linear_layers(left: Any, right: Any) -> SDE:
+    """The limit of a deep linear network with normalisation, independent anisotropic weights.
+
+        x ← normalise(x + √h W_l x),   W_l = L Z_l R with Z_l of independent standard normals
+
+    in the limit h → 0 at depth 1/h per unit time: the Itô equation dX = P ∂(A)X of A = L B R, here
+    as the Stratonovich equation with drift -L Lᵀ RᵀR x/2 (derived). Raises ValueError for factors
+    that are not square and finite.
+    """
+    noise = AnisotropicNoise(left, right)
+    c, d = noise.left @ noise.left.T, noise.right.T @ noise.right
+    return SDE(Linear(-0.5 * (c @ d)), noise, Sphere())
+
+
+def mlp_flow(
+    activation: Activation,
+    dim: int,
+    *,
+    bias_in: Any = 0.0,
+    bias_out: Any = 0.0,
+    drift: AbstractDrift | None = None,
+) -> SDE:
+    """Tokens through the layers of a wide random perceptron, with or without a drift.
+
+        dX_a = P_{X_a} [ f_a(X) dt + F(X_a) ],   E F_i(x) F_j(y) = κ(<x, y>) δ_ij dt
+
+    with κ of `kernels.MLP`; odd activations without bias gather the tokens at two antipodes, others
+    at one point. `drift` is attention in the paper. Raises ValueError as `kernels.MLP` does.
+
+    Clock and source: Agazzi, Bruno, Mosig García, Saviozzi & Romito, arXiv:2604.26898 (theory
+    part read), time T over L layers, each a step T/L of attention and √(T/L) of perceptron.
+    """
+    kernel = MLP(activation, dim, bias_in, bias_out)
+    return SDE(NoDrift() if drift is None else drift, KernelNoise(kernel), Sphere())
+
+
+# ---- attention
+
+
+def self_attention(beta: Any, query_key: Any = None, value: Any = None) -> SDE:
+    """Tokens of a transformer with the same attention in every layer, no noise.
+
+        ẋ_i = P_{x_i} Σ_j softmax_j(β x_iᵀ M x_j) V x_j,   M = QᵀK
+
+    Raises ValueError as `drifts.Attention` does. Source: Geshkovski, Letrouit, Polyanskiy &
+    Rigollet, arXiv:2312.10794 (recalled); with general V and M, Altafini, arXiv:2511.11553.
+    """
+    return SDE(Attention(beta, query_key=query_key, value=value), NoNoise(), Sphere())
+
+
+def oja(value: Any, weights: Any = None) -> SDE:
+    """The Oja flow, of every token by itself or coupled by fixed weights.
+
+        ẋ_i = P_{x_i} V x_i   or   ẋ_i = P_{x_i} Σ_j W_ij V x_j
+
+    Raises ValueError as `drifts.Oja` does. Source: Altafini, arXiv:2511.11553 (abstract read).
+    """
+    drift = Linear(value) if weights is None else Oja(weights, value)
+    return SDE(drift, NoNoise(), Sphere())
+
+
+def noisy_attention(beta: Any, sigma: Any, strength: Any = 1.0) -> SDE:
+    """Softmax attention with a random quadratic form on the residual stream.
+
+        dX_i = P_{X_i} [ strength Σ_j softmax_j(β <X_i, X_j>) X_j dt - sigma ∂Q X_i ]
+
+    Two tokens end opposite with positive probability if 2 strength/(1 + e^(2β)) < sigma²
+    (derived), and always aligned otherwise. Raises ValueError if sigma < 0.
+    """
+    return SDE(Attention(beta, strength), IsotropicNoise(sigma, 0.0), Sphere())
+
+
+def noisy_unnormalised_attention(beta: Any, sigma: Any, strength: Any = 1.0) -> SDE:
+    """Unnormalised attention with a random quadratic form on the residual stream.
+
+        dX_i = P_{X_i} [ (strength/N) Σ_j e^(β <X_i, X_j>) X_j dt - sigma ∂Q X_i ]
+
+    Two tokens end opposite with positive probability if strength e^(-β) < sigma² (derived), and
+    always aligned otherwise. Raises ValueError if sigma < 0.
+    """
+    return SDE(UnnormalisedAttention(beta, strength), IsotropicNoise(sigma, 0.0), Sphere())
+
+
+def stochastic_transformer(beta: Any, variance: Any = 1.0) -> SDE:
+    """Attention with QᵀK = 1 and a fresh random value matrix in every layer.
+
+        dX_i = P_{X_i} dB Σ_j softmax_j(β <X_i, X_j>) X_j   (Itô),   Var B_kl = variance · t
+
+    Two tokens end opposite with positive probability if cosh 2β > n - 2, and always aligned
+    otherwise. `variance` is that of an entry of B per unit time, so only variance · t matters.
+
+    Clock and source: Fedorov, Sander, Elie, Marion & Laurière, arXiv:2601.21942 (abstract read,
+    threshold second-hand), values of entry variance `variance` and residual steps 1/√L, time 1 for
+    L layers; the equation is derived. Raises ValueError if variance < 0.
+    """
+    sigma = jnp.sqrt(scalar("variance", minimum=0)(variance))
+    return SDE(NoDrift(), ValueNoise(Attention(beta), sigma), Sphere())
+
+
+def homogenised_attention(
+    beta: Any,
+    dim: int,
+    *,
+    key_variance: Any,
+    samples: int,
+    key: PRNGKeyArray,
+    variance: Any = None,
+) -> SDE:
+    """Attention whose queries, keys and values are all drawn anew in every layer.
+
+        dX_i = P_{X_i} F_i,   E F_i F_jᵀ = variance E_A <m_i, m_j> 1 dt   (Itô)
+
+    with m_i the softmax mean of the tokens under β xᵀA y; see `noises.HomogenisedNoise` for A, its
+    `samples` and errors. `variance` is 1/dim if left out, the choice of Koubbi, Geshkovski &
+    Rigollet, arXiv:2604.01978 (read in a transcription), whose clock is αηL.
+    """
+    noise = HomogenisedNoise(
+        beta,
+        1 / dim if variance is None else variance,
+        dim,
+        key_variance=key_variance,
+        samples=samples,
+        key=key,
+    )
+    return SDE(NoDrift(), noise, Sphere())
+
+
+def mean_field_attention(beta: Any, diffusion: Any, strength: Any = 1.0) -> SDE:
+    """Unnormalised attention against noise of its own for every token.
+
+        dx_i = P_{x_i} [ (strength/N) Σ_j e^(β <x_i, x_j>) x_j dt + √(2 diffusion) ∘ dW_i ]
+
+    Many tokens stay uniform for diffusion above D_c = strength Γ(n/2) 2^(n/2-1) β^(-n/2) I_{n/2}(β)
+    (derived), and order below. Raises ValueError if diffusion < 0.
+    Source: Shalova & Schlichting, arXiv:2412.14813 (abstract read).
+    """
+    sigma = jnp.sqrt(2 * scalar("diffusion", minimum=0)(diffusion))
+    return SDE(UnnormalisedAttention(beta, strength), TokenNoise(sigma), Sphere())
+
+
+# ---- state space
+
+
+def mamba_tokens(
+    step: Any,
+    step_bias: Any,
+    inputs: Any,
+    outputs: Any,
+    decay: Any = 1.0,
+    manifold: AbstractManifold | None = None,
+) -> SDE:
+    """Tokens of a selective state-space model, in flat space or with normalisation on the sphere.
+
+        ẋ_l = h_l (S_C x_l),   h_l = e^(-a Δ_l) h_{l-1} + Δ_l x_l ⊗ (S_B x_l)
+
+    Arguments, errors and source are those of `drifts.SelectiveStateSpace`; `manifold` is
+    `Euclidean()` if left out. In flat space tokens may reach infinity in finite time, and such
+    members are marked.
+    """
+    drift = SelectiveStateSpace(step, step_bias, inputs, outputs, decay)
+    return SDE(drift, NoNoise(), Euclidean() if manifold is None else manifold)

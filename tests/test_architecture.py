@@ -24,14 +24,15 @@ SOURCES = {name.removesuffix(".__init__"): text for name, text in SOURCES.items(
 
 FLOORS = [
     {"_arguments", "_counter", "_unrolled"},
-    {"manifolds", "schedules"},
+    {"kernels", "manifolds", "schedules"},
     {"drifts", "laws", "observables", "theory"},
-    {"noises"},
+    {"noises", "layers"},
     {"_path", "_sde"},
     {"solvers"},
     {"_trajectories"},
+    {"_members"},
     {"_engine"},
-    {"_simulate"},
+    {"_propagate", "_simulate"},
     {"analysis", "io", "plot", "report"},
     {"models"},
     {"__init__"},
@@ -42,7 +43,9 @@ FLOORS = [
 ]
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
-MATHEMATICS = set().union(*FLOORS[: FLOORS.index({"_simulate"}) + 1], {"analysis", "models"})
+MATHEMATICS = set().union(
+    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1], {"analysis", "models"}
+)
 
 
 def imported(module, text, is_package, modules):

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from .._arguments import integer
-from .._engine import member_keys
+from .._members import member_keys
 from .._path import stream
 from .._sde import SDE
 from .._simulate import checked

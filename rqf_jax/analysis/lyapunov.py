@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .._arguments import finite, integer, is_concrete
-from .._engine import member_keys
+from .._members import member_keys
 from .._path import stream
 from .._sde import SDE
 from .._simulate import checked

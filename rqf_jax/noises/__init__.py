@@ -1,9 +1,18 @@
 """Noises: how a Brownian motion moves one state, g(t, X) ∘ dB, never as a dense matrix."""
 
 from ._abstract import AbstractNoise as AbstractNoise, Calculus as Calculus, NoNoise as NoNoise
+from .combined import Scheduled as Scheduled, Sum as Sum
+from .common import BiasNoise as BiasNoise, HarmonicNoise as HarmonicNoise
+from .field import (
+    AbstractFieldNoise as AbstractFieldNoise,
+    HomogenisedNoise as HomogenisedNoise,
+    KernelNoise as KernelNoise,
+)
 from .matrix import (
     AbstractMatrixNoise as AbstractMatrixNoise,
+    AnisotropicNoise as AnisotropicNoise,
     IsotropicNoise as IsotropicNoise,
     SpanNoise as SpanNoise,
 )
 from .token import TokenNoise as TokenNoise
+from .value import ScalarNoise as ScalarNoise, ValueNoise as ValueNoise

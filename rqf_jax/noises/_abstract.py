@@ -17,9 +17,13 @@ class Calculus(enum.Enum):
     EITHER = "any solver"
     """The Itô and the Stratonovich reading agree on this manifold."""
 
-    ITO = "GeodesicEuler"
+    ITO = "GeodesicEuler or ProjectedEuler"
     """The increment is drawn for the state at the start of a step and is good for that state
     alone, so a step may use it once."""
+
+    LAYER = "ProjectedEuler"
+    """The same, and what projecting back on the manifold adds at second order is a part of the
+    equation."""
 
 
 class AbstractNoise(eqx.Module):

@@ -13,11 +13,12 @@ sigma_s² = sigma_a² = v.
 import abc
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._arguments import scalar
-from .._unrolled import Matrix, transform
+from .._arguments import scalar, square
+from .._unrolled import Matrix, Unrolled, transform
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 
@@ -39,7 +40,8 @@ class AbstractMatrixNoise(AbstractNoise):
 
         That is, 1 + Ω + … + Ω^degree/degree! of Ω less its trace part has the law of the linear
         flow over a step of length h, up to multiples of the identity, which normalisation
-        removes, and up to O(h³) in every expectation. To be written with +, -, @, .T and products
+        removes, and in every expectation up to O(h^(p+1)), where p is the weak order that a
+        `ProjectiveFlow` has with this noise. To be written with +, -, @, .T and products
         by scalars from the right only: a tiny `dw` comes as rows of scalars (`Unrolled`), not as
         an array.
         """
@@ -127,6 +129,65 @@ class IsotropicNoise(AbstractMatrixNoise):
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """On the sphere the Itô correction is radial, hence invisible; elsewhere it is not."""
         return Calculus.EITHER if isinstance(manifold, Sphere) else Calculus.STRATONOVICH
+
+
+class AnisotropicNoise(AbstractMatrixNoise):
+    """Shared matrix noise that prefers directions: independent entries between two factors.
+
+        dX_a = -P_{X_a} ∂A X_a,   A = L B R   (Stratonovich)
+
+    `left` is L and `right` R, any real n x n matrices, so that the columns of A have covariance
+    C = L Lᵀ and its rows D = RᵀR; L = R = √v 1 is `IsotropicNoise` with sigma_s² = sigma_a² = v.
+    The limit of linear layers x ← normalise(x + √h A x) is the Itô equation of the same noise,
+    which has the further drift -C D x/2 (`models.random_linear_layers`); its invariant density is
+    proportional to (xᵀC⁻¹x)^(1-n/2) / xᵀDx (derived). Weak order 1 with `ProjectiveFlow`.
+
+    Raises ValueError for factors that are not square and finite or, when used, not of the tokens'
+    size.
+    """
+
+    left: Float[Array, "n n"] = eqx.field(converter=square("left"))
+    right: Float[Array, "n n"] = eqx.field(converter=square("right"))
+
+    def shape(self, x: Float[Array, "tokens dim"]) -> tuple[int, ...]:
+        """(dim, dim)."""
+        dim = x.shape[-1]
+        for name, factor in (("left", self.left), ("right", self.right)):
+            if factor.shape != (dim, dim):
+                raise ValueError(
+                    f"`{name}` must be {dim} x {dim} for tokens in dimension {dim}; "
+                    f"got shape {factor.shape}."
+                )
+        return (dim, dim)
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "dim dim"]
+    ) -> Float[Array, "tokens dim"]:
+        """-dA x_a for every token."""
+        return -transform(self.left, transform(dw, transform(self.right, x)))
+
+    def matrix(self, t: Float[Array, ""], dw: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """dA = L dB R."""
+        with jax.default_matmul_precision("highest"):
+            return self.left @ dw @ self.right
+
+    def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""], degree: int) -> Matrix:
+        """Ω = -L dB R: a random walk of exponentials has the Stratonovich limit."""
+        if isinstance(dw, Unrolled):
+            return -(Unrolled.of(self.left) @ dw @ Unrolled.of(self.right))
+        return -self.matrix(t, dw)
+
+    def control(self, dim: int, h: Float[Array, "*steps"]) -> Float[Array, "*steps"]:
+        """2 h tr C tr D / n, which for isotropic factors is n h (sigma_s² + sigma_a²)."""
+        return 2 * h * jnp.sum(self.left**2) * jnp.sum(self.right**2) / dim
+
+    def quadratic(self, dim: int, h: Float[Array, ""]) -> Bool[Array, ""]:
+        """Never: the short polynomial's second-order terms would need a correction."""
+        return jnp.zeros((), bool)
+
+    def calculus(self, manifold: AbstractManifold) -> Calculus:
+        """Its Itô correction is not radial."""
+        return Calculus.STRATONOVICH
 
 
 class SpanNoise(AbstractNoise):

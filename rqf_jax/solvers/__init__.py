@@ -6,5 +6,9 @@ on one state, and `rqf_jax.simulate` on an ensemble.
 
 from ._abstract import AbstractGeometricSolver as AbstractGeometricSolver
 from ._choice import check as check, default as default
-from .geodesic import GeodesicEuler as GeodesicEuler, GeodesicHeun as GeodesicHeun
-from .projective import ProjectiveFlow as ProjectiveFlow
+from .geodesic import (
+    GeodesicEuler as GeodesicEuler,
+    GeodesicHeun as GeodesicHeun,
+    ProjectedEuler as ProjectedEuler,
+)
+from .projective import ProjectiveFlow as ProjectiveFlow, shared_matrix as shared_matrix

@@ -14,8 +14,9 @@ class GeodesicEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
         x ← exp_x( P_x [ f h + g ΔB ] )
 
     Converges to the Stratonovich equation only where it agrees with the Itô one: rotation
-    invariant noise on the sphere, additive noise in flat space (`AbstractNoise.calculus`); any
-    other noise is refused. Weak order 1, strong order 1/2.
+    invariant noise on the sphere, additive noise in flat space; and to the Itô equation of noises
+    that are defined by one (`AbstractNoise.calculus`). Any other noise is refused. Weak order 1,
+    strong order 1/2.
     """
 
     def advance(
@@ -23,6 +24,40 @@ class GeodesicEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
     ) -> Float[Array, "*state"]:
         """exp_x(P_x[f h + g dw])."""
         return sde.manifold.retract(x, _displacement(sde, t, h, x, dw))
+
+    def misfit(self, sde: SDE) -> str | None:
+        """Noises that must be evaluated twice, or whose projection is a part of the equation."""
+        calculus = sde.noise.calculus(sde.manifold)
+        if calculus is Calculus.STRATONOVICH:
+            return f"{_pair(sde)} has an Itô correction, which one evaluation a step misses"
+        if calculus is Calculus.LAYER:
+            return f"{_pair(sde)} drifts by being projected back, which a geodesic does not need"
+        return None
+
+    def order(self, terms):
+        """1 without noise."""
+        return 1
+
+    def strong_order(self, terms):
+        """1/2."""
+        return 0.5
+
+
+class ProjectedEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
+    """A step is a layer: add to the state, and project back.
+
+        x ← project(x + f h + g ΔB)
+
+    On the sphere this is a residual layer with normalisation, of depth 1/h per unit time, so that
+    a simulation is a random network and its limit the equation. For noises of any kind but those
+    that must be evaluated twice. Weak order 1, strong order 1/2.
+    """
+
+    def advance(
+        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "*state"]:
+        """project(x + f h + g dw)."""
+        return sde.manifold.project(x + sde.drift(t, x) * h + sde.noise(t, x, dw))
 
     def misfit(self, sde: SDE) -> str | None:
         """Noises that must be evaluated twice."""
@@ -60,7 +95,7 @@ class GeodesicHeun(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver):
 
     def misfit(self, sde: SDE) -> str | None:
         """Noises whose increment is good for one evaluation."""
-        if sde.noise.calculus(sde.manifold) is Calculus.ITO:
+        if sde.noise.calculus(sde.manifold) in (Calculus.ITO, Calculus.LAYER):
             return f"the increment of {_pair(sde)} may be used once in a step"
         return None
 

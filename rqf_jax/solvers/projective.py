@@ -14,7 +14,7 @@ from .._sde import SDE
 from .._unrolled import LIMIT, Unrolled, transform
 from ..drifts import NoDrift
 from ..manifolds import Sphere
-from ..noises import AbstractMatrixNoise
+from ..noises import AbstractMatrixNoise, AbstractNoise, Calculus, Sum
 from ._abstract import AbstractGeometricSolver
 
 
@@ -25,8 +25,10 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
 
         x_a ← exp(Ω) x_a / |exp(Ω) x_a|,   Ω = `noise.log_flow(t, ΔB, h)`,
 
-    one random linear map for all tokens. Weak order 2, strong order 1/2. A drift is added by
-    Strang splitting: half a step of drift (midpoint rule), noise, half a step of drift.
+    one random linear map for all tokens. Weak order that of the noise's `log_flow` (2 for
+    `IsotropicNoise`), strong order 1/2. A drift is added by Strang splitting: half a step of drift
+    (midpoint rule), noise, half a step of drift. Further noises of a `noises.Sum` are added after
+    the map, along geodesics; the weak order with them is 1.
 
     As the map is rotation invariant in law, three identities hold for EVERY step length: the mean
     angle of two tokens is conserved, P(two tokens end aligned) = 1 - θ/π, and E ln det G is
@@ -52,7 +54,7 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         t,
         h,
         x: Float[Array, "tokens dim"],
-        dw: Float[Array, "dim dim"],
+        dw: Float[Array, "*noise"],
     ) -> Float[Array, "tokens dim"]:
         """Half a drift step, the linear map, half a drift step."""
         if self.level is None:
@@ -62,7 +64,11 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         flow = _unrolled_flow if x.shape[-1] <= LIMIT else _LEVELS[self.level]
         with jax.default_matmul_precision("highest"):
             x = _drift(sde, t, h / 2, x)
-            x = flow(cast(AbstractMatrixNoise, sde.noise), t, h, x, dw)
+            for noise, part in _parts(sde.noise, x, dw):
+                if isinstance(noise, AbstractMatrixNoise):
+                    x = flow(noise, t, h, x, part)
+                else:
+                    x = sde.manifold.retract(x, sde.manifold.tangent(x, noise(t, x, part)))
             return _drift(sde, t + h / 2, h / 2, x)
 
     def variants(self, sde: SDE, x: Float[Array, "tokens dim"], h: Float[Array, ""]):
@@ -72,17 +78,21 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         """
         if self.level is not None or x.shape[-1] <= LIMIT:
             return [ProjectiveFlow(level=self.level or 0)], 0
-        noise = cast(AbstractMatrixNoise, sde.noise)
+        noise = cast(AbstractMatrixNoise, shared_matrix(sde.noise))
         quadratic = noise.quadratic(x.shape[-1], h)
         index = jnp.where(quadratic, 0, 1 + (noise.control(x.shape[-1], h) > 1).astype(jnp.int32))
         return [ProjectiveFlow(level=level) for level in range(len(_LEVELS))], index
 
     def misfit(self, sde: SDE) -> str | None:
-        """Anything but a shared matrix noise on the sphere."""
-        if not isinstance(sde.noise, AbstractMatrixNoise):
-            return f"{type(sde.noise).__name__} is not one matrix shared by all tokens"
+        """Anything but a shared matrix noise on the sphere, alone or with others."""
         if not isinstance(sde.manifold, Sphere):
             return f"{type(sde.manifold).__name__} is not the sphere"
+        if shared_matrix(sde.noise) is None:
+            return f"{type(sde.noise).__name__} is not one matrix shared by all tokens"
+        for noise in sde.noise.noises if isinstance(sde.noise, Sum) else ():
+            calculus = noise.calculus(sde.manifold)
+            if not isinstance(noise, AbstractMatrixNoise) and calculus not in _GEODESIC:
+                return f"beside the matrix, {type(noise).__name__} needs {calculus.value}"
         return None
 
     def order(self, terms):
@@ -92,6 +102,26 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
     def strong_order(self, terms):
         """1/2."""
         return 0.5
+
+
+_GEODESIC = (Calculus.EITHER, Calculus.ITO)
+"""What a noise beside the matrix may be, since a geodesic step uses its increment once."""
+
+
+def shared_matrix(noise: AbstractNoise) -> AbstractMatrixNoise | None:
+    """The one shared matrix noise that `noise` is or has as a part; None if there is not one."""
+    parts = noise.noises if isinstance(noise, Sum) else (noise,)
+    matrices = [part for part in parts if isinstance(part, AbstractMatrixNoise)]
+    return matrices[0] if len(matrices) == 1 else None
+
+
+def _parts(noise: AbstractNoise, x: Float[Array, "tokens dim"], dw: Float[Array, "..."]):
+    """Noises and their increments."""
+    return (
+        zip(noise.noises, noise.parts(x, dw), strict=True)
+        if isinstance(noise, Sum)
+        else [(noise, dw)]
+    )
 
 
 def _drift(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:

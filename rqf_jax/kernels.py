@@ -1,0 +1,153 @@
+"""Covariances of isotropic random fields on the sphere: functions κ of the overlap of two tokens.
+
+A field F on the sphere with E F_i(x) F_j(y) = κ(<x, y>) δ_ij moves all tokens at once; the layers
+of a random network at initialisation are such fields. Their κ are made here once, from the
+activation function, as a power series with positive coefficients.
+"""
+
+import abc
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ._arguments import finite, integer, is_concrete, scalar
+
+Activation = Literal["relu", "tanh", "gelu", "silu", "sigmoid"]
+
+_SERIES, _NODES = 48, 200
+
+
+class AbstractKernel(eqx.Module):
+    """A covariance κ of an isotropic field, a function of the overlap r in [-1, 1]."""
+
+    @abc.abstractmethod
+    def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """κ(r), entry by entry; differentiable on all of [-1, 1]."""
+
+
+class PowerSeries(AbstractKernel):
+    """κ(r) = Σ_k c_k r^k with c_k ≥ 0.
+
+    These are the covariances that exist on spheres of every dimension (Schoenberg's theorem,
+    recalled). c_0 is the variance of a common bias, c_1 that of a matrix with independent entries.
+    `coefficients` is (c_0, c_1, …). Raises ValueError unless it is one axis of finite numbers ≥ 0.
+    """
+
+    coefficients: Float[Array, " degrees"]
+
+    def __init__(self, coefficients: Any):
+        self.coefficients = finite("coefficients", coefficients)
+        if self.coefficients.ndim != 1 or self.coefficients.size < 1:
+            raise ValueError(
+                "`coefficients` must be one axis of at least one number; got shape "
+                f"{self.coefficients.shape}."
+            )
+        if is_concrete(self.coefficients) and np.min(np.asarray(self.coefficients)) < 0:
+            raise ValueError(
+                "`coefficients` must be at least 0, or |κ(r)| exceeds κ(1) in some dimension; got "
+                f"{np.min(np.asarray(self.coefficients)):g}."
+            )
+
+    def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Σ_k c_k r^k."""
+        return _horner(self.coefficients, r)
+
+
+class MLP(AbstractKernel):
+    """The field of a wide perceptron with one hidden layer at initialisation.
+
+        F(x) = m^(-1/2) Σ_j w_j φ(u_j·x/√d + b_j) + c,   κ(r) = E φ(ξ) φ(η) + σ_W²,
+        Var ξ = Var η = v = 1/d + σ_U²,   Cov(ξ, η) = r/d + σ_U²
+
+    with standard normal w_j, u_j, Var b_j = σ_U² (`bias_in` = σ_U), Var c = σ_W² (`bias_out` =
+    σ_W) and width m → ∞. `activation` φ is one of relu, tanh, gelu, silu, sigmoid; `dim` is d.
+    relu has a closed form (Cho & Saul's arc-cosine kernel, recalled); for the others κ is the
+    power series of the Hermite coefficients of φ, by Gauss-Hermite quadrature.
+
+    Raises ValueError for another activation, dim < 1 and biases that are not finite or negative.
+    Source: Agazzi, Bruno, Mosig García, Saviozzi & Romito, arXiv:2604.26898 (theory part read).
+    """
+
+    activation: Activation = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
+    bias_in: Float[Array, ""] = eqx.field(converter=scalar("bias_in", minimum=0))
+    bias_out: Float[Array, ""] = eqx.field(converter=scalar("bias_out", minimum=0))
+
+    def __init__(self, activation: Activation, dim: int, bias_in: Any = 0.0, bias_out: Any = 0.0):
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}; got {activation!r}."
+            )
+        self.activation = activation
+        self.dim = integer("dim", dim)
+        self.bias_in = bias_in
+        self.bias_out = bias_out
+
+    def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """E φ(ξ) φ(η) + σ_W²."""
+        shared = self.bias_in.astype(r.dtype) ** 2
+        variance = 1 / self.dim + shared
+        correlation = (r / self.dim + shared) / variance
+        constant = self.bias_out.astype(r.dtype) ** 2
+        if self.activation == "relu":
+            return variance / 2 * _arc_cosine(correlation) + constant
+        coefficients = _hermite_squares(ACTIVATIONS[self.activation], jnp.sqrt(variance))
+        return _horner(coefficients, correlation) + constant
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": lambda u: jax.nn.gelu(u, approximate=False),
+    "silu": jax.nn.silu,
+    "sigmoid": jax.nn.sigmoid,
+}
+
+
+def _horner(coefficients: Float[Array, " degrees"], r: Float[Array, "*shape"]):
+    total = jnp.zeros_like(r)
+    for k in reversed(range(coefficients.size)):
+        total = total * r + coefficients[k].astype(r.dtype)
+    return total
+
+
+@functools.cache
+def _hermite_functions() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes z, and w_i he_k(z_i)/√k! for Σ_i: the k-th normalised Hermite coefficient."""
+    z, w = np.polynomial.hermite_e.hermegauss(_NODES)
+    rows = [np.ones_like(z), z]
+    for k in range(1, _SERIES - 1):
+        rows.append((z * rows[k] - math.sqrt(k) * rows[k - 1]) / math.sqrt(k + 1))
+    return z, np.array(rows) * (w / w.sum())
+
+
+def _hermite_squares(phi: Callable, scale: Float[Array, ""]) -> Float[Array, " degrees"]:
+    """c_k = (E φ(s Z) he_k(Z)/√k!)², so that E φ(s Z) φ(s Z') = Σ c_k ρ^k (Mehler)."""
+    nodes, functionals = (jnp.asarray(array, scale.dtype) for array in _hermite_functions())
+    return jnp.matmul(functionals, phi(scale * nodes), precision="highest") ** 2
+
+
+@jax.custom_jvp
+def _arc_cosine(rho: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """(√(1-ρ²) + ρ (π - θ)) / π with ρ = cos θ: twice E relu(ξ) relu(η) for unit variances."""
+    sine = _sine(rho)
+    return (sine + rho * (math.pi - jnp.atan2(sine, rho))) / math.pi
+
+
+@_arc_cosine.defjvp
+def _arc_cosine_slope(primals, tangents):
+    # By hand, because the two terms have infinite slopes at the ends that cancel.
+    (rho,), (change,) = primals, tangents
+    return _arc_cosine(rho), (math.pi - jnp.atan2(_sine(rho), rho)) / math.pi * change
+
+
+def _sine(rho: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    # Overlaps of unit vectors may exceed 1 by rounding.
+    return jnp.sqrt(jnp.maximum((1 - rho) * (1 + rho), 0))
