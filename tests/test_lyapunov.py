@@ -12,6 +12,7 @@ from _ensembles import isotropic
 import rqf_jax as rqf
 from rqf_jax.analysis import (
     LyapunovSpectrum,
+    common_noise,
     kaplan_yorke_dimension,
     line_distance,
     lyapunov_spectrum,
@@ -95,6 +96,24 @@ def test_antisymmetric_noise_leaves_the_exponents_alone(one_point):
 def test_sigma_is_a_clock(one_point):
     fast = spectrum_of_one_token(isotropic(2.0, 1.6), TIMES / 4)
     np.testing.assert_allclose(fast.exponents, 4 * one_point[1].exponents, rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_forcing_lowers_all_exponents_alike():
+    # σ_s = 1 and forcing g: λ_i = -i σ_s² - g² (n-1)/2.
+    spectrum = lyapunov_spectrum(
+        rqf.models.forced_rqf(sigma=1.0, forcing=0.7),
+        Uniform(tokens=1, dim=3),
+        TIMES,
+        substeps=96,
+        members=100,
+        key=jax.random.key(7),
+    )
+    np.testing.assert_array_less(
+        np.abs(np.asarray(spectrum.exponents) - [-1.49, -2.49]),
+        0.03 + 5 * np.asarray(spectrum.standard_errors),
+    )
+    assert np.all(np.asarray(spectrum.standard_errors) < 0.05)
 
 
 @pytest.mark.slow
@@ -261,6 +280,16 @@ def test_bad_arguments_of_a_spectrum_are_named(change, message):
         lyapunov_spectrum(
             isotropic(1.0), Uniform(tokens=1, dim=3), jnp.linspace(0.0, 2.0, 5), **options
         )
+
+
+def test_a_noise_that_is_drawn_for_one_state_has_no_flow():
+    sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.SpanNoise(1.0, 0.0), rqf.manifolds.Sphere())
+    options = {"substeps": 4, "key": jax.random.key(0)}
+    law, ts = Uniform(tokens=1, dim=3), jnp.linspace(0.0, 2.0, 5)
+    with pytest.raises(ValueError, match="moves all states alike; got SpanNoise"):
+        lyapunov_spectrum(sde, law, ts, members=2, **options)
+    with pytest.raises(ValueError, match="moves all states alike; got SpanNoise"):
+        common_noise(sde, law, ts, points=2, **options)
 
 
 def test_bad_arguments_of_a_two_point_exponent_are_named():

@@ -13,6 +13,7 @@ from jaxtyping import Array, Complex, Float, Int, PyTree, UInt32
 from .._path import Increment, draw, increment
 from .._sde import SDE
 from ..manifolds import AbstractManifold
+from ..noises import Calculus
 
 LONGEST = 8
 """At most so many micro-steps are taken at a time: noise is drawn, and frames are straightened,
@@ -72,6 +73,16 @@ class Flow(eqx.Module):
 
         firsts = count * jnp.arange(self.substeps // count, dtype=jnp.int32)
         return lax.scan(block, carry, firsts)[0]
+
+
+def check_flow(sde: SDE) -> None:
+    """Raise ValueError if one increment of the noise does not move every state."""
+    if sde.noise.calculus(sde.manifold) is Calculus.ITO:
+        raise ValueError(
+            "`sde` must have a noise whose increment moves all states alike; got "
+            f"{type(sde.noise).__name__}, whose increment is drawn for one state, so that other "
+            "states and derivatives under the same noise have no meaning."
+        )
 
 
 def cast(sde: SDE, dtype: jnp.dtype) -> SDE:

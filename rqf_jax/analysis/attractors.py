@@ -21,7 +21,7 @@ from .._simulate import checked
 from .._trajectories import Trajectories
 from ..laws import AbstractLaw
 from ..observables._state import safe_sqrt
-from ._flow import Flow, cast
+from ._flow import Flow, cast, check_flow
 
 
 def common_noise(
@@ -40,7 +40,8 @@ def common_noise(
     The initial states are those of members 0, …, points - 1 of `simulate` with the same key, and
     the noise is that of `member`, on the same grid. The other arguments are as there.
 
-    **Returns** `Trajectories` whose members are the points. **Raises** ValueError as `simulate`.
+    **Returns** `Trajectories` whose members are the points. **Raises** ValueError as `simulate`
+    does, and for noises whose increments belong to one state (`Calculus.ITO`).
     """
     run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
     ys = _forward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)
@@ -69,7 +70,7 @@ def pullback(
     the rate of pullback attraction. Entry K is the initial cloud. Arguments as of `common_noise`.
     One run carries all clouds, so the cost is that of times x points states.
 
-    Raises ValueError as `simulate` does.
+    Raises ValueError as `common_noise` does.
     """
     run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
     return _backward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)
@@ -114,6 +115,7 @@ def _checked(sde, law, ts, substeps, points, key, solver, member):
     if member >= 2**32:
         raise ValueError(f"`member` must be less than 2³²; got {member}.")
     run = checked(sde, law, ts, substeps, points, key, solver, 0)
+    check_flow(sde)
     return run, jnp.asarray(member, jnp.uint32)
 
 

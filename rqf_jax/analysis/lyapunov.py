@@ -26,7 +26,7 @@ from .._sde import SDE
 from .._simulate import checked
 from .._trajectories import NonFiniteError, Trajectories
 from ..laws import AbstractLaw
-from ._flow import Flow, cast, dimension
+from ._flow import Flow, cast, check_flow, dimension
 
 
 class LyapunovSpectrum(eqx.Module):
@@ -127,12 +127,14 @@ def lyapunov_spectrum(
     `GeodesicHeun` -2.6 for -3 (both of first order in h, measured), while `ProjectiveFlow` is
     within 2 % at h = 1/16.
 
-    **Raises** ValueError as `simulate` does, unless 1 ≤ `exponents` ≤ dimension, and unless an
-    interval is left after `discard`; `NonFiniteError` if a growth is NaN or infinite.
+    **Raises** ValueError as `simulate` does, for noises whose increments belong to one state
+    (`Calculus.ITO`), unless 1 ≤ `exponents` ≤ dimension, and unless an interval is left after
+    `discard`; `NonFiniteError` if a growth is NaN or infinite.
 
     Source: Benettin et al. (1980), recalled; the tests compare with -i σ_s² on the sphere.
     """
     run = checked(sde, law, ts, substeps, members, key, solver, first_member)
+    check_flow(sde)
     discard = integer("discard", discard, minimum=0)
     if discard > run.ts.size - 2:
         raise ValueError(
@@ -227,7 +229,8 @@ def two_point_exponent(
         λ = E [ ln d(x_T, y_T) - ln d(x_s, y_s) ] / (T - s),   s = ts[start]
 
     `first` and `second` are two runs of `simulate` with the same key, times and substeps and with
-    different laws: member i then has the same noise in both. `distance` is a function of two
+    different laws: member i then has the same noise in both (not so for noises whose increments
+    belong to one state, `Calculus.ITO`). `distance` is a function of two
     states; near an attractor {a, -a} take `line_distance`, whose mean logarithm is linear at all
     times. The rate is the slope between the ends, which is the best estimate where ln d is a
     Brownian motion with drift, and the standard error is over members (NaN for one).
