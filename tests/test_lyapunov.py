@@ -283,7 +283,11 @@ def test_bad_arguments_of_a_spectrum_are_named(change, message):
 
 
 def test_a_noise_that_is_drawn_for_one_state_has_no_flow():
-    sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.SpanNoise(1.0, 0.0), rqf.manifolds.Sphere())
+    sde = rqf.SDE(
+        rqf.drifts.NoDrift(),
+        rqf.noises.Sum(rqf.noises.BiasNoise(1.0), rqf.noises.SpanNoise(1.0, 0.0)),
+        rqf.manifolds.Sphere(),
+    )
     options = {"substeps": 4, "key": jax.random.key(0)}
     law, ts = Uniform(tokens=1, dim=3), jnp.linspace(0.0, 2.0, 5)
     with pytest.raises(ValueError, match="moves all states alike; got SpanNoise"):
@@ -315,3 +319,26 @@ def test_a_growth_that_is_not_finite_is_an_error():
             members=2,
             key=jax.random.key(0),
         )
+
+
+@pytest.mark.slow
+def test_random_value_matrices_on_single_tokens_are_full_matrix_noise():
+    # The field f_i = x_i makes `ValueNoise` the matrix noise with σ_s = σ_a = sigma.
+    class Identity(rqf.drifts.AbstractDrift):
+        def __call__(self, t, x):
+            return x
+
+    noise = rqf.noises.ValueNoise(Identity(), sigma=0.8)
+    spectrum = lyapunov_spectrum(
+        rqf.SDE(rqf.drifts.NoDrift(), noise, rqf.manifolds.Sphere()),
+        Uniform(tokens=1, dim=3),
+        TIMES,
+        substeps=192,
+        members=100,
+        key=jax.random.key(8),
+    )
+    np.testing.assert_array_less(
+        np.abs(np.asarray(spectrum.exponents) - [-0.64, -1.28]),
+        0.03 + 5 * np.asarray(spectrum.standard_errors),
+    )
+    assert np.all(np.asarray(spectrum.standard_errors) < 0.04)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Complex, Float, Int, PyTree, UInt32
 from .._path import Increment, draw, increment
 from .._sde import SDE
 from ..manifolds import AbstractManifold
-from ..noises import Calculus
+from ..noises import AbstractFieldNoise, SpanNoise
 
 LONGEST = 8
 """At most so many micro-steps are taken at a time: noise is drawn, and frames are straightened,
@@ -77,12 +77,15 @@ class Flow(eqx.Module):
 
 def check_flow(sde: SDE) -> None:
     """Raise ValueError if one increment of the noise does not move every state."""
-    if sde.noise.calculus(sde.manifold) is Calculus.ITO:
-        raise ValueError(
-            "`sde` must have a noise whose increment moves all states alike; got "
-            f"{type(sde.noise).__name__}, whose increment is drawn for one state, so that other "
-            "states and derivatives under the same noise have no meaning."
-        )
+    drawn_for_one = (SpanNoise, AbstractFieldNoise)
+    parts = jax.tree.leaves(sde.noise, is_leaf=lambda part: isinstance(part, drawn_for_one))
+    for part in parts:
+        if isinstance(part, drawn_for_one):
+            raise ValueError(
+                "`sde` must have a noise whose increment moves all states alike; got "
+                f"{type(part).__name__}, whose increment is drawn for one state: others under the "
+                "same noise, and derivatives, have no meaning."
+            )
 
 
 def cast(sde: SDE, dtype: jnp.dtype) -> SDE:

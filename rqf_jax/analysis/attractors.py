@@ -41,7 +41,7 @@ def common_noise(
     the noise is that of `member`, on the same grid. The other arguments are as there.
 
     **Returns** `Trajectories` whose members are the points. **Raises** ValueError as `simulate`
-    does, and for noises whose increments belong to one state (`Calculus.ITO`).
+    does, and for noises whose increments belong to one state (`SpanNoise`, `KernelNoise`).
     """
     run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
     ys = _forward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)

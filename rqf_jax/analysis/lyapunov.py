@@ -128,8 +128,8 @@ def lyapunov_spectrum(
     within 2 % at h = 1/16.
 
     **Raises** ValueError as `simulate` does, for noises whose increments belong to one state
-    (`Calculus.ITO`), unless 1 ≤ `exponents` ≤ dimension, and unless an interval is left after
-    `discard`; `NonFiniteError` if a growth is NaN or infinite.
+    (`SpanNoise`, `KernelNoise`), unless 1 ≤ `exponents` ≤ dimension, and unless an interval is
+    left after `discard`; `NonFiniteError` if a growth is NaN or infinite.
 
     Source: Benettin et al. (1980), recalled; the tests compare with -i σ_s² on the sphere.
     """
@@ -230,7 +230,7 @@ def two_point_exponent(
 
     `first` and `second` are two runs of `simulate` with the same key, times and substeps and with
     different laws: member i then has the same noise in both (not so for noises whose increments
-    belong to one state, `Calculus.ITO`). `distance` is a function of two
+    belong to one state: `SpanNoise`, `KernelNoise`). `distance` is a function of two
     states; near an attractor {a, -a} take `line_distance`, whose mean logarithm is linear at all
     times. The rate is the slope between the ends, which is the best estimate where ln d is a
     Brownian motion with drift, and the standard error is over members (NaN for one).
