@@ -41,6 +41,7 @@ def test_the_curve_is_the_survival_function_of_an_exponential_law():
     assert abs(mean - (1 - math.exp(-RATE * 1.5)) / RATE) < 5 * error
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_spread_of_repeated_estimates():
     curves = [kaplan_meier(exponential(200, seed)) for seed in range(1000, 1400)]
     at = [np.searchsorted(curve.times, 1.0) - 1 for curve in curves]
@@ -83,6 +84,7 @@ def test_without_censoring_the_errors_are_binomial_and_the_curve_ends_at_zero():
     assert error == pytest.approx(times.std() / math.sqrt(10), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_rate_of_an_exponential_law_and_the_coverage_of_its_interval():
     estimates = [exponential_rate(exponential(50, seed)) for seed in range(600)]
     rates = np.array([e.rate for e in estimates])
@@ -92,6 +94,13 @@ def test_the_rate_of_an_exponential_law_and_the_coverage_of_its_interval():
     assert errors.mean() == pytest.approx(rates.std(), rel=0.12)
     covered = np.mean([e.lower <= RATE <= e.upper for e in estimates])
     assert 0.94 <= covered <= 0.99
+
+
+def test_a_rate_is_within_its_error_and_its_interval():
+    estimate = exponential_rate(exponential(2000))
+    assert abs(estimate.rate - RATE) < 5 * estimate.standard_error
+    assert estimate.standard_error == pytest.approx(estimate.rate / math.sqrt(estimate.events))
+    assert estimate.lower < RATE < estimate.upper
 
 
 def test_no_event_is_no_rate_but_an_upper_limit():
