@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -70,16 +70,43 @@ def simulate(
     suit the equation, and for `rbg` keys, which draw the noise of a whole batch from its first
     key; `NonFiniteError` for members that became NaN or infinite.
     """
+    if not callable(save):
+        raise ValueError(f"`save` must be a function of one state; got {save!r}.")
+    if batch_size is not None:
+        batch_size = min(integer("batch_size", batch_size), integer("members", members))
+    run = checked(sde, law, ts, substeps, members, key, solver, first_member)
+    if batch_size is None:
+        batch_size = _batch_size(sde, run.state, members)
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    if not isinstance(adjoint, diffrax.AbstractAdjoint):
+        raise ValueError(f"`adjoint` must be one of diffrax's adjoints; got {adjoint!r}.")
+
+    first = jnp.asarray(first_member, jnp.uint32)
+    ys, status = ensemble(
+        sde, law, run.ts, run.key, first, run.solver, save, adjoint, substeps, members, batch_size
+    )
+    if throw:
+        ys = raise_failed(ys, status, first_member)
+    return Trajectories(run.ts, ys, status)
+
+
+class Run(NamedTuple):
+    """What the arguments of a run come to, once they are checked."""
+
+    ts: Float[Array, " times"]
+    key: PRNGKeyArray
+    solver: diffrax.AbstractSolver
+    state: jax.ShapeDtypeStruct
+
+
+def checked(sde, law, ts, substeps, members, key, solver, first_member) -> Run:
+    """Save times, key, solver and the kind of state of a run; ValueError as `simulate` has it."""
     if not isinstance(sde, SDE):
         raise ValueError(f"`sde` must be an `rqf_jax.SDE`; got {sde!r}.")
     if not isinstance(law, AbstractLaw):
         raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {law!r}.")
-    if not callable(save):
-        raise ValueError(f"`save` must be a function of one state; got {save!r}.")
     substeps = integer("substeps", substeps)
     members, first_member = member_range(members, first_member)
-    if batch_size is not None:
-        batch_size = min(integer("batch_size", batch_size), members)
     key = typed_key(key)
     ts = _save_times(ts, substeps)
     state = first_state(sde.manifold, law, key, first_member, (sde, law, key))
@@ -88,19 +115,7 @@ def simulate(
         raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
     solvers.check(solver, sde)
     _check_step_size(sde, state, ts, substeps)
-    if batch_size is None:
-        batch_size = _batch_size(sde, state, members)
-    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
-    if not isinstance(adjoint, diffrax.AbstractAdjoint):
-        raise ValueError(f"`adjoint` must be one of diffrax's adjoints; got {adjoint!r}.")
-
-    first = jnp.asarray(first_member, jnp.uint32)
-    ys, status = ensemble(
-        sde, law, ts, key, first, solver, save, adjoint, substeps, members, batch_size
-    )
-    if throw:
-        ys = raise_failed(ys, status, first_member)
-    return Trajectories(ts, ys, status)
+    return Run(ts, key, solver, state)
 
 
 def _batch_size(sde: SDE, state: Any, members: int) -> int:
@@ -143,5 +158,5 @@ def _check_step_size(sde: SDE, state, ts, substeps: int) -> None:
         warnings.warn(
             f"the step h = {longest:.3g} is long for this noise: n h (sigma_s² + sigma_a²) = "
             f"{control:.3g} should be at most 1. Use {control:.3g} times as many `substeps`.",
-            stacklevel=3,
+            stacklevel=4,
         )
