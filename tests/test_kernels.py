@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _ensembles import gaussian_nodes
+from scipy.integrate import quad
 from scipy.special import erf, expit
 
 from rqf_jax.kernels import MLP, PowerSeries
@@ -20,27 +21,25 @@ ACTIVATIONS = {
     "sigmoid": expit,
 }
 
-# κ(1), κ'(1) and λ_1 = ((d-3) κ'(1) - (d-1) κ(1))/2 as printed in arXiv:2604.26898, to 3 digits,
-# for one sigma in both biases.
-TABLE = [
-    ("relu", 64, 0.1, 2.28e-2, 7.81e-3, -0.480),
-    ("silu", 128, 0.0, None, None, -1.73e-3),
-    ("sigmoid", 5, 0.0, None, None, -0.511),
-    ("tanh", 128, 0.1, None, None, -1.26),
-]
+
+def test_the_relu_kernel_is_the_average_over_the_plane():
+    for rho in (-0.7, 0.2, 0.95):
+        # Two unit normals of correlation ρ are R cos φ and R cos(φ - α), E R² = 2.
+        alpha = math.acos(rho)
+        expected = quad(
+            lambda p, a=alpha: max(math.cos(p), 0) * max(math.cos(p - a), 0) / math.pi,
+            alpha - math.pi / 2,
+            math.pi / 2,
+        )[0]
+        assert float(MLP("relu", 1)(jnp.asarray(rho))) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("activation", "dim", "bias", "value", "slope", "rate"), TABLE)
-def test_the_kernel_at_coincidence_is_the_published_table(
-    activation, dim, bias, value, slope, rate
-):
-    kernel = MLP(activation, dim, bias, bias)
-    found, found_slope = float(kernel(ONE)), float(jax.grad(kernel)(ONE))
-    if value is not None:
-        assert found == pytest.approx(value, rel=2e-3)
-        assert found_slope == pytest.approx(slope, rel=1e-3)
-    found_rate = ((dim - 3) * found_slope - (dim - 1) * found) / 2
-    assert found_rate == pytest.approx(rate, rel=4e-3)
+@pytest.mark.parametrize(("activation", "tolerance"), [("tanh", 3.5e-5), ("sigmoid", 1e-8)])
+def test_the_series_holds_to_the_widest_input_that_is_allowed(activation, tolerance):
+    phi, (z, w) = ACTIVATIONS[activation], gaussian_nodes(1, 300)
+    expected = w @ phi(2.0 * z[:, 0]) ** 2
+    found = float(MLP(activation, 1, math.sqrt(3.0))(ONE))
+    assert found == pytest.approx(expected, rel=tolerance)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -98,6 +97,7 @@ BAD = {
     "activation": (lambda: MLP("softplus", 3), "`activation` must be one of relu", "'softplus'"),
     "dim": (lambda: MLP("relu", 0), "`dim` must be at least 1", "0"),
     "bias": (lambda: MLP("relu", 3, -0.1), "`bias_in` must be at least 0", "-0.1"),
+    "wide input": (lambda: MLP("gelu", 2, 2.0), "`bias_in`", "at most 4", "4.5"),
     "negative coefficient": (
         lambda: PowerSeries([0.1, -0.2]), "`coefficients` must be at least 0", "-0.2",
     ),

@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from _ito import (
@@ -18,7 +20,8 @@ from scipy.linalg import expm
 from scipy.special import roots_hermitenorm
 from scipy.stats import t as student
 
-from rqf_jax.theory import anisotropic, circle, fields, forcing, kernels, private_noise, sphere
+from rqf_jax.kernels import MLP
+from rqf_jax.theory import anisotropic, circle, fields, forcing, private_noise, sphere
 
 DIMS = pytest.mark.parametrize("dim", [2, 3, 5, 8])
 SIGMA, FORCING, PRIVATE = 1.1, 0.7, 0.6
@@ -34,7 +37,10 @@ def quadratic_kernel(r):
 
 @DIMS
 def test_kernel_fields_move_overlaps_by_their_ito_coefficients(dim):
-    for kernel in (quadratic_kernel, lambda r: kernels.kernel(r, "silu", dim=dim, input_bias=0.4)):
+    for kernel in (
+        quadratic_kernel,
+        lambda r: np.asarray(MLP("silu", dim, 0.4)(jnp.asarray(r))),
+    ):
         x = unit_tokens(2, dim, seed=1)
         r = x[0] @ x[1]
         moves = field_moves(gram(x, kernel), dim)
@@ -98,8 +104,8 @@ PRINTED = [
 
 
 def rates(activation, dim, bias):
-    value = float(kernels.kernel(1.0, activation, dim=dim, input_bias=bias, output_bias=bias))
-    slope = float(kernels.kernel_slope(1.0, activation, dim=dim, input_bias=bias))
+    kernel = MLP(activation, dim, bias, bias)
+    value, slope = (float(f(jnp.ones(()))) for f in (kernel, jax.grad(kernel)))
     first = fields.lyapunov_spectrum(dim, value=value, slope=slope)[0]
     return value, slope, first, fields.energy_rate(dim, value=value, slope=slope)
 
@@ -140,66 +146,6 @@ def test_the_24_perceptrons_of_the_table_agree_with_gauss_hermite_nodes(activati
         closed = -1 / (2 * dim) - 3 * bias2 * (dim - 1) / 4
         assert first == pytest.approx(closed, rel=1e-12)
         assert energy == pytest.approx(1 / dim - 3 * bias2 * (dim - 3) / 2, rel=1e-12)
-
-
-@pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
-def test_kernels_are_double_averages_and_their_slopes_are_derivatives(activation):
-    dim, bias = 3, 0.8
-    function = FUNCTIONS.get(
-        activation, [lambda x: x * (1 + np.vectorize(math.erf)(x / 2**0.5)) / 2]
-    )[0]
-    variance = 1 / dim + bias**2
-    r = np.array([-1.0, -0.4, 0.3, 0.999, 1.0])
-    found = kernels.kernel(r, activation, dim=dim, input_bias=bias, output_bias=0.5)
-    # The kink of ReLU costs Gauss-Hermite nodes their speed.
-    nodes, weights = roots_hermitenorm(160)
-    weights = weights / weights.sum()
-    for overlap, value in zip(r, found, strict=True):
-        rho = (overlap / dim + bias**2) / variance
-        first = math.sqrt(variance) * nodes
-        second = rho * first[:, None] + math.sqrt(variance * (1 - rho**2)) * nodes
-        expected = weights @ (function(first) * (function(second) @ weights)) + 0.25
-        assert value == pytest.approx(expected, rel=1e-3 if activation == "relu" else 1e-9)
-    step = 1e-5
-    inner = r[1:4] - 0.01
-    options = {"dim": dim, "input_bias": bias}
-    ahead, behind = (kernels.kernel(inner + h, activation, **options) for h in (step, -step))
-    slope = kernels.kernel_slope(inner, activation, **options)
-    np.testing.assert_allclose((ahead - behind) / (2 * step), slope, rtol=1e-6)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "silu", "gelu"])
-def test_kernels_of_large_biases_are_those_of_adaptive_quadrature(activation):
-    # s = 10: the width of the normals is far beyond that of the activation.
-    variance, dim = 10.0, 2
-    function = kernels._SMOOTH[activation][0]
-    expected = quad(
-        lambda z: (
-            float(function(np.asarray(math.sqrt(variance) * z))) ** 2
-            * math.exp(-(z**2) / 2)
-            / math.sqrt(2 * math.pi)
-        ),
-        -12,
-        12,
-        points=(-0.5, 0, 0.5),
-        limit=200,
-        epsabs=1e-13,
-        epsrel=1e-13,
-    )[0]
-    found = kernels.kernel(1.0, activation, dim=dim, input_bias=math.sqrt(variance - 1 / dim))
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
-def test_relu_kernel_is_the_average_over_the_plane():
-    for rho in (-0.7, 0.2, 0.95):
-        # Two unit normals of correlation ρ are R cos φ and R cos(φ - α), E R² = 2.
-        alpha = math.acos(rho)
-        expected = quad(
-            lambda p, alpha=alpha: max(math.cos(p), 0) * max(math.cos(p - alpha), 0) / math.pi,
-            alpha - math.pi / 2,
-            math.pi / 2,
-        )[0]
-        assert kernels.kernel(rho, "relu", dim=1) == pytest.approx(expected, rel=1e-12)
 
 
 @DIMS
@@ -500,15 +446,6 @@ def test_a_cascade_of_harmonics_moves_one_point_as_a_brownian_motion():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: kernels.kernel(0.1, "swish", dim=3),
-            "`activation` must be one of relu, .*'swish'",
-        ),
-        (lambda: kernels.kernel(0.1, "tanh", dim=0), "`dim` must be at least 1; got 0"),
-        (
-            lambda: kernels.kernel(0.1, "tanh", dim=3, input_bias=-1.0),
-            "`input_bias` must be finite and at least 0; got -1.0",
-        ),
         (
             lambda: fields.lyapunov_spectrum(1, value=1.0, slope=1.0),
             "`dim` must be at least 2; got 1",

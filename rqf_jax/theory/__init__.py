@@ -8,7 +8,6 @@ from . import (
     fields as fields,
     forcing as forcing,
     homogenised as homogenised,
-    kernels as kernels,
     mamba as mamba,
     meanfield as meanfield,
     multistability as multistability,

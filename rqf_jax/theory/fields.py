@@ -2,7 +2,7 @@
 
     dx_a = P F(x_a) √dt (Itô layers, a fresh F each),   E F_i(x) F_j(y) = κ(<x,y>) δ_ij,
 
-a perceptron at initialisation (κ of `theory.kernels`), a full random matrix (κ(r) = r), a random
+a perceptron at initialisation (κ of `rqf_jax.kernels`), a full random matrix (κ(r) = r), a random
 bias (κ = 1). `dim` is n, `value` is κ(1), `slope` is κ'(1). Conventions are those of
 `theory.sphere`.
 
