@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _ensembles import assert_mean, chords_to_pole, isotropic, slope
+from _ensembles import assert_mean, chords_to_pole, isotropic
 
 import rqf_jax as rqf
 from rqf_jax.drifts import NoDrift, UnnormalisedAttention
@@ -32,11 +32,11 @@ SPHERE = rqf.manifolds.Sphere()
 RIGHT_ANGLE = math.pi / 2
 
 
-def ensemble(sde, law, ts, *, substeps, members, save=overlaps, seed=0, solver=None):
+def ensemble(sde, law, ts, *, substeps, members, save=overlaps):
     """Saved values of all members, (members, times, ...)."""
     runs = rqf.simulate(
         sde, law, jnp.asarray(ts, float), substeps=substeps, members=members,
-        key=jax.random.key(seed), save=save, solver=solver,
+        key=jax.random.key(0), save=save,
     )  # fmt: skip
     return np.asarray(runs.ys)
 
@@ -71,8 +71,8 @@ def test_two_tokens_end_opposite_with_the_probability_of_the_quadrature(
     expected = attention.antipodal_probability(
         start, weight, beta=beta, strength=strength, sigma=1.0
     )
-    # What is decided at T = 10 stays decided to a few in a thousand.
-    assert np.mean(np.sign(r[:, 1]) != np.sign(r[:, 2])) < 5e-3
+    # One in a hundred is decided between T = 10 and 20, and far fewer later.
+    assert np.mean(np.sign(r[:, 1]) != np.sign(r[:, 2])) < 0.02
     assert_mean(r[:, 2] < 0, float(expected), bias=3e-3)
 
 
@@ -257,17 +257,3 @@ def test_a_small_mean_token_grows_or_decays_at_the_linear_rate_of_the_mean_field
         floor = (dim - 1) * ratio * critical / (tokens * rate)
         expected = (1 / tokens + floor) * np.exp(2 * rate * ts) - floor
         assert_mean(square[:, 1:], expected[1:], bias=0.1 * expected[1:])
-
-
-@pytest.mark.slow
-def test_the_bias_of_layers_with_random_values_is_of_first_order_in_their_step():
-    # Weak order 1: E r of two tokens at T = 1 by layers, against a fine run of the other solver.
-    sde, law = rqf.models.stochastic_transformer(1.0), Pair(1.2, 4)
-    layers = rqf.solvers.ProjectedEuler()
-    steps = np.array([2, 4, 8])
-    coarse = [
-        ensemble(sde, law, [0.0, 1.0], substeps=n, members=400_000, solver=layers)[:, 1, 0].mean()
-        for n in steps
-    ]
-    fine = ensemble(sde, law, [0.0, 1.0], substeps=128, members=200_000, seed=1)[:, 1, 0].mean()
-    assert slope(1 / steps, np.array(coarse) - fine) == pytest.approx(1, abs=0.2)

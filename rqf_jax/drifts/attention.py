@@ -147,7 +147,7 @@ def _exponential_sum(scores, values, allowed):
 # In tiny dimensions members are the lanes of these arrays. There a batch of dot products would be a
 # loop of tiny calls, and a reduction over an axis between others half as fast as adding its slices.
 
-_FEW = 16
+_FEW = 8
 
 
 def _times(x: Float[Array, "tokens dim"], matrix: Float[Array, "dim dim"]):
