@@ -266,6 +266,53 @@ def sphere(
     return ax
 
 
+def phase_diagram(
+    x: ArrayLike,
+    y: ArrayLike,
+    values: ArrayLike,
+    *,
+    boundary: tuple[ArrayLike, ArrayLike] | None = None,
+    ax: Axes | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    label: str | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """A quantity on a grid of two parameters, as colours, with a theoretical boundary over it.
+
+    `values` (len(x), len(y)), the first axis along `x`; both grids strictly increasing. `boundary`
+    is a curve (x, y), drawn as a line; `label` names the colours and `limits` are their range.
+
+    Raises ValueError for other shapes, grids that do not increase and values that are not finite.
+    """
+    grids = {"x": _finite(x, "x"), "y": _finite(y, "y")}
+    for name, grid in grids.items():
+        if grid.ndim != 1 or grid.size < 2 or np.any(np.diff(grid) <= 0):
+            raise ValueError(f"`{name}` must be at least 2 increasing numbers; got {grid}.")
+    values = _finite(values, "values")
+    if values.shape != (grids["x"].size, grids["y"].size):
+        raise ValueError(
+            f"`values` must have shape {(grids['x'].size, grids['y'].size)}; got {values.shape}."
+        )
+    ax = _axis(ax)
+    low, high = (None, None) if limits is None else limits
+    image = ax.pcolormesh(grids["x"], grids["y"], values.T, cmap="cividis", vmin=low, vmax=high)
+    image.set_rasterized(True)
+    ax.figure.colorbar(image, ax=ax, label="" if label is None else label)
+    if boundary is not None:
+        curve = [_finite(part, f"boundary[{i}]") for i, part in enumerate(boundary)]
+        view = ax.get_xlim(), ax.get_ylim()
+        # White under ink, to be seen on every colour.
+        ax.plot(*curve, color="white", linewidth=2.6)
+        ax.plot(*curve, "--", color=INK, linewidth=1.2)
+        ax.set(xlim=view[0], ylim=view[1])
+    if xlabel is not None:
+        ax.set_xlabel(xlabel)
+    if ylabel is not None:
+        ax.set_ylabel(ylabel)
+    return ax
+
+
 def _finite(value: Any, name: str) -> np.ndarray:
     array = np.asarray(value, float)
     if not np.all(np.isfinite(array)):

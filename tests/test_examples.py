@@ -27,9 +27,10 @@ def fewer(code: str, members: int) -> str:
 @pytest.fixture
 def readme():
     """The namespace that the README's Python blocks leave behind."""
-    first, drift = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, analysis, drift = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     namespace = {}
     exec(fewer(first, 200), namespace)
+    exec(analysis, namespace)
     exec(drift, namespace)
     yield namespace
     plt.close("all")
@@ -42,6 +43,12 @@ def test_the_first_program_ends_with_all_tokens_of_a_member_on_one_line(readme):
     start = order[:, 0] ** 2
     assert abs(start.mean() - 1 / 64) < 5 * start.std() / np.sqrt(200)
     assert np.median(order[:, -1]) > 0.99
+
+
+def test_the_equilibria_of_the_readme_are_the_six_that_are_stable(readme):
+    states = readme["states"]
+    stable = {size for size, stable in zip(states.sizes, states.stable, strict=True) if stable}
+    assert stable == {(10,), (5, 5), (6, 4), (7, 3), (8, 2), (9, 1)}
 
 
 def test_the_drift_of_the_readme_pulls_the_mean_token_to_its_target(readme):
@@ -63,7 +70,14 @@ def test_every_file_that_the_readme_names_exists():
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[] if path.stem.startswith("1_") else pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_and_its_figures_are_kept(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]

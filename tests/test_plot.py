@@ -211,6 +211,22 @@ def test_trails_run_on_great_circles_from_start_rings_to_end_dots(ax):
     np.testing.assert_allclose(nearest, 1 / math.sqrt(3), rtol=1e-3)
 
 
+def test_a_phase_diagram_has_its_first_parameter_along_x_and_its_boundary_within_view():
+    x, y = [0.0, 1.0, 3.0], [10.0, 20.0]
+    values = np.arange(6.0).reshape(3, 2)
+    ax = plot.phase_diagram(
+        x, y, values, boundary=([-5.0, 9.0], [0.0, 99.0]), xlabel="a", ylabel="b", limits=(0, 5)
+    )
+    image = ax.collections[0]
+    np.testing.assert_array_equal(np.asarray(image.get_array()).reshape(2, 3), values.T)
+    assert image.get_clim() == (0, 5)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
+    assert -1 < ax.get_xlim()[0] < 0 and 3 < ax.get_xlim()[1] < 5
+    under, line = ax.lines
+    np.testing.assert_array_equal(line.get_xydata(), under.get_xydata())
+    plt.close("all")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -237,6 +253,18 @@ def test_trails_run_on_great_circles_from_start_rings_to_end_dots(ax):
         (
             lambda: plot.angle_histogram([1.0], density=lambda theta: 1.0),
             r"`density\(theta\)` must have shape \(600,\); got shape \(\)",
+        ),
+        (
+            lambda: plot.phase_diagram([0.0, 1.0], [0.0, 1.0, 2.0], np.ones((3, 2))),
+            r"`values` must have shape \(2, 3\); got \(3, 2\)",
+        ),
+        (
+            lambda: plot.phase_diagram([0.0, 1.0], [1.0, 0.0], np.ones((2, 2))),
+            "`y` must be at least 2 increasing numbers",
+        ),
+        (
+            lambda: plot.phase_diagram([0.0, 1.0], [0.0, 1.0], np.full((2, 2), np.nan)),
+            "`values` must be finite; got nan",
         ),
         (lambda: plot.sphere(np.eye(4)), r"`x` must be \(tokens, 3\) or \(times, tokens, 3\)"),
         (lambda: plot.sphere(2 * np.eye(3)), "`x` must have unit tokens; got a length 1 away"),
