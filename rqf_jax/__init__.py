@@ -8,6 +8,7 @@ from . import (
     drifts as drifts,
     kernels as kernels,
     laws as laws,
+    layers as layers,
     manifolds as manifolds,
     models as models,
     noises as noises,
@@ -16,20 +17,21 @@ from . import (
     schedules as schedules,
     solvers as solvers,
 )
-from ._engine import member_keys as member_keys
+from ._members import member_keys as member_keys
 from ._path import CounterPath as CounterPath
+from ._propagate import propagate as propagate
 from ._sde import SDE as SDE
 from ._simulate import simulate as simulate
 from ._trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories
 
 if TYPE_CHECKING:
-    from . import io as io, plot as plot, theory as theory
+    from . import analysis as analysis, io as io, plot as plot, theory as theory
 
 __version__ = importlib.metadata.version("rqf_jax")
 
 
 def __getattr__(name: str) -> Any:
-    # Figures, files and special functions take longer to import than all the rest.
-    if name in {"io", "plot", "theory"}:
+    # Figures, files, statistics and special functions take longer to import than all the rest.
+    if name in {"analysis", "io", "plot", "theory"}:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,8 +20,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, PyTree, UInt32
+from jaxtyping import Array, Float, Int, PyTree, UInt32
 
+from ._members import member_keys
 from ._path import Increment, draw, increment, stream
 from ._sde import SDE
 from ._unrolled import LIMIT
@@ -31,18 +32,6 @@ CACHE_BYTES = 2**20
 """The noise that is held at a time: what fits a core's cache."""
 
 _BLOCK_STEPS = 16
-
-
-def member_keys(
-    key: PRNGKeyArray, member: int | Integer[Array, ""]
-) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """The keys of one member: for its initial law, and for its noise.
-
-    Functions of the run's key and the member's global index alone, whatever the size of the
-    ensemble, its batches and its devices.
-    """
-    law_key, noise_key = jax.random.split(jax.random.fold_in(key, member))
-    return law_key, noise_key
 
 
 @eqx.filter_jit

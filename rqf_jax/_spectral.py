@@ -78,7 +78,7 @@ def spectral_function(
 ) -> Float[Array, "n n"]:
     """V f(Λ) Vᵀ of a symmetric matrix V Λ Vᵀ."""
     values, vectors = jnp.linalg.eigh(matrix, symmetrize_input=False)
-    return jnp.matmul(vectors * function(values), vectors.T, precision="highest")
+    return jnp.matmul(vectors * function(values)[None, :], vectors.T, precision="highest")
 
 
 @spectral_function.defjvp
@@ -95,7 +95,7 @@ def _spectral_function_jvp(function, primals, tangents):
     quotients = (images[None, :] - images[:, None]) / jnp.where(apart, gaps, 1.0)
     moved = jnp.where(apart, quotients, slopes) * _in_basis(vectors, change)
     outer = jnp.matmul(vectors, moved, precision="highest")
-    value = jnp.matmul(vectors * images, vectors.T, precision="highest")
+    value = jnp.matmul(vectors * images[None, :], vectors.T, precision="highest")
     return value, jnp.matmul(outer, vectors.T, precision="highest")
 
 

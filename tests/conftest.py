@@ -7,6 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MPLBACKEND"] = "Agg"
 
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -23,3 +24,11 @@ def _forget_compiled_programs():
     """Compiled programs of one module are of no use to the next, and they fill the memory."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def unchecked():
+    """Calls as users make them, without the tests' type checker."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -26,13 +26,14 @@ FLOORS = [
     {"_arguments", "_counter", "_spectral", "_unrolled"},
     {"kernels", "manifolds", "potentials", "schedules"},
     {"drifts", "laws", "observables", "theory"},
-    {"noises"},
+    {"noises", "layers"},
     {"_path", "_sde"},
     {"solvers"},
     {"_trajectories"},
+    {"_members"},
     {"_engine"},
-    {"_simulate"},
-    {"io", "plot", "report"},
+    {"_propagate", "_simulate"},
+    {"analysis", "io", "plot", "report"},
     {"models"},
     {"__init__"},
     {"config"},
@@ -42,7 +43,9 @@ FLOORS = [
 ]
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
-MATHEMATICS = set().union(*FLOORS[: FLOORS.index({"_simulate"}) + 1], {"models"})
+MATHEMATICS = set().union(
+    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1], {"analysis", "models"}
+)
 
 
 def imported(module, text, is_package, modules):

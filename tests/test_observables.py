@@ -10,6 +10,7 @@ import pytest
 from rqf_jax.observables import (
     angles,
     cluster_signs,
+    effective_rank,
     gram,
     log_det_gram,
     nematic_order,
@@ -304,3 +305,16 @@ def test_a_state_of_other_axes_is_refused_with_its_shape(shape):
     with pytest.raises(ValueError, match=r"`x` must be one state \(tokens, dim\); got shape") as e:
         one_state(np.zeros(shape))
     assert str(shape) in str(e.value)
+
+
+def test_effective_rank_counts_the_directions_of_the_tokens():
+    rank, slope = jax.jit(effective_rank), jax.jit(jax.grad(effective_rank))
+    line = jnp.asarray(np.outer([1.0, -1.0, 1.0, 1.0], uniform((1, 4))[0]))
+    # Eigenvalues 3/4 and 1/4: S = 2 ln 2 - (3/4) ln 3.
+    two = jnp.asarray(np.eye(4)[[0, 0, 0, 1]])
+    states = [line, jnp.eye(4), two]
+    for x, expected in zip(states, [1, 4, 4 / 3**0.75], strict=True):
+        assert rank(x) == pytest.approx(expected, rel=1e-6)
+        assert np.all(np.isfinite(slope(x)))
+    x = uniform((3, 5))
+    assert rank(x) == pytest.approx(float(rank(jnp.concatenate([x, x, -x]))))

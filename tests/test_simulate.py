@@ -8,7 +8,6 @@ import equinox as eqx
 import hypothesis
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from _ensembles import isotropic
@@ -273,14 +272,6 @@ def test_inside_jit_bad_members_raise_at_run_time():
     assert np.all(np.isfinite(compiled(jnp.asarray(math.inf))))
     with pytest.raises(RuntimeError, match="became NaN or infinite"):
         jax.block_until_ready(compiled(jnp.asarray(0.1)))
-
-
-@pytest.fixture
-def unchecked():
-    """Calls as users make them, without the tests' type checker."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Compiled(Exception):

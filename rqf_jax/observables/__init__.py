@@ -6,7 +6,11 @@ They are differentiable and know nothing of members or times: `Trajectories.obse
 maps them, and `simulate(..., save=f)` stores f(x) in place of the state.
 """
 
-from .order import nematic_order as nematic_order, polar_order as polar_order
+from .order import (
+    effective_rank as effective_rank,
+    nematic_order as nematic_order,
+    polar_order as polar_order,
+)
 from .overlaps import (
     angles as angles,
     cluster_signs as cluster_signs,
@@ -15,7 +19,6 @@ from .overlaps import (
     overlaps as overlaps,
 )
 from .spectra import (
-    effective_rank as effective_rank,
     gaps as gaps,
     hermitian as hermitian,
     hermitian_spectrum as hermitian_spectrum,

@@ -1,4 +1,4 @@
-"""Order parameters: how far the tokens share a direction, or an axis."""
+"""Order parameters: how far the tokens share a direction, or an axis, or a subspace."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -48,3 +48,28 @@ def nematic_order(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
     traceless = small - jnp.trace(small) / side * jnp.eye(side, dtype=x.dtype)
     square = jnp.sum(traceless * traceless) + (1 / side - 1 / dim)
     return safe_sqrt(dim / (dim - 1) * square)
+
+
+def effective_rank(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
+    """How many directions the tokens fill: 1 for tokens on one line, n for isotropic ones.
+
+    e^S,  S = -sum_i p_i ln p_i,  p the eigenvalues of X^T X / tr(X^T X)
+
+    S is the von Neumann entropy of the uncentred covariance (Roy and Vetterli's effective rank
+    has singular values in place of their squares). The spectrum enters through a symmetric
+    function, so that the gradient is finite where eigenvalues meet; at an eigenvalue that is
+    exactly 0 its infinite slope is returned as 0.
+
+    Raises ValueError if `x` is not one state (tokens, dim).
+    """
+    x = one_state(x)
+    tokens, dim = x.shape
+    small = (
+        jnp.matmul(x.T, x, precision="highest")
+        if dim <= tokens
+        else jnp.matmul(x, x.T, precision="highest")
+    )
+    p = jnp.linalg.eigvalsh(small / jnp.trace(small))
+    positive = p > 0
+    p = jnp.where(positive, p, 1.0)
+    return jnp.exp(-jnp.sum(jnp.where(positive, p * jnp.log(p), 0.0)))

@@ -60,20 +60,6 @@ def stable_rank(x: Float[Array, "m n"]) -> Float[Array, ""]:
     return jnp.where(zero, 0.0, jnp.sum(squares) / jnp.where(zero, 1.0, squares[-1]))
 
 
-def effective_rank(x: Float[Array, "m n"]) -> Float[Array, ""]:
-    """exp(-Σ p_i ln p_i), p_i = s_i/Σs: the number of singular values, by entropy; 0 for x = 0.
-
-    Source: Roy & Vetterli (2007, recalled). Raises ValueError if `x` is not one matrix.
-    """
-    s = singular_values(x)
-    total = jnp.sum(s)
-    zero = total == 0
-    p = s / jnp.where(zero, 1.0, total)
-    empty = p == 0
-    entropy = -jnp.sum(jnp.where(empty, 0.0, p * jnp.log(jnp.where(empty, 1.0, p))))
-    return jnp.where(zero, 0.0, jnp.exp(entropy))
-
-
 def outlier_overlap(x: Float[Array, "n n"], direction: Any) -> Float[Array, ""]:
     """<v, u>² of the leading eigenvector v of a symmetric matrix with a unit vector u.
 
@@ -137,8 +123,7 @@ def power_sums(values: Float[Array, " n"], order: int = 4) -> Float[Array, " ord
     Raises ValueError unless `values` are along one axis and order ≥ 1.
     """
     values = _spectrum(values, 1)
-    powers = values[None, :] ** jnp.arange(1, integer("order", order) + 1)[:, None]
-    return jnp.sum(powers, 1)
+    return jnp.stack([jnp.sum(values**k) for k in range(1, integer("order", order) + 1)])
 
 
 # ---- arguments

@@ -27,8 +27,8 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
 
     one random linear map for all tokens. Weak order that of the noise's `log_flow` (2 for
     `IsotropicNoise`), strong order 1/2. A drift is added by Strang splitting: half a step of drift
-    (midpoint rule), noise, half a step of drift. Further noises of a `noises.Sum` are added after
-    the map, along geodesics; the weak order with them is 1.
+    by Euler's method, noise, half a step of drift by its adjoint. Further noises of a `noises.Sum`
+    are added after the map, along geodesics; the weak order with them is 1.
 
     As the map is rotation invariant in law, three identities hold for EVERY step length: the mean
     angle of two tokens is conserved, P(two tokens end aligned) = 1 - θ/π, and E ln det G is
@@ -63,13 +63,13 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
             return lax.switch(index, steps) if len(steps) > 1 else steps[0]()
         flow = _unrolled_flow if x.shape[-1] <= LIMIT else _LEVELS[self.level]
         with jax.default_matmul_precision("highest"):
-            x = _drift(sde, t, h / 2, x)
+            x = _euler(sde, t, h / 2, x)
             for noise, part in _parts(sde.noise, x, dw):
                 if isinstance(noise, AbstractMatrixNoise):
                     x = flow(noise, t, h, x, part)
                 else:
                     x = sde.manifold.retract(x, sde.manifold.tangent(x, noise(t, x, part)))
-            return _drift(sde, t + h / 2, h / 2, x)
+            return _adjoint_euler(sde, t + h / 2, h / 2, x)
 
     def variants(self, sde: SDE, x: Float[Array, "tokens dim"], h: Float[Array, ""]):
         """Solvers with one polynomial each, and the index of the first good for steps of length h.
@@ -124,15 +124,30 @@ def _parts(noise: AbstractNoise, x: Float[Array, "tokens dim"], dw: Float[Array,
     )
 
 
-def _drift(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
-    """The midpoint rule along geodesics, over a step h."""
+def _euler(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    """A step h of the drift with the velocity at its start.
+
+    Straight, then projected: off the geodesic by the cube of the step, which order 2 does not see,
+    and without the sines and cosines that would cost as much as attention.
+    """
+    if isinstance(sde.drift, NoDrift):
+        return x
+    return sde.manifold.project(x + sde.manifold.tangent(x, sde.drift(t, x) * h))
+
+
+def _adjoint_euler(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    """A step h of the drift with the velocity at its end, as the explicit step predicts the end.
+
+    Its error at second order is minus that of `_euler`, so that one after the other, with noise in
+    between, are of order 2 for three evaluations of the drift; two midpoint steps would take four.
+    """
     if isinstance(sde.drift, NoDrift):
         return x
     manifold = sde.manifold
-    middle = manifold.retract(x, manifold.tangent(x, sde.drift(t, x) * (h / 2)))
-    # Tangent at the middle first: an ambient velocity also has a normal part there.
-    velocity = manifold.tangent(middle, sde.drift(t + h / 2, middle))
-    return manifold.retract(x, manifold.tangent(x, velocity * h))
+    end = _euler(sde, t, h, x)
+    # Tangent at the end first: an ambient velocity also has a normal part there.
+    velocity = manifold.tangent(end, sde.drift(t + h, end))
+    return manifold.project(x + manifold.tangent(x, velocity * h))
 
 
 def _unrolled_flow(noise: AbstractMatrixNoise, t, h, x, dw):

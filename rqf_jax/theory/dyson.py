@@ -22,7 +22,8 @@ from numpy.polynomial import polynomial
 from scipy.special import chndtr, gammaln, ive
 
 from .._arguments import integer
-from ._values import Real, Values, check, finite, nonnegative, positive, vector
+from ._numbers import Real, check, nonnegative, positive, real, vector
+from ._rapidity import Values
 
 # ---- clocks and counts
 
@@ -60,13 +61,13 @@ def edge(time: Real, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1) -> Va
 
 def semicircle_density(value: Real, edge: Real) -> Values:
     """(2/πe²) √(e² - λ²) on [-e, e], 0 outside: the density of eigenvalues for large n."""
-    e, x = positive("edge", edge), finite("value", value)
+    e, x = positive("edge", edge), real("value", value)
     return 2 / (np.pi * e**2) * np.sqrt(np.maximum(e**2 - x**2, 0.0))
 
 
 def semicircle_cdf(value: Real, edge: Real) -> Values:
     """1/2 + [y √(1 - y²) + arcsin y]/π with y = λ/e, the share of eigenvalues below `value`."""
-    y = np.clip(finite("value", value) / positive("edge", edge), -1, 1)
+    y = np.clip(real("value", value) / positive("edge", edge), -1, 1)
     return 0.5 + (y * np.sqrt(1 - y**2) + np.arcsin(y)) / np.pi
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.integrate import quad, simpson
 from scipy.special import airy, gammaln
 
-from ._values import Real, Values, check, nonnegative, positive
+from ._numbers import Real, check, nonnegative, positive
+from ._rapidity import Values
 
 
 def _surmise_scale(beta: Values) -> Values:

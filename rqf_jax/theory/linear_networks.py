@@ -14,7 +14,8 @@ solution was derived for this library. Both are checked against gradient descent
 
 import numpy as np
 
-from ._values import Real, Values, check, finite, nonnegative, positive
+from ._numbers import Real, check, nonnegative, positive, real
+from ._rapidity import Values
 
 
 def balanced_mode(time: Real, start: Real, *, target: Real, scale: Real = 1.0) -> Values:
@@ -41,7 +42,7 @@ def unbalanced_mode(
     exp(-√(4s² + D²) t/τ), w± = (2s ± √(4s² + D²))/D.
     """
     s, d = positive("target", target), positive("imbalance", imbalance)
-    theta = finite("start", start)
+    theta = real("start", start)
     speed = np.sqrt(4 * s**2 + d**2)
     # w₊ w₋ = -1; taken from the larger, where nothing cancels. The same for w from θ₀.
     high = (2 * s + speed) / d

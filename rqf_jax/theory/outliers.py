@@ -16,7 +16,8 @@ Functions compute in float64 and return float64 numbers or arrays; a bad argumen
 import numpy as np
 
 from .._arguments import integer
-from ._values import Real, Values, nonnegative, positive
+from ._numbers import Real, nonnegative, positive
+from ._rapidity import Values
 from .spectra import shape
 
 # ---- symmetric matrices

@@ -22,7 +22,8 @@ from scipy.linalg import expm
 from scipy.special import digamma
 
 from .._arguments import integer
-from ._values import Real, Values, check, finite, nonnegative, positive, vector
+from ._numbers import Real, check, nonnegative, positive, real, vector
+from ._rapidity import Values
 
 
 def shape(rows: int, columns: int) -> tuple[int, int]:
@@ -48,7 +49,7 @@ def marchenko_pastur_edges(rows: int, columns: int, variance: Real) -> Float[np.
 def marchenko_pastur_density(value: Real, rows: int, columns: int, variance: Real) -> Values:
     """√((x₊ - x)(x - x₋))/(2π n v x) between the edges x∓, 0 outside; for m ≥ n it has mass 1."""
     m, n = shape(rows, columns)
-    v, x = positive("variance", variance), np.asarray(finite("value", value))
+    v, x = positive("variance", variance), np.asarray(real("value", value))
     low, high = np.moveaxis(marchenko_pastur_edges(m, n, v), -1, 0)
     inside = (x > low) & (x < high) & (x > 0)
     safe = np.where(inside, x, 1.0)

@@ -24,14 +24,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from numpy import typing as npt
 from scipy.special import digamma, gammaln, log_ndtr
 
 from .._arguments import integer
+from ._numbers import (
+    ROUNDING,
+    Real,
+    angles,
+    check,
+    nonnegative,
+    overlaps,
+    positive,
+    rapidity_of_angle,
+    rapidity_of_overlap,
+    square_matrix,
+)
 from ._rapidity import Values, expectation as _expectation, gudermann, log_cosh, log_density
 
-# Run-time type checkers do not count Python numbers among the array-likes of NumPy.
-Real = npt.ArrayLike | float | int
 Gram = Float[np.ndarray, "tokens tokens"]
 
 
@@ -45,32 +54,31 @@ def one_point_correlation(
     time, σ_s, σ_a ≥ 0 and dim ≥ 1.
     """
     rate = (
-        _nonnegative("symmetric", symmetric) ** 2
-        + _nonnegative("antisymmetric", antisymmetric) ** 2
+        nonnegative("symmetric", symmetric) ** 2 + nonnegative("antisymmetric", antisymmetric) ** 2
     )
-    return np.exp(-(integer("dim", dim) - 1) * rate * _nonnegative("time", time) / 4)
+    return np.exp(-(integer("dim", dim) - 1) * rate * nonnegative("time", time) / 4)
 
 
 def lyapunov_spectrum(dim: int, *, sigma: Real) -> Float[np.ndarray, " exponents"]:
     """λ_i = -i σ², i = 1, ..., n - 1: the Lyapunov exponents on S^{n-1}, largest first."""
-    return -np.arange(1.0, integer("dim", dim, minimum=2)) * _nonnegative("sigma", sigma) ** 2
+    return -np.arange(1.0, integer("dim", dim, minimum=2)) * nonnegative("sigma", sigma) ** 2
 
 
 def overlap_drift(overlap: Real, *, sigma: Real) -> Values:
     """-σ² r(1 - r²), the Itô drift of an overlap r (arXiv:2608.16664, Lemma 3.11 at γ = 0)."""
-    r = _overlap("overlap", overlap)
-    return -(_nonnegative("sigma", sigma) ** 2) * r * (1 - r**2)
+    r = overlaps("overlap", overlap)
+    return -(nonnegative("sigma", sigma) ** 2) * r * (1 - r**2)
 
 
 def overlap_variance(overlap: Real, *, sigma: Real) -> Values:
     """d<r>/dt = 2σ²(1 - r²)², the variance an overlap gains per unit time (same source)."""
-    return 2 * _nonnegative("sigma", sigma) ** 2 * (1 - _overlap("overlap", overlap) ** 2) ** 2
+    return 2 * nonnegative("sigma", sigma) ** 2 * (1 - overlaps("overlap", overlap) ** 2) ** 2
 
 
 def gram_drift(gram: Real, *, sigma: Real) -> Gram:
     """-σ² G_ab (1 - G_ab²), the Itô drift of the Gram matrix; shape (tokens, tokens)."""
     g = _gram(gram)
-    return -(_nonnegative("sigma", sigma) ** 2) * g * (1 - g**2)
+    return -(nonnegative("sigma", sigma) ** 2) * g * (1 - g**2)
 
 
 def gram_covariance(gram: Real, *, sigma: Real) -> Float[np.ndarray, "tokens tokens tokens tokens"]:
@@ -88,12 +96,12 @@ def gram_covariance(gram: Real, *, sigma: Real) -> Float[np.ndarray, "tokens tok
     ends = square[:, None, :, None] + square[:, None, None, :]
     ends = ends + ends.transpose(1, 0, 2, 3)
     rate = 2 * (pair - left - left.transpose(2, 3, 0, 1)) + np.einsum("ab,cd->abcd", g, g) * ends
-    return _nonnegative("sigma", sigma) ** 2 * rate
+    return nonnegative("sigma", sigma) ** 2 * rate
 
 
 def mean_log_sine(time: Real, angle: Real, *, sigma: Real) -> Values:
     """E ln sin θ_t = ln sin θ_0 - σ²t, exact at all times; -inf from angle 0."""
-    return -log_cosh(_rapidity("angle", angle)) - _clock(time, sigma)
+    return -log_cosh(rapidity_of_angle("angle", angle)) - _clock(time, sigma)
 
 
 def mean_log_det_gram(time: Real, gram: Real, *, sigma: Real) -> Values:
@@ -129,10 +137,10 @@ def angle_density(angle: Real, time: Real, initial_angle: Real, *, sigma: Real) 
     The density is 0 at θ = 0 and θ = π. Raises ValueError unless angles lie in [0, π], initial
     angles strictly inside (the others stay where they are) and σ²t > 0.
     """
-    u, clock = _rapidity("angle", angle), _clock(time, sigma)
-    start = _rapidity("initial_angle", initial_angle)
-    _check("initial_angle", initial_angle, np.isfinite(start), "lie strictly between 0 and pi")
-    _check("time", time, clock > 0, "be such that sigma**2 * time is positive")
+    u, clock = rapidity_of_angle("angle", angle), _clock(time, sigma)
+    start = rapidity_of_angle("initial_angle", initial_angle)
+    check("initial_angle", initial_angle, np.isfinite(start), "lie strictly between 0 and pi")
+    check("time", time, clock > 0, "be such that sigma**2 * time is positive")
     u, clock, start = np.broadcast_arrays(u, clock, start)
     density = np.zeros(u.shape)
     for t in np.unique(clock):
@@ -160,36 +168,36 @@ def expectation(
     end at `points`. For a smooth f that is bounded or grows like a power of u, and
     1e-3 ≤ σ²t ≤ 50, the error is below 1e-9. Tokens at angle 0 or π, and all at σ²t = 0, stay.
     """
-    start = _rapidity("initial_angle", initial_angle)
+    start = rapidity_of_angle("initial_angle", initial_angle)
     return _expectation(function, _clock(time, sigma), start, points)
 
 
 def mean_overlap(time: Real, overlap0: Real, *, sigma: Real) -> Values:
     """E r_t from r_0 = `overlap0`, by `expectation`."""
-    return _expectation(np.tanh, _clock(time, sigma), _artanh("overlap0", overlap0))
+    return _expectation(np.tanh, _clock(time, sigma), rapidity_of_overlap("overlap0", overlap0))
 
 
 def mean_squared_overlap(time: Real, overlap0: Real, *, sigma: Real) -> Values:
     """E r_t² from r_0 = `overlap0`, by `expectation`."""
-    start = _artanh("overlap0", overlap0)
+    start = rapidity_of_overlap("overlap0", overlap0)
     return _expectation(lambda u: np.tanh(u) ** 2, _clock(time, sigma), start)
 
 
 def positive_overlap_probability(time: Real, overlap0: Real, *, sigma: Real) -> Values:
     """P(r_t > 0) from r_0 = `overlap0` (1/2 counts for r_t = 0), by `expectation`."""
-    start = _artanh("overlap0", overlap0)
+    start = rapidity_of_overlap("overlap0", overlap0)
     return _expectation(lambda u: (1 + np.sign(u)) / 2, _clock(time, sigma), start, (0.0,))
 
 
 def mean_sine(time: Real, initial_angle: Real, *, sigma: Real) -> Values:
     """E sin θ_t from θ_0 = `initial_angle`, by `expectation`; it decays as t^{-3/2} e^{-σ²t/4}."""
-    start = _rapidity("initial_angle", initial_angle)
+    start = rapidity_of_angle("initial_angle", initial_angle)
     return _expectation(lambda u: np.exp(-log_cosh(u)), _clock(time, sigma), start)
 
 
 def angle_variance(time: Real, initial_angle: Real, *, sigma: Real) -> Values:
     """Var θ_t from θ_0 = `initial_angle`, by `expectation`; its mean is θ_0 at all times."""
-    start = _rapidity("initial_angle", initial_angle)
+    start = rapidity_of_angle("initial_angle", initial_angle)
     clock, start = np.broadcast_arrays(_clock(time, sigma), start)
     # θ - π/2 = -gd(u) is odd and precise at both ends.
     second = _expectation(lambda u: gudermann(u) ** 2, clock, start)
@@ -225,7 +233,7 @@ def discrete_monitoring_shift(step: Real, *, sigma: Real) -> Values:
     cos ε unless ε is small. First order in √h, for σ² h ≪ 1 and tokens not starting at the barrier.
     """
     overshoot = 0.5825971579390107
-    return overshoot * np.sqrt(2 * _nonnegative("step", step)) / _positive("sigma", sigma)
+    return overshoot * np.sqrt(2 * nonnegative("step", step)) / positive("sigma", sigma)
 
 
 def aligned_probability(angle: Real) -> Values:
@@ -233,7 +241,7 @@ def aligned_probability(angle: Real) -> Values:
 
     Also stated by Koubbi et al., arXiv:2604.01978 (read in a transcription of its theorems).
     """
-    return 1 - _angle("angle", angle) / np.pi
+    return 1 - angles("angle", angle) / np.pi
 
 
 def limiting_gram(gram: Real) -> Gram:
@@ -316,7 +324,7 @@ def residual_layer_log_sine_increment(step: Real, dim: int) -> Values:
 
     An expansion in the step h, asymptotic at fixed n: use it for n h ≪ 1.
     """
-    h = _nonnegative("step", step)
+    h = nonnegative("step", step)
     return -h + h**2 * (3 * integer("dim", dim, minimum=2) - 10) / 2
 
 
@@ -325,7 +333,7 @@ def wide_layer_log_sine_increment(variance: Real, dim: int) -> Values:
 
     `variance` is s². The weights of one layer need not be small; the width n must be large.
     """
-    s2 = _nonnegative("variance", variance)
+    s2 = nonnegative("variance", variance)
     return -s2 * (1 + s2 / 2) / (1 + s2) ** 2 / integer("dim", dim, minimum=2)
 
 
@@ -369,82 +377,31 @@ def _equal_overlap_orthant(tokens: int, overlap: float) -> float:
     return float(2 * integrand.sum() * spacing * stretch / scale / math.sqrt(2 * math.pi))
 
 
-def _check(name: str, value: Real, valid: npt.ArrayLike, rule: str) -> None:
-    if not np.all(valid):
-        shown, valid = np.broadcast_arrays(value, valid)
-        raise ValueError(f"`{name}` must {rule}; got {shown[~valid].flat[0]}.")
-
-
-def _nonnegative(name: str, value: Real) -> Values:
-    array = np.asarray(value, float)
-    rule = "be finite and at least 0"
-    _check(name, array, np.isfinite(array) & (array >= 0), rule)
-    return array
-
-
-def _positive(name: str, value: Real) -> Values:
-    array = np.asarray(value, float)
-    _check(name, array, np.isfinite(array) & (array > 0), "be finite and positive")
-    return array
-
-
 def _clock(time: Real, sigma: Real) -> Values:
     """σ²t."""
-    return _nonnegative("sigma", sigma) ** 2 * _nonnegative("time", time)
-
-
-# Angles and overlaps measured in float32 may pass their bounds by a rounding error.
-_ROUNDING = 1e-5
-
-
-def _angle(name: str, value: Real) -> Values:
-    array = np.asarray(value, float)
-    _check(name, array, (array >= 0) & (array <= np.pi + _ROUNDING), "lie in [0, pi]")
-    return np.minimum(array, np.pi)
-
-
-def _overlap(name: str, value: Real) -> Values:
-    array = np.asarray(value, float)
-    _check(name, array, np.abs(array) <= 1 + _ROUNDING, "lie in [-1, 1]")
-    return np.clip(array, -1, 1)
-
-
-def _rapidity(name: str, angle: Real) -> Values:
-    """u = ln cot(θ/2), infinite at both ends."""
-    half = _angle(name, angle) / 2
-    with np.errstate(divide="ignore"):
-        u = np.log(np.cos(half) / np.sin(half))
-    return np.where(half == np.pi / 2, -np.inf, u)
-
-
-def _artanh(name: str, overlap: Real) -> Values:
-    with np.errstate(divide="ignore"):
-        return np.arctanh(_overlap(name, overlap))
+    return nonnegative("sigma", sigma) ** 2 * nonnegative("time", time)
 
 
 def _passage(angle: Real, threshold: Real, sigma: Real) -> tuple[Values, Values, Values]:
     """|u_0| stopped at the barrier artanh(cos ε), the barrier, and σ²."""
-    barrier = _rapidity("threshold", threshold)
-    valid = np.isfinite(barrier) & (barrier >= -_ROUNDING)
-    _check("threshold", threshold, valid, "lie in (0, pi/2]")
+    barrier = rapidity_of_angle("threshold", threshold)
+    valid = np.isfinite(barrier) & (barrier >= -ROUNDING)
+    check("threshold", threshold, valid, "lie in (0, pi/2]")
     barrier = np.maximum(barrier, 0)
-    start = np.minimum(np.abs(_rapidity("angle", angle)), barrier)
-    return start, barrier, _positive("sigma", sigma) ** 2
+    start = np.minimum(np.abs(rapidity_of_angle("angle", angle)), barrier)
+    return start, barrier, positive("sigma", sigma) ** 2
 
 
 def _gram(gram: Real) -> Gram:
     """A checked copy, exactly symmetric with unit diagonal."""
-    g = np.asarray(gram, float)
-    if g.ndim != 2 or g.shape[0] != g.shape[1] or g.size == 0:
-        raise ValueError(f"`gram` must be a square matrix; got shape {g.shape}.")
-    _check("gram", g, np.isfinite(g), "be finite")
+    g = square_matrix("gram", gram)
     skew = np.abs(g - g.T).max()
-    if skew > _ROUNDING:
+    if skew > ROUNDING:
         raise ValueError(f"`gram` must be symmetric; got entries that differ by {skew:.3g}.")
     diagonal = np.diag(g)
-    _check("gram", diagonal, np.abs(diagonal - 1) <= _ROUNDING, "have a unit diagonal")
+    check("gram", diagonal, np.abs(diagonal - 1) <= ROUNDING, "have a unit diagonal")
     lowest = np.linalg.eigvalsh(g)[0]
-    if lowest < -_ROUNDING * len(g):
+    if lowest < -ROUNDING * len(g):
         raise ValueError(f"`gram` must be positive semidefinite; got an eigenvalue {lowest:.3g}.")
     g = np.clip((g + g.T) / 2, -1, 1)
     np.fill_diagonal(g, 1)

@@ -1,0 +1,165 @@
+"""Many states under ONE noise: the random attractor that they are drawn to, and how near they are.
+
+`simulate` gives every member noise of its own. Here a cloud of initial states shares the noise of
+one member of an ensemble, so that what is left of the cloud is the noise's doing.
+"""
+
+from collections.abc import Sequence
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+
+from .._arguments import integer
+from .._members import member_keys
+from .._path import stream
+from .._sde import SDE
+from .._simulate import checked
+from .._trajectories import Trajectories
+from ..laws import AbstractLaw
+from ..observables._state import safe_sqrt
+from ._flow import Flow, cast, check_flow
+
+
+def common_noise(
+    sde: SDE,
+    law: AbstractLaw,
+    ts: Float[ArrayLike, " times"] | Sequence[float],
+    *,
+    substeps: int,
+    points: int,
+    key: PRNGKeyArray,
+    member: int = 0,
+    solver: diffrax.AbstractSolver | None = None,
+) -> Trajectories:
+    """A cloud of `points` initial states, all driven forward by the noise of one member.
+
+    The initial states are those of members 0, …, points - 1 of `simulate` with the same key, and
+    the noise is that of `member`, on the same grid. The other arguments are as there.
+
+    **Returns** `Trajectories` whose members are the points. **Raises** ValueError as `simulate`
+    does, and for noises whose increments belong to one state (`SpanNoise`, `KernelNoise`).
+    """
+    run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
+    ys = _forward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)
+    finite = jnp.isfinite(ys).reshape(points, run.ts.size, -1).all(-1)
+    status = jnp.where(finite.all(1), 0, jnp.argmin(finite, 1)).astype(jnp.int32)
+    return Trajectories(run.ts, ys, status)
+
+
+def pullback(
+    sde: SDE,
+    law: AbstractLaw,
+    ts: Float[ArrayLike, " times"] | Sequence[float],
+    *,
+    substeps: int,
+    points: int,
+    key: PRNGKeyArray,
+    member: int = 0,
+    solver: diffrax.AbstractSolver | None = None,
+) -> Float[Array, "times points *state"]:
+    """Clouds that started at every one of `ts` and were carried to the last by ONE noise.
+
+        entry j:  φ(t_j → t_K, ω) x   for `points` initial states x, the same for every j
+
+    The longer ago the start, the nearer is the cloud to the random attractor A(ω) of the fixed
+    past ω: entry 0 is the best estimate of A, and the distances of the other entries to it are
+    the rate of pullback attraction. Entry K is the initial cloud. Arguments as of `common_noise`.
+    One run carries all clouds, so the cost is that of times x points states.
+
+    Raises ValueError as `common_noise` does.
+    """
+    run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
+    return _backward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)
+
+
+def antipodal_pair(x: Float[Array, "tokens dim"]) -> Float[Array, "2 dim"]:
+    """The pair {a, -a} nearest to the tokens, a the leading eigenvector of XᵀX."""
+    axis = jnp.linalg.eigh(jnp.matmul(x.T, x, precision="highest"))[1][:, -1]
+    return jnp.stack([axis, -axis])
+
+
+def centre(x: Float[Array, "tokens dim"]) -> Float[Array, "1 dim"]:
+    """The direction of the mean token; NaN where the mean is zero."""
+    mean = jnp.mean(x, 0, keepdims=True)
+    return mean / jnp.sqrt(jnp.sum(mean**2))
+
+
+def attractor_distances(
+    x: Float[Array, "tokens dim"], attractor: Float[Array, "points dim"]
+) -> Float[Array, " tokens"]:
+    """The geodesic distance of every token to the nearest of the points of an attractor.
+
+        min_k 2 atan2(|x - a_k|, |x + a_k|)   in [0, π]
+
+    Small distances keep their relative accuracy. `antipodal_pair` and `centre` estimate the
+    attractor of a synchronised cloud.
+    """
+    apart = jax.vmap(lambda a: jnp.sum((x - a[None]) ** 2, -1))(attractor)
+    beside = jax.vmap(lambda a: jnp.sum((x + a[None]) ** 2, -1))(attractor)
+    return jnp.min(2 * jnp.atan2(safe_sqrt(apart), safe_sqrt(beside)), 0)
+
+
+def dispersion(cloud: Float[Array, "points *state"]) -> Float[Array, ""]:
+    """The root mean square distance of the states of a cloud from their mean; 0 for one point."""
+    offsets = (cloud - jnp.mean(cloud, 0, keepdims=True)).reshape(cloud.shape[0], -1)
+    return safe_sqrt(jnp.mean(jnp.sum(offsets**2, -1)))
+
+
+def _checked(sde, law, ts, substeps, points, key, solver, member):
+    """The checked run, and its noise's member as an array: another one compiles nothing."""
+    points, member = integer("points", points), integer("member", member, minimum=0)
+    if member >= 2**32:
+        raise ValueError(f"`member` must be less than 2³²; got {member}.")
+    run = checked(sde, law, ts, substeps, points, key, solver, 0)
+    check_flow(sde)
+    return run, jnp.asarray(member, jnp.uint32)
+
+
+def _cloud_and_flow(sde, law, ts, key, member, solver, substeps, points):
+    """Initial states, the flow along the member's noise, and how to take an interval of it."""
+    ids = jnp.arange(points, dtype=jnp.uint32)
+    cloud = jax.vmap(lambda i: law(member_keys(key, i)[0]))(ids)
+    words = stream(member_keys(key, member)[1])
+    flow = Flow(cast(sde, cloud.dtype), solver, ts.astype(cloud.dtype), words, substeps)
+    shape = flow.sde.noise.shape(cloud[0])
+
+    def advance(states: Float[Array, "all *state"], index: Int[Array, ""]):
+        def body(states, time, h, pairs):
+            return jax.vmap(lambda x: flow.step(time, h, x, pairs))(states)
+
+        return flow.interval(index, states, body, shape)
+
+    return cloud, advance, jnp.arange(ts.size - 1, dtype=jnp.int32)
+
+
+@eqx.filter_jit
+def _forward(sde, law, ts, key, member, solver, substeps, points):
+    cloud, advance, intervals = _cloud_and_flow(sde, law, ts, key, member, solver, substeps, points)
+
+    def interval(states, index):
+        states = advance(states, index)
+        return states, states
+
+    rest = lax.scan(interval, cloud, intervals)[1]
+    return jnp.moveaxis(jnp.concatenate([cloud[None], rest]), 0, 1)
+
+
+@eqx.filter_jit
+def _backward(sde, law, ts, key, member, solver, substeps, points):
+    cloud, advance, intervals = _cloud_and_flow(sde, law, ts, key, member, solver, substeps, points)
+    state = cloud.shape[1:]
+
+    def interval(clouds, index):
+        moved = advance(clouds.reshape(-1, *state), index).reshape(clouds.shape)
+        # A cloud waits until its own start.
+        started = (jnp.arange(ts.size, dtype=index.dtype) <= index).reshape(
+            -1, *[1] * (clouds.ndim - 1)
+        )
+        return jnp.where(started, moved, clouds), None
+
+    clouds = jnp.broadcast_to(cloud[None], (ts.size, *cloud.shape))
+    return lax.scan(interval, clouds, intervals)[0]

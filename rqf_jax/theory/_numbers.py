@@ -1,0 +1,87 @@
+"""Checks of numbers and arrays: float64 NumPy arrays in their domain, or one clear ValueError."""
+
+import numpy as np
+from jaxtyping import Float
+from numpy import typing as npt
+
+from ._rapidity import Values
+
+# Run-time type checkers do not count Python numbers among the array-likes of NumPy.
+Real = npt.ArrayLike | float | int
+
+# Angles and overlaps measured in float32 may pass their bounds by a rounding error.
+ROUNDING = 1e-5
+
+
+def check(name: str, value: Real, valid: npt.ArrayLike, rule: str) -> None:
+    """Raise ValueError with the rule and the first bad value unless all are `valid`."""
+    if not np.all(valid):
+        shown, valid = np.broadcast_arrays(value, valid)
+        raise ValueError(f"`{name}` must {rule}; got {shown[~valid].flat[0]}.")
+
+
+def real(name: str, value: Real) -> Values:
+    """Finite numbers."""
+    array = np.asarray(value, float)
+    check(name, array, np.isfinite(array), "be finite")
+    return array
+
+
+def nonnegative(name: str, value: Real) -> Values:
+    """Finite numbers of at least 0."""
+    array = np.asarray(value, float)
+    rule = "be finite and at least 0"
+    check(name, array, np.isfinite(array) & (array >= 0), rule)
+    return array
+
+
+def positive(name: str, value: Real) -> Values:
+    """Finite numbers above 0."""
+    array = np.asarray(value, float)
+    check(name, array, np.isfinite(array) & (array > 0), "be finite and positive")
+    return array
+
+
+def angles(name: str, value: Real) -> Values:
+    """Numbers in [0, π]."""
+    array = np.asarray(value, float)
+    check(name, array, (array >= 0) & (array <= np.pi + ROUNDING), "lie in [0, pi]")
+    return np.minimum(array, np.pi)
+
+
+def overlaps(name: str, value: Real) -> Values:
+    """Numbers in [-1, 1]."""
+    array = np.asarray(value, float)
+    check(name, array, np.abs(array) <= 1 + ROUNDING, "lie in [-1, 1]")
+    return np.clip(array, -1, 1)
+
+
+def rapidity_of_angle(name: str, angle: Real) -> Values:
+    """u = ln cot(θ/2), infinite at both ends."""
+    half = angles(name, angle) / 2
+    with np.errstate(divide="ignore"):
+        u = np.log(np.cos(half) / np.sin(half))
+    return np.where(half == np.pi / 2, -np.inf, u)
+
+
+def rapidity_of_overlap(name: str, overlap: Real) -> Values:
+    """u = artanh r, infinite at both ends."""
+    with np.errstate(divide="ignore"):
+        return np.arctanh(overlaps(name, overlap))
+
+
+def square_matrix(name: str, value: Real) -> Float[np.ndarray, "rows rows"]:
+    """A finite square matrix that is not empty."""
+    array = np.asarray(value, float)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
+        raise ValueError(f"`{name}` must be a square matrix; got shape {array.shape}.")
+    check(name, array, np.isfinite(array), "be finite")
+    return array
+
+
+def vector(name: str, value: Real) -> Float[np.ndarray, " n"]:
+    """Finite numbers along one axis, at least one."""
+    array = np.atleast_1d(np.asarray(real(name, value)))
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"`{name}` must be one axis of numbers; got shape {array.shape}.")
+    return array

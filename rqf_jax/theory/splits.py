@@ -1,0 +1,30 @@
+"""How many ways shared matrix noise can split tokens into two opposite clusters: exact counts.
+
+Tokens moved by random quadratic forms end as sign<w, x_a> v, w a uniform direction: one hyperplane
+splits them. N tokens in general position in R^n admit as many splits as a hyperplane through 0 can
+make of them (Cover, recalled) and lie in a half-space with the probability of Wendel (recalled).
+The counts of measures and their mean were derived for this library.
+"""
+
+from math import comb
+
+from .._arguments import integer
+
+
+def ergodic_measures(tokens: int) -> int:
+    """2^{N-1}: extremal stationary laws of N tokens, those of (s_1 v, ..., s_N v), v uniform."""
+    return 2 ** (integer("tokens", tokens) - 1)
+
+
+def attainable_splits(tokens: int, dim: int) -> int:
+    """Σ_{k<n} C(N-1, k): splits into two unordered clusters, one of them possibly empty."""
+    others, n = integer("tokens", tokens) - 1, integer("dim", dim)
+    return sum(comb(others, k) for k in range(n))
+
+
+def half_space_probability(tokens: int, dim: int) -> float:
+    """2^{1-N} Σ_{k<n} C(N-1, k): independent uniform tokens lie in a half-space.
+
+    Only then can they end in one cluster, which for uniform tokens has probability 2^{1-N}.
+    """
+    return attainable_splits(tokens, dim) / ergodic_measures(tokens)

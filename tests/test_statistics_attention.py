@@ -1,0 +1,259 @@
+"""The laws of tokens under attention and the noises of layers, by ensembles against closed forms.
+
+Ensemble means must lie within five standard errors of theory, at fixed keys; where a limit t → ∞ is
+compared or a first-order step is used, the bias that is allowed for it is stated.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _ensembles import assert_mean, chords_to_pole, isotropic
+
+import rqf_jax as rqf
+from rqf_jax.drifts import NoDrift, UnnormalisedAttention
+from rqf_jax.laws import Fixed, Pair, Uniform
+from rqf_jax.noises import HarmonicNoise, IsotropicNoise, ScalarNoise, Sum, TokenNoise
+from rqf_jax.observables import angles, overlaps
+from rqf_jax.theory import (
+    anisotropic,
+    annealed,
+    attention,
+    circle,
+    forcing,
+    meanfield,
+    private_noise,
+    value_noise,
+)
+
+SPHERE = rqf.manifolds.Sphere()
+RIGHT_ANGLE = math.pi / 2
+
+
+def ensemble(sde, law, ts, *, substeps, members, save=overlaps):
+    """Saved values of all members, (members, times, ...)."""
+    runs = rqf.simulate(
+        sde, law, jnp.asarray(ts, float), substeps=substeps, members=members,
+        key=jax.random.key(0), save=save,
+    )  # fmt: skip
+    return np.asarray(runs.ys)
+
+
+# ---- attention and a common random matrix
+
+
+NOISY = {
+    "softmax": (rqf.models.noisy_attention, attention.softmax_weight),
+    "unnormalised": (rqf.models.noisy_unnormalised_attention, attention.unnormalised_weight),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "strength", "beta", "start"),
+    [
+        ("softmax", 2.0, 1.0, 0.0),
+        pytest.param("softmax", 2.0, 1.0, -0.5, marks=pytest.mark.slow),
+        pytest.param("unnormalised", 0.5, 0.0, 0.0, marks=pytest.mark.slow),
+        pytest.param("unnormalised", 0.5, 1.0, 0.0, marks=pytest.mark.slow),
+        pytest.param("unnormalised", 2.0, 1.0, 0.0, marks=pytest.mark.slow),
+    ],
+)
+def test_two_tokens_end_opposite_with_the_probability_of_the_quadrature(
+    kind, strength, beta, start
+):
+    model, weight = NOISY[kind]
+    law = Pair(math.acos(start), 2)
+    r = ensemble(model(beta, 1.0, strength), law, [0.0, 10.0, 20.0], substeps=400, members=4000)[
+        ..., 0
+    ]
+    expected = attention.antipodal_probability(
+        start, weight, beta=beta, strength=strength, sigma=1.0
+    )
+    # One in a hundred is decided between T = 10 and 20, and far fewer later.
+    assert np.mean(np.sign(r[:, 1]) != np.sign(r[:, 2])) < 0.02
+    assert_mean(r[:, 2] < 0, float(expected), bias=3e-3)
+
+
+@pytest.mark.parametrize(("kind", "strength"), [("softmax", 1.0), ("unnormalised", 1.0)])
+def test_opposite_tokens_separate_or_not_at_the_stated_rate(kind, strength):
+    # ln |x + y| near an antipodal pair: mean slope 2 λ w(-1) - σ².
+    model, weight = NOISY[kind]
+    beta, sigma, time = 0.8, 0.9, 2.0
+    law = Pair(math.pi - 1e-7, 3)
+    theta = ensemble(
+        model(beta, sigma, strength), law, [0.0, time], substeps=100, members=4000, save=angles
+    )[..., 0]
+    change = np.log(np.pi - theta[:, 1]) - np.log(np.pi - theta[:, 0])
+    rate = -attention.antipodal_rate(weight, beta=beta, strength=strength, sigma=sigma)
+    assert_mean(change / time, float(rate), bias=2e-3)
+
+
+# ---- random value matrices
+
+
+@pytest.mark.parametrize(
+    ("dim", "beta", "start"),
+    [
+        (4, 2.0, 0.0),
+        pytest.param(2, 1.0, 0.4, marks=pytest.mark.slow),
+        pytest.param(3, 1.0, -0.5, marks=pytest.mark.slow),
+        pytest.param(6, 2.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(10, 3.0, 0.0, marks=pytest.mark.slow),
+    ],
+)
+def test_two_tokens_of_the_stochastic_transformer_end_opposite_with_the_stated_probability(
+    dim, beta, start
+):
+    sde, law = rqf.models.stochastic_transformer(beta), Pair(math.acos(start), dim)
+    r = ensemble(sde, law, [0.0, 12.0], substeps=1200, members=3000)[..., 0]
+    expected = (
+        math.acos(start) / math.pi
+        if dim == 2
+        else float(value_noise.antipodal_probability(start, beta=beta, dim=dim))
+    )
+    assert_mean(r[:, 1] < 0, expected, bias=0.01)
+
+
+@pytest.mark.parametrize(("dim", "beta"), [(3, 1.0), (5, 0.5)])
+def test_opposite_tokens_of_the_stochastic_transformer_part_at_the_stated_rate(dim, beta):
+    # u = artanh r near -1: drift q (n-2) - (1-q), so ln |x + y| has minus the rate of attraction.
+    sde, law = rqf.models.stochastic_transformer(beta), Pair(math.pi - 1e-6, dim)
+    theta = ensemble(sde, law, [0.0, 1.0], substeps=400, members=4000, save=angles)[..., 0]
+    change = np.log(np.pi - theta[:, 1]) - np.log(np.pi - theta[:, 0])
+    rate = -value_noise.antipodal_rate(beta=beta, dim=dim)
+    assert_mean(change, float(rate), bias=0.01)
+
+
+@pytest.mark.slow
+def test_an_unbalanced_split_of_the_stochastic_transformer_escapes_in_the_stated_time():
+    # 3 + 1 tokens, n = 4, β = 1.5: mean time to r ≥ 0.
+    e = np.eye(1, 4)
+    law = Fixed(np.concatenate([e, e, e, -e]))
+    ts = np.linspace(0.0, 40.0, 801)
+    r = ensemble(
+        rqf.models.stochastic_transformer(1.5), law, ts, substeps=10, members=1000,
+        save=lambda x: jnp.sum(x[0] * x[3]),
+    )  # fmt: skip
+    first = np.where((r >= 0).any(axis=1), np.argmax(r >= 0, axis=1), len(ts) - 1)
+    expected = value_noise.cluster_escape_time(0.75, beta=1.5, dim=4, overlap0=-1.0)
+    # Seen every 0.05, so late by about half of that.
+    assert_mean(ts[first] - 0.025, float(expected), bias=0.08)
+
+
+@pytest.mark.parametrize(("epsilon2", "end"), [(0.8, 1), (2.0, -1)])
+def test_a_scalar_random_value_decides_for_one_end_at_the_threshold(epsilon2, end):
+    # ε² = 2 e^(-β) = 1.213 at β = 0.5. The rapidity is a random walk with a small drift, so that a
+    # few members in a hundred are still on the wrong side at T = 30.
+    field = UnnormalisedAttention(0.5)
+    assert (epsilon2 < value_noise.critical_scalar_variance(0.5)) == (end > 0)
+    sde = rqf.SDE(field, ScalarNoise(field, math.sqrt(epsilon2)), SPHERE)
+    r = ensemble(sde, Pair(RIGHT_ANGLE, 3), [0.0, 80.0], substeps=8000, members=400)[:, 1, 0]
+    assert np.mean(np.sign(r) == end) > 0.95
+
+
+# ---- biases, private noise, anisotropy
+
+
+def test_forced_tokens_are_brownian_on_the_stated_clock():
+    sde = rqf.models.forced_rqf(0.9, 0.5)
+    law, ts = Fixed(np.eye(3)[:1]), [0.0, 0.4, 1.0]
+    found = ensemble(sde, law, ts, substeps=40, members=10_000, save=chords_to_pole)
+    expected = forcing.one_point_correlation(ts[1:], symmetric=0.9, forcing=0.5, dim=3)
+    assert_mean(found[:, 1:], expected, bias=2e-3)
+
+
+@pytest.mark.slow
+def test_an_opposite_pair_merges_in_the_mean_time_of_the_quadrature():
+    # n = 3, σ_s² = 2, γ = forcing = 0.1: 15.54 to 1 - r = 1e-3, started at r = -1.
+    sde, law = rqf.models.forced_rqf(math.sqrt(2), 0.1), Pair(math.pi - 1e-3, 3)
+    ts = np.linspace(0.0, 150.0, 3001)
+    r = ensemble(sde, law, ts, substeps=4, members=1000)[..., 0]
+    passed = r >= 0.999
+    first = np.where(passed.any(axis=1), np.argmax(passed, axis=1), len(ts) - 1)
+    expected = forcing.mean_merge_time(sigma=math.sqrt(2), forcing=0.1, dim=3)
+    assert_mean(ts[first], float(expected), bias=0.03 * float(expected))
+
+
+def test_common_and_private_noise_balance_in_the_stated_stationary_law():
+    noise = Sum(IsotropicNoise(1.0, 0.0), TokenNoise(math.sqrt(0.2)))
+    r = ensemble(
+        rqf.SDE(NoDrift(), noise, SPHERE), Uniform(2, 3), [0.0, 8.0], substeps=400, members=6000
+    )[:, 1, 0]
+    options = {"sigma": 1.0, "private": math.sqrt(0.2), "dim": 3}
+    assert_mean(r**2, private_noise.mean_squared_overlap(**options), bias=3e-3)
+    assert_mean(np.sqrt(1 - r**2), private_noise.mean_sine(**options), bias=3e-3)
+
+
+def test_random_linear_layers_with_anisotropic_weights_have_the_stated_invariant_law():
+    rows, columns = np.diag([3.0, 1.0, 0.4]), np.diag([0.5, 1.0, 2.5])
+    sde = rqf.models.random_linear_layers(np.sqrt(rows), np.sqrt(columns))
+    x = ensemble(
+        sde, Uniform(1, 3), [0.0, 3.0], substeps=300, members=10_000, save=lambda x: x[0] ** 2
+    )
+    expected = np.diag(anisotropic.second_moment(rows, columns))
+    assert_mean(x[:, 1], expected, bias=4e-3)
+
+
+@pytest.mark.parametrize("harmonic", [2, 3])
+def test_tokens_that_see_a_harmonic_close_their_gap_or_go_round(harmonic):
+    gap = 1.2 / harmonic
+    sde = rqf.SDE(NoDrift(), HarmonicNoise(harmonic, 1.0), SPHERE)
+    law, time = Pair(gap, 2), 8.0 / harmonic**2
+    theta = ensemble(sde, law, [0.0, time], substeps=800, members=6000, save=angles)[:, 1, 0]
+    # A pair ends a multiple of 2π/k apart: 0 if the gap closed, the first if it went round.
+    nearest = np.round(theta / (2 * math.pi / harmonic))
+    assert_mean(nearest == 0, float(circle.closing_probability(gap, harmonic)), bias=4e-3)
+    log_sine = np.log(np.abs(np.sin(harmonic * theta / 2)))
+    # A geodesic step of a driftless angle errs by O(h) in the rate.
+    expected = float(circle.mean_log_sine(time, gap, harmonic))
+    assert_mean(log_sine, expected, bias=0.01 * abs(expected))
+
+
+# ---- early moments
+
+
+def test_cotangents_of_the_angle_grow_exponentially():
+    # Heavy tails: early times and the exact flow's weak order 2.
+    ts, angle = np.array([0.0, 0.05, 0.1]), 1.1
+    theta = ensemble(isotropic(1.0), Pair(angle, 3), ts, substeps=5, members=100_000, save=angles)[
+        :, 1:, 0
+    ]
+    cot = 1 / np.tan(theta)
+    assert_mean(cot, annealed.mean_cotangent(ts[1:], angle, sigma=1.0))
+    assert_mean(cot**2, annealed.mean_squared_cotangent(ts[1:], angle, sigma=1.0))
+
+
+def test_mean_roots_of_the_sine_stay_below_their_bound():
+    ts = np.array([0.0, 0.5, 1.0, 3.0])
+    theta = ensemble(isotropic(1.0), Pair(1.1, 3), ts, substeps=8, members=4000, save=angles)[
+        :, 1:, 0
+    ]
+    mean = np.sqrt(np.sin(theta))
+    bound = annealed.root_sine_bound(ts[1:], math.cos(1.1), sigma=1.0)
+    error = mean.std(axis=0) / math.sqrt(len(mean))
+    assert np.all(mean.mean(axis=0) <= bound + 5 * error)
+
+
+# ---- many tokens
+
+
+@pytest.mark.slow
+def test_a_small_mean_token_grows_or_decays_at_the_linear_rate_of_the_mean_field():
+    # From N uniform tokens |m|² = 1/N; E |m|² - its noise floor grows at twice the rate.
+    tokens, dim, beta = 2000, 3, 1.0
+    critical = float(meanfield.critical_noise(beta=beta, dim=dim))
+    ts = np.linspace(0.0, 3.0, 4)
+    for ratio, sign in ((0.5, 1), (1.6, -1)):
+        sde = rqf.models.mean_field_attention(beta, ratio * critical)
+        square = ensemble(
+            sde, Uniform(tokens, dim), ts, substeps=30, members=16,
+            save=rqf.observables.polar_order,
+        ) ** 2  # fmt: skip
+        rate = float(meanfield.growth_rate(beta=beta, noise=ratio * critical, dim=dim))
+        assert np.sign(rate) == sign
+        # d E|m|²/dt = 2 rate E|m|² + 2 (n-1) D/N: the noise of N tokens feeds what it damps.
+        floor = (dim - 1) * ratio * critical / (tokens * rate)
+        expected = (1 / tokens + floor) * np.exp(2 * rate * ts) - floor
+        assert_mean(square[:, 1:], expected[1:], bias=0.1 * expected[1:])
