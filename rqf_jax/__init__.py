@@ -13,6 +13,7 @@ from . import (
     models as models,
     noises as noises,
     observables as observables,
+    potentials as potentials,
     schedules as schedules,
     solvers as solvers,
 )

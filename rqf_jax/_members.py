@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Integer, PRNGKeyArray, PyTree
 from ._arguments import integer, is_concrete
 from ._trajectories import NonFiniteError
 from .laws import AbstractLaw
-from .manifolds import AbstractManifold, Euclidean
+from .manifolds import AbstractManifold, Euclidean, Hermitian, Symmetric, WeylChamber
 
 TOLERANCE = 1e-5
 """How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
@@ -76,9 +76,8 @@ def first_state(
     state = eqx.filter_eval_shape(law, key)
     if not isinstance(state, jax.ShapeDtypeStruct) or not jnp.issubdtype(state.dtype, jnp.floating):
         raise ValueError(f"`law` must draw one array of floats; got {state}.")
-    flat = isinstance(manifold, Euclidean)
-    if not state.ndim or not (flat or state.ndim == 2):
-        rule = "an array with axes" if flat else "tokens, an array of shape (tokens, dim)"
+    rule, fits = _shape_rule(manifold, state.shape)
+    if not fits:
         raise ValueError(f"`law` must draw {rule}; got shape {state.shape}.")
     if not is_concrete(given):
         return state
@@ -88,13 +87,33 @@ def first_state(
         finite, defect = bool(jnp.all(jnp.isfinite(x0))), float(manifold.defect(x0))
     if not finite:
         raise ValueError(f"`law` must draw finite states; got {x0}.")
-    if not defect <= TOLERANCE:
-        name = type(manifold).__name__
+    if defect <= TOLERANCE:
+        return state
+    if isinstance(manifold, WeylChamber):
+        i = int(np.argmax(~(np.diff(np.asarray(x0)) > 0)))
         raise ValueError(
-            f"`law` must draw states on the {name}, to {TOLERANCE:g}; got one that is off by "
-            f"{defect:.3g}. Project it first: `rqf_jax.manifolds.{name}().project(x0)`."
+            "`law` must draw eigenvalues in strictly ascending order; got "
+            f"{x0[i]:g} then {x0[i + 1]:g} at index {i}."
         )
-    return state
+    name = type(manifold).__name__
+    kind = "symmetric matrices" if isinstance(manifold, Symmetric) else f"states on the {name}"
+    raise ValueError(
+        f"`law` must draw {kind}, to {TOLERANCE:g}; got one that is off by "
+        f"{defect:.3g}. Project it first: `rqf_jax.manifolds.{name}().project(x0)`."
+    )
+
+
+def _shape_rule(manifold: AbstractManifold, shape: tuple[int, ...]) -> tuple[str, bool]:
+    """What a state of `manifold` is, and whether one of this shape can be it."""
+    match manifold:
+        case Euclidean():
+            return "an array with axes", bool(shape)
+        case Symmetric() | Hermitian():
+            return "a square matrix", len(shape) == 2 and shape[0] == shape[1]
+        case WeylChamber():
+            return "eigenvalues, an array of shape (n,)", len(shape) == 1
+        case _:
+            return "tokens, an array of shape (tokens, dim)", len(shape) == 2
 
 
 def raise_failed(

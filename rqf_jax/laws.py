@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._arguments import finite, integer, scalar
+from ._spectral import eigenvalues
 
 
 class AbstractLaw(eqx.Module):
@@ -72,6 +73,36 @@ class Zeros(AbstractLaw):
     def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         """Zeros, whatever the key."""
         return jnp.zeros(self.state)
+
+
+class GaussianEnsemble(AbstractLaw):
+    """Eigenvalues of a Gaussian matrix for any Dyson index β > 0, ascending.
+
+    Density ∝ Π|λ_i - λ_j|^β exp(-Σ λ_i²/(2v)), shape (n,). Dyson's motion from zero has it with
+    v = 2g²τ, τ the `theory.dyson.effective_time`, and stays in it with v = g²/κ. Drawn as the
+    eigenvalues of a tridiagonal matrix (Dumitriu & Edelman 2002, recalled). `variance` is v.
+    Raises ValueError unless n ≥ 1, v ≥ 0 and β ≥ 0.
+    """
+
+    n: int = eqx.field(static=True)
+    variance: Float[Array, ""]
+    beta: Float[Array, ""]
+
+    def __init__(self, n: int, variance: Any, beta: Any = 1.0):
+        self.n = integer("n", n)
+        self.variance = scalar("variance", minimum=0)(variance)
+        self.beta = scalar("beta", minimum=0)(beta)
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, " n"]:
+        """Fresh eigenvalues."""
+        diagonal_key, other_key = jax.random.split(key)
+        dtype = self.variance.dtype
+        diagonal = jnp.sqrt(self.variance) * jax.random.normal(diagonal_key, (self.n,), dtype)
+        # χ_k² is twice a gamma variable of shape k/2.
+        shapes = self.beta.astype(dtype) / 2 * jnp.arange(self.n - 1, 0, -1, dtype=dtype)
+        other = jnp.sqrt(self.variance * jax.random.gamma(other_key, shapes))
+        matrix = jnp.diag(diagonal) + jnp.diag(other, 1) + jnp.diag(other, -1)
+        return eigenvalues(matrix)
 
 
 class Pair(AbstractLaw):

@@ -37,14 +37,14 @@ class AbstractManifold(eqx.Module):
         """How far `x` is off the manifold: 0 on it, the largest distance of a token otherwise."""
 
 
-class Euclidean(AbstractManifold):
-    """Flat space R^d: every vector is tangent and straight lines are geodesics."""
+class AbstractLinearSpace(AbstractManifold):
+    """A linear subspace of R^d: its projection says it all, and straight lines are geodesics."""
 
     def tangent(
         self, x: Float[Array, "*state"], v: Float[Array, "*state"]
     ) -> Float[Array, "*state"]:
-        """`v` itself."""
-        return v
+        """The projection of `v`, the same at every `x`."""
+        return self.project(v)
 
     def retract(
         self, x: Float[Array, "*state"], v: Float[Array, "*state"]
@@ -52,13 +52,70 @@ class Euclidean(AbstractManifold):
         """x + v."""
         return x + v
 
+    def defect(self, x: Float[Array, "*state"]) -> Float[Array, ""]:
+        """The largest entry of x - project(x)."""
+        return jnp.max(jnp.abs(x - self.project(x)), initial=0)
+
+
+class Euclidean(AbstractLinearSpace):
+    """Flat space R^d: every vector is tangent."""
+
     def project(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         """`x` itself."""
         return x
 
-    def defect(self, x: Float[Array, "*state"]) -> Float[Array, ""]:
-        """Zero."""
-        return jnp.zeros((), x.dtype)
+
+class Symmetric(AbstractLinearSpace):
+    """Real symmetric n × n matrices.
+
+    Independent noise of variance 2g² in every entry becomes the noise of the Gaussian orthogonal
+    ensemble by projection: variance 2g² on the diagonal and g² off it.
+    """
+
+    def project(self, x: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """(x + xᵀ)/2."""
+        return (x + x.T) / 2
+
+
+class Hermitian(AbstractLinearSpace):
+    """Complex Hermitian n × n matrices, each written as ONE real matrix.
+
+        x = Re H + Im H,   H = (x + xᵀ)/2 + i (x - xᵀ)/2
+
+    Re H is symmetric and Im H antisymmetric, so every real matrix is one Hermitian matrix, with
+    the same Frobenius norm: linear pulls, additive noise and distances need no other formula, and
+    the engine sees a real state. Independent noise of variance 2g² in every entry is the noise of
+    the Gaussian unitary ensemble: E|dH_ij|² = 2g² dt. `observables.hermitian` gives H,
+    `observables.hermitian_spectrum` its eigenvalues.
+    """
+
+    def project(self, x: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """`x` itself."""
+        return x
+
+
+class WeylChamber(AbstractManifold):
+    """Eigenvalues in strictly ascending order, an open part of R^n.
+
+    Every vector is tangent, and a motion by straight lines may leave: solvers that keep the order
+    are `solvers.BackwardEuler` and `solvers.MatrixJump`.
+    """
+
+    def tangent(self, x: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
+        """`v` itself."""
+        return v
+
+    def retract(self, x: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
+        """x + v, wherever that is."""
+        return x + v
+
+    def project(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The eigenvalues in order."""
+        return jnp.sort(x)
+
+    def defect(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        """0 inside, infinite elsewhere: equal eigenvalues repel infinitely."""
+        return jnp.where(jnp.all(jnp.diff(x) > 0), 0.0, jnp.inf).astype(x.dtype)
 
 
 class Sphere(AbstractManifold):

@@ -23,8 +23,8 @@ SOURCES = {
 SOURCES = {name.removesuffix(".__init__"): text for name, text in SOURCES.items()}
 
 FLOORS = [
-    {"_arguments", "_counter", "_unrolled"},
-    {"kernels", "manifolds", "schedules"},
+    {"_arguments", "_counter", "_spectral", "_unrolled"},
+    {"kernels", "manifolds", "potentials", "schedules"},
     {"drifts", "laws", "observables", "theory"},
     {"noises", "layers"},
     {"_path", "_sde"},

@@ -8,4 +8,5 @@ from .attention import (
 )
 from .combined import Scheduled as Scheduled, Sum as Sum
 from .linear import Constant as Constant, Linear as Linear, MeanField as MeanField, Oja as Oja
+from .pull import Coulomb as Coulomb, Pull as Pull, TwoLayer as TwoLayer
 from .state_space import SelectiveStateSpace as SelectiveStateSpace

@@ -1,8 +1,18 @@
 """Noises: how a Brownian motion moves one state, g(t, X) ∘ dB, never as a dense matrix."""
 
-from ._abstract import AbstractNoise as AbstractNoise, Calculus as Calculus, NoNoise as NoNoise
+from ._abstract import (
+    AbstractAdditiveNoise as AbstractAdditiveNoise,
+    AbstractNoise as AbstractNoise,
+    Calculus as Calculus,
+    NoNoise as NoNoise,
+)
 from .combined import Scheduled as Scheduled, Sum as Sum
 from .common import BiasNoise as BiasNoise, HarmonicNoise as HarmonicNoise
+from .ensemble import (
+    CorrelatedNoise as CorrelatedNoise,
+    SpectralNoise as SpectralNoise,
+    covariance_factor as covariance_factor,
+)
 from .field import (
     AbstractFieldNoise as AbstractFieldNoise,
     HomogenisedNoise as HomogenisedNoise,

@@ -48,7 +48,11 @@ class AbstractNoise(eqx.Module):
         """Which kind of solver this noise needs on `manifold`."""
 
 
-class NoNoise(AbstractNoise):
+class AbstractAdditiveNoise(AbstractNoise):
+    """A noise g ∘ dB that is the same at every time and state: g(t, x) = g."""
+
+
+class NoNoise(AbstractAdditiveNoise):
     """g = 0: the equation is an ordinary differential equation."""
 
     def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:

@@ -5,10 +5,10 @@ from jaxtyping import Array, Float
 
 from .._arguments import scalar
 from ..manifolds import AbstractManifold
-from ._abstract import AbstractNoise, Calculus
+from ._abstract import AbstractAdditiveNoise, Calculus
 
 
-class TokenNoise(AbstractNoise):
+class TokenNoise(AbstractAdditiveNoise):
     """Independent Brownian motion of every token.
 
         dx_a = sigma P_{x_a} ∘ dW_a,   W_a independent standard Brownian motions in R^n

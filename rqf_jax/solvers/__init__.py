@@ -6,9 +6,11 @@ on one state, and `rqf_jax.simulate` on an ensemble.
 
 from ._abstract import AbstractGeometricSolver as AbstractGeometricSolver
 from ._choice import check as check, default as default
+from .eigenvalues import BackwardEuler as BackwardEuler, MatrixJump as MatrixJump
 from .geodesic import (
     GeodesicEuler as GeodesicEuler,
     GeodesicHeun as GeodesicHeun,
     ProjectedEuler as ProjectedEuler,
 )
+from .linear import ExactOU as ExactOU
 from .projective import ProjectiveFlow as ProjectiveFlow, shared_matrix as shared_matrix

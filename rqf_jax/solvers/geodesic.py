@@ -4,8 +4,11 @@ import diffrax
 from jaxtyping import Array, Float
 
 from .._sde import SDE
+from ..manifolds import WeylChamber
 from ..noises import Calculus
 from ._abstract import AbstractGeometricSolver
+
+_CROSSING = "an explicit step can carry eigenvalues past each other"
 
 
 class GeodesicEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
@@ -26,7 +29,9 @@ class GeodesicEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
         return sde.manifold.retract(x, _displacement(sde, t, h, x, dw))
 
     def misfit(self, sde: SDE) -> str | None:
-        """Noises that must be evaluated twice, or whose projection is a part of the equation."""
+        """Noises that must be evaluated twice or defined by their projection, and eigenvalues."""
+        if isinstance(sde.manifold, WeylChamber):
+            return _CROSSING
         calculus = sde.noise.calculus(sde.manifold)
         if calculus is Calculus.STRATONOVICH:
             return f"{_pair(sde)} has an Itô correction, which one evaluation a step misses"
@@ -60,7 +65,9 @@ class ProjectedEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
         return sde.manifold.project(x + sde.drift(t, x) * h + sde.noise(t, x, dw))
 
     def misfit(self, sde: SDE) -> str | None:
-        """Noises that must be evaluated twice."""
+        """Noises that must be evaluated twice, and eigenvalues."""
+        if isinstance(sde.manifold, WeylChamber):
+            return _CROSSING
         if sde.noise.calculus(sde.manifold) is Calculus.STRATONOVICH:
             return f"{_pair(sde)} has an Itô correction, which one evaluation a step misses"
         return None
@@ -94,7 +101,9 @@ class GeodesicHeun(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver):
         return sde.manifold.retract(x, (start + end) / 2)
 
     def misfit(self, sde: SDE) -> str | None:
-        """Noises whose increment is good for one evaluation."""
+        """Noises whose increment is good for one evaluation, and eigenvalues."""
+        if isinstance(sde.manifold, WeylChamber):
+            return _CROSSING
         if sde.noise.calculus(sde.manifold) in (Calculus.ITO, Calculus.LAYER):
             return f"the increment of {_pair(sde)} may be used once in a step"
         return None

@@ -77,3 +77,11 @@ def square_matrix(name: str, value: Real) -> Float[np.ndarray, "rows rows"]:
         raise ValueError(f"`{name}` must be a square matrix; got shape {array.shape}.")
     check(name, array, np.isfinite(array), "be finite")
     return array
+
+
+def vector(name: str, value: Real) -> Float[np.ndarray, " n"]:
+    """Finite numbers along one axis, at least one."""
+    array = np.atleast_1d(np.asarray(real(name, value)))
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"`{name}` must be one axis of numbers; got shape {array.shape}.")
+    return array

@@ -1,0 +1,46 @@
+"""Potentials that confine eigenvalues, each by itself."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._arguments import scalar
+
+
+class AbstractPotential(eqx.Module):
+    """A convex function V of one number. To add one, write one final class with these two methods.
+
+    `slope` is what `solvers.BackwardEuler` asks for, `flow` what the splitting of
+    `solvers.MatrixJump` does.
+    """
+
+    @abc.abstractmethod
+    def slope(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """V'(x), elementwise and nondecreasing."""
+
+    @abc.abstractmethod
+    def flow(self, x: Float[Array, " n"], h: Float[Array, ""]) -> Float[Array, " n"]:
+        """Where dx/dt = -V'(x) leads from `x` in a time h, elementwise."""
+
+
+class Quartic(AbstractPotential):
+    """V = strength x⁴/4.
+
+    Raises ValueError if `strength` is negative or not a finite scalar.
+    """
+
+    strength: Float[Array, ""] = eqx.field(converter=scalar("strength", minimum=0))
+
+    def __init__(self, strength: Any = 1.0):
+        self.strength = strength
+
+    def slope(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """strength x³."""
+        return self.strength * x**3
+
+    def flow(self, x: Float[Array, " n"], h: Float[Array, ""]) -> Float[Array, " n"]:
+        """x/√(1 + 2 strength x² h)."""
+        return x / jnp.sqrt(1 + 2 * self.strength * h * x**2)

@@ -1,0 +1,259 @@
+"""Dyson Brownian motion, free or pulled to zero, for every Dyson index β: closed forms.
+
+    dλ_i = -κ λ_i dt + β g² Σ_{j≠i} dt/(λ_i - λ_j) + √2 g dB_i,   i = 1, ..., n
+
+For β = 1 these are the eigenvalues of the symmetric matrix dH = -κ H dt + dN, whose noise has
+variance 2g² per unit time on the diagonal and g² off it; for β = 2 of the Hermitian one with
+E|dN_ij|² = 2g² dt. `rate` is κ ≥ 0 and `g²` variance per unit time; time is dimensionless. A
+matrix started at zero is at time t a Gaussian matrix: all of its statistics are those of the free
+motion at the *effective time* τ = (1 - e^{-2κt})/(2κ). Times may be infinite if κ > 0.
+
+Functions take numbers or arrays, broadcast them, compute in float64, and return a float64 number
+or array. A bad argument raises ValueError with its name, rule and value.
+
+Sources. The motion is Dyson's (1962); the semicircle, Bessel and Harish-Chandra formulas are
+classical and recalled. The moments and the mean polynomial for every β were derived for this
+library by Itô's formula, and all are checked numerically in its tests.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from numpy.polynomial import polynomial
+from scipy.special import chndtr, gammaln, ive
+
+from .._arguments import integer
+from ._numbers import Real, check, nonnegative, positive, real, vector
+from ._rapidity import Values
+
+# ---- clocks and counts
+
+
+def degrees_of_freedom(n: int, beta: Real = 1) -> Values:
+    """ν = n + β n(n-1)/2, the number of real coordinates of a matrix (for β = 1, 2, 4)."""
+    n = integer("n", n)
+    return n + positive("beta", beta) * n * (n - 1) / 2
+
+
+def effective_time(time: Real, rate: Real = 0.0) -> Values:
+    """τ = (1 - e^{-2κt})/(2κ), the time at which the free motion has the variance of this one."""
+    rate = np.asarray(nonnegative("rate", rate))
+    time = np.asarray(time, float)
+    check("time", time, time >= 0, "be at least 0")
+    check("time", time + 0 * rate, np.isfinite(time) | (rate > 0), "be finite where `rate` is 0")
+    pulled = rate > 0
+    safe = np.where(pulled, rate, 1.0)
+    return np.where(pulled, -np.expm1(-2 * safe * time) / (2 * safe), time)[()]
+
+
+def _decay(time: Real, rate: Real) -> Values:
+    """e^{-κt}, for arguments that `effective_time` has let through."""
+    return np.exp(-np.asarray(rate, float) * np.where(np.asarray(rate) == 0, 0.0, time))
+
+
+# ---- the density of eigenvalues
+
+
+def edge(time: Real, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1) -> Values:
+    """2g √(β n τ): where the semicircle of a motion started at zero ends, for large n."""
+    beta = positive("beta", beta)
+    return 2 * nonnegative("g", g) * np.sqrt(beta * integer("n", n) * effective_time(time, rate))
+
+
+def semicircle_density(value: Real, edge: Real) -> Values:
+    """(2/πe²) √(e² - λ²) on [-e, e], 0 outside: the density of eigenvalues for large n."""
+    e, x = positive("edge", edge), real("value", value)
+    return 2 / (np.pi * e**2) * np.sqrt(np.maximum(e**2 - x**2, 0.0))
+
+
+def semicircle_cdf(value: Real, edge: Real) -> Values:
+    """1/2 + [y √(1 - y²) + arcsin y]/π with y = λ/e, the share of eigenvalues below `value`."""
+    y = np.clip(real("value", value) / positive("edge", edge), -1, 1)
+    return 0.5 + (y * np.sqrt(1 - y**2) + np.arcsin(y)) / np.pi
+
+
+def merging_time(half_distance: Real, *, g: Real, n: int, beta: Real = 1) -> Values:
+    """t = a²/(β n g²): when the bands that start at -a and a (half of n each) merge; κ = 0."""
+    a = positive("half_distance", half_distance)
+    return a**2 / (positive("beta", beta) * integer("n", n) * positive("g", g) ** 2)
+
+
+def band_edges(
+    time: Real, half_distance: Real, *, g: Real, n: int, beta: Real = 1
+) -> Float[np.ndarray, "... 2"]:
+    """Inner and outer edge of the upper of two bands that start at ±a; inner 0 once merged; κ = 0.
+
+    The resolvent obeys the complex Burgers equation ∂_s G = -G ∂_z G in s = β n g² t, with
+    characteristics z = u + s u/(u² - a²). Edges are where dz/du = 0:
+
+        u² = [(2a² + s) ± √(8a²s + s²)]/2
+
+    (derived here). Shape (..., 2) for broadcast `time` and `half_distance`.
+    """
+    a = positive("half_distance", half_distance)
+    s = positive("beta", beta) * integer("n", n) * positive("g", g) ** 2 * positive("time", time)
+    a, s = np.broadcast_arrays(a, s)
+    root = np.sqrt(8 * a**2 * s + s**2)
+    square = np.stack([(2 * a**2 + s - root) / 2, (2 * a**2 + s + root) / 2], -1)
+    # Past the merging the inner edge is at an imaginary u: there is none.
+    u = np.sqrt(np.maximum(square, 0.0))
+    return np.where(square > 0, u + s[..., None] * u / (square - a[..., None] ** 2), 0.0)
+
+
+# ---- moments
+
+
+def trace_variance(time: Real, *, g: Real, rate: Real = 0.0, n: int) -> Values:
+    """Var Σλ = 2n g² τ, from any start and for every β: the trace is one Gaussian process."""
+    return 2 * integer("n", n) * nonnegative("g", g) ** 2 * effective_time(time, rate)
+
+
+def square_sum_mean(
+    time: Real, start: Real = 0.0, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1
+) -> Values:
+    """E Σλ² = e^{-2κt} p + 2g²τν from Σλ² = p = `start`, a Cox-Ingersoll-Ross process.
+
+    dp = (2g²ν - 2κp) dt + 2√2 g √p dB
+    """
+    scale = 2 * nonnegative("g", g) ** 2 * effective_time(time, rate)
+    kept = _decay(time, rate) ** 2 * nonnegative("start", start)
+    return kept + scale * degrees_of_freedom(n, beta)
+
+
+def square_sum_variance(
+    time: Real, start: Real = 0.0, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1
+) -> Values:
+    """Var Σλ² = 8g⁴τ²ν + 8g²τ e^{-2κt} p from Σλ² = p = `start`."""
+    scale = 2 * nonnegative("g", g) ** 2 * effective_time(time, rate)
+    kept = _decay(time, rate) ** 2 * nonnegative("start", start)
+    return 2 * scale**2 * degrees_of_freedom(n, beta) + 4 * scale * kept
+
+
+def square_sum_cdf(
+    value: Real,
+    time: Real,
+    start: Real = 0.0,
+    *,
+    g: Real,
+    rate: Real = 0.0,
+    n: int,
+    beta: Real = 1,
+) -> Values:
+    """P(Σλ² ≤ value): Σλ²/(2g²τ) is noncentral χ²_ν with parameter e^{-2κt} p/(2g²τ)."""
+    scale = 2 * positive("g", g) ** 2 * effective_time(time, rate)
+    kept = _decay(time, rate) ** 2 * nonnegative("start", start)
+    check("time", time, np.asarray(scale) > 0, "be positive")
+    return chndtr(nonnegative("value", value) / scale, degrees_of_freedom(n, beta), kept / scale)
+
+
+def fourth_moment(time: Real, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1) -> Values:
+    """E Σλ⁴ from zero, g⁴τ²/2 {[12 + 4β(n - 3/2)] n (2 + β(n-1)) + 4βn}, exact for every n, β."""
+    n, b = integer("n", n), positive("beta", beta)
+    bracket = (12 + 4 * b * (n - 1.5)) * n * (2 + b * (n - 1)) + 4 * b * n
+    return nonnegative("g", g) ** 4 * effective_time(time, rate) ** 2 / 2 * bracket
+
+
+def inverse_square_gaps(*, g: Real, rate: Real, n: int, beta: Real) -> Values:
+    """E Σ_{i≠j} (λ_i - λ_j)^{-2} = κ n(n-1)/(2g²(β-1)), stationary; infinite for β ≤ 1."""
+    b, g2, n = positive("beta", beta), positive("g", g) ** 2, integer("n", n)
+    above = np.asarray(b) > 1
+    excess = np.where(above, np.asarray(b) - 1, 1.0)
+    finite_value = positive("rate", rate) * n * (n - 1) / (2 * g2 * excess)
+    return np.where(above, finite_value, np.inf)[()]
+
+
+def mean_characteristic_polynomial(
+    start: Real, time: float, *, g: float, rate: float = 0.0, beta: float = 1
+) -> Float[np.ndarray, " coefficients"]:
+    """Coefficients of E Π(z - λ_i(t)), lowest power first, from the eigenvalues `start`.
+
+        exp(-(βg²τ/2) ∂_z²) Π(z - e^{-κt} λ_i(0))
+
+    for every n and β (derived by Itô's formula); from zero it is a Hermite polynomial.
+    """
+    heat = positive("beta", beta) * nonnegative("g", g) ** 2 * effective_time(time, rate) / 2
+    roots = _decay(time, rate) * vector("start", start)
+    total = term = polynomial.polyfromroots(roots)
+    for order in range(1, len(term) // 2 + 1):
+        term = polynomial.polyder(term, 2) * (-heat / order)
+        total = polynomial.polyadd(total, term)
+    return total
+
+
+# ---- the gap of two eigenvalues
+
+
+def mean_gap(time: Real, *, g: Real, rate: Real = 0.0, beta: Real = 1) -> Values:
+    """E S = 2g √(2τ) Γ((β+2)/2)/Γ((β+1)/2), the gap of n = 2 eigenvalues that start equal."""
+    b = positive("beta", beta)
+    ratio = np.exp(gammaln((b + 2) / 2) - gammaln((b + 1) / 2))
+    return 2 * nonnegative("g", g) * np.sqrt(2 * np.asarray(effective_time(time, rate))) * ratio
+
+
+def gap_density(
+    gap: Real, time: Real, start: Real = 0.0, *, g: Real, rate: Real = 0.0, beta: Real = 1
+) -> Values:
+    """Density of the gap S of n = 2 eigenvalues at `time`, from the gap `start` ≥ 0.
+
+    S/(2g) is a Bessel process of dimension β + 1 (pulled to 0 at rate κ). With y = S/(2g),
+    x = e^{-κt} S_0/(2g) and q = (β - 1)/2 the density of y is
+
+        (y/τ) (y/x)^q e^{-(x² + y²)/2τ} I_q(xy/τ),
+
+    and from x = 0 the Wigner surmise.
+    """
+    b, width = positive("beta", beta), 2 * positive("g", g)
+    tau = np.asarray(effective_time(time, rate))
+    check("time", time, tau > 0, "be positive")
+    x = _decay(time, rate) * nonnegative("start", start) / width
+    y = nonnegative("gap", gap) / width
+    y, x, tau, b = np.broadcast_arrays(y, x, tau, b)
+    q, apart = (b - 1) / 2, x > 0
+    safe, above = np.where(apart, x, 1.0), np.where(y > 0, y, 1.0)
+    # ive(q, z) = e^{-z} I_q(z) turns the exponent into that of a Gaussian in y - x.
+    moved = above / tau * (above / safe) ** q * np.exp(-((safe - above) ** 2) / (2 * tau))
+    moved = moved * ive(q, safe * above / tau)
+    log_fresh = b * np.log(above) - above**2 / (2 * tau) - (b + 1) / 2 * np.log(2 * tau)
+    fresh = 2 * np.exp(log_fresh - gammaln((b + 1) / 2))
+    return np.where(y > 0, np.where(apart, moved, fresh) / width, 0.0)[()]
+
+
+# ---- transitions
+
+
+def log_transition_density(
+    end: Real, start: Real, time: float, *, g: float, rate: float = 0.0
+) -> float:
+    """ln p(μ | λ) of all n eigenvalues for β = 2, ordered, from distinct `start` to `end`.
+
+        p = e^{κt n(n-1)/2} Δ(μ)/Δ(λ) det[ N(μ_j; e^{-κt} λ_i, 2g²τ) ],   Δ(x) = Π_{i<j} (x_j - x_i)
+
+    by Karlin and McGregor's determinant (recalled): non-intersecting paths. Raises ValueError
+    unless both are strictly ascending and of one size.
+    """
+    mu, lam = vector("end", end), vector("start", start)
+    for name, values in (("end", mu), ("start", lam)):
+        steps = np.diff(values)
+        check(name, steps, steps > 0, "be strictly ascending, with positive steps")
+    if mu.size != lam.size:
+        raise ValueError(f"`end` must be as many as `start`; got {mu.size} and {lam.size}.")
+    kappa, n = float(nonnegative("rate", rate)), mu.size
+    variance = 2 * positive("g", g) ** 2 * effective_time(positive("time", time), rate)
+    exponents = -((mu[None, :] - _decay(time, kappa) * lam[:, None]) ** 2) / (2 * variance)
+    # Rows scaled by their largest entry, so that far-off starts do not underflow together.
+    largest = exponents.max(1, keepdims=True)
+    sign, log_det = np.linalg.slogdet(np.exp(exponents - largest))
+    if sign <= 0:
+        return -np.inf
+    upper = np.triu_indices(n, 1)
+    spread = [np.sum(np.log((x[None, :] - x[:, None])[upper])) for x in (mu, lam)]
+    normalisation = -n / 2 * np.log(2 * np.pi * variance) + kappa * time * n * (n - 1) / 2
+    return float(log_det + largest.sum() + spread[0] - spread[1] + normalisation)
+
+
+def eigenvector_decay(eigenvalues: Real, *, g: Real) -> Float[np.ndarray, " n"]:
+    """g² Σ_j (λ_i - λ_j)^{-2}: the rate at which 1 - <v_i(0), v_i(t)>² grows at t = 0 (β = 1)."""
+    lam = vector("eigenvalues", eigenvalues)
+    difference = lam[:, None] - lam[None, :]
+    np.fill_diagonal(difference, np.inf)
+    check("eigenvalues", difference, difference != 0, "differ, with nonzero gaps")
+    return nonnegative("g", g) ** 2 * np.sum(difference**-2.0, 1)

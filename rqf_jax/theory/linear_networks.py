@@ -1,0 +1,55 @@
+"""Learning curves of deep linear networks: each singular mode of the target by itself.
+
+Gradient flow of |W₂W₁ - T|²/2 with whitened inputs splits into modes. With a and b the weights of
+a mode in the two layers and s its singular value in the target,
+
+    τ da/dt = b (s - ab),   τ db/dt = a (s - ab),   D = a² - b² conserved.
+
+`scale` is τ, the inverse learning rate; time is in the same unit. Functions compute in float64 and
+return float64 numbers or arrays; a bad argument raises ValueError.
+
+Source: Saxe, McClelland & Ganguli, arXiv:1312.6120, for balanced layers (recalled); the unbalanced
+solution was derived for this library. Both are checked against gradient descent in its tests.
+"""
+
+import numpy as np
+
+from ._numbers import Real, check, nonnegative, positive, real
+from ._rapidity import Values
+
+
+def balanced_mode(time: Real, start: Real, *, target: Real, scale: Real = 1.0) -> Values:
+    """a(t) = s e^{2st/τ}/(e^{2st/τ} - 1 + s/a₀), the product ab for equal layers, from a₀ > 0."""
+    s, a0 = positive("target", target), positive("start", start)
+    # Divided by the exponential, which overflows at late times.
+    decay = np.exp(-2 * s * nonnegative("time", time) / positive("scale", scale))
+    return s / (1 + (s / a0 - 1) * decay)
+
+
+def balanced_time(end: Real, start: Real, *, target: Real, scale: Real = 1.0) -> Values:
+    """(τ/2s) ln[a_f (s - a₀)/(a₀ (s - a_f))], when the product has grown from a₀ to a_f."""
+    s, a0, af = positive("target", target), positive("start", start), positive("end", end)
+    check("end", af, (af >= a0) & (af < s), "lie between `start` and `target`")
+    return positive("scale", scale) / (2 * s) * np.log(af * (s - a0) / (a0 * (s - af)))
+
+
+def unbalanced_mode(
+    time: Real, start: Real, *, target: Real, imbalance: Real, scale: Real = 1.0
+) -> Values:
+    """θ(t) = ab for layers with D = a² - b² > 0, from any θ₀: τ dθ/dt = √(D² + 4θ²) (s - θ).
+
+    With θ = (D/4)(w - 1/w) the velocity is quadratic in w, so that (w - w₊)/(w - w₋) decays as
+    exp(-√(4s² + D²) t/τ), w± = (2s ± √(4s² + D²))/D.
+    """
+    s, d = positive("target", target), positive("imbalance", imbalance)
+    theta = real("start", start)
+    speed = np.sqrt(4 * s**2 + d**2)
+    # w₊ w₋ = -1; taken from the larger, where nothing cancels. The same for w from θ₀.
+    high = (2 * s + speed) / d
+    low = -1 / high
+    half = (2 * np.abs(theta) + np.sqrt(4 * theta**2 + d**2)) / d
+    w = np.where(theta >= 0, half, 1 / half)
+    decay = np.exp(-speed * nonnegative("time", time) / positive("scale", scale))
+    ratio = (w - high) / (w - low) * decay
+    w = (high - low * ratio) / (1 - ratio)
+    return d / 4 * (w - 1 / w)

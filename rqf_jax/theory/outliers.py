@@ -1,0 +1,112 @@
+"""What a signal of rank one does to the spectrum of a noisy matrix, and when it first shows.
+
+Symmetric: H = θ u uᵀ + noise of variance v off the diagonal and 2v on it, n × n. Rectangular:
+W = ℓ u wᵀ + independent entries of variance v, m × n. For large matrices an eigenvalue leaves the
+bulk if and only if the signal is above a threshold, and then carries part of its direction (Baik,
+Ben Arous & Péché; Benaych-Georges & Nadakuditi; recalled). Below the threshold the largest value is
+the edge of the bulk and the overlap 0, which is what the functions return.
+
+A weight matrix pulled to a teacher, dW = -κ(W - T) dt + noise, has such a signal at every time,
+θ = τ(1 - e^{-κt}) for a teacher of strength τ, so its outlier *emerges* at a time t* (derived for
+this library). `rate` is κ; noise is g² (symmetric, `dyson` clock) or s² per entry and unit time.
+
+Functions compute in float64 and return float64 numbers or arrays; a bad argument raises ValueError.
+"""
+
+import numpy as np
+
+from .._arguments import integer
+from ._numbers import Real, nonnegative, positive
+from ._rapidity import Values
+from .spectra import shape
+
+# ---- symmetric matrices
+
+
+def threshold(n: int, variance: Real) -> Values:
+    """√(n v), the strength from which a symmetric signal has an outlier."""
+    return np.sqrt(integer("n", n) * nonnegative("variance", variance))
+
+
+def outlier(signal: Real, n: int, variance: Real) -> Values:
+    """θ + n v/θ, the largest eigenvalue; the edge 2√(n v) for signals below the threshold."""
+    theta, least = positive("signal", signal), threshold(n, variance)
+    return np.where(theta > least, theta + least**2 / theta, 2 * least)[()]
+
+
+def overlap(signal: Real, n: int, variance: Real) -> Values:
+    """1 - n v/θ², the squared overlap of its eigenvector with u; 0 below the threshold."""
+    theta, least = positive("signal", signal), threshold(n, variance)
+    return np.maximum(1 - (least / theta) ** 2, 0.0)
+
+
+def emergence_time(
+    teacher: Real, *, g: Real, rate: Real, n: int, initial_variance: Real = 0.0
+) -> Values:
+    """t*, when the outlier of a pulled symmetric matrix leaves the bulk; infinite if it never does.
+
+    With q = e^{-κt*} the root of τ²(1-q)² = n [v₀q² + g²(1-q²)/2κ]; from zero,
+    t* = (2/κ) artanh(n g²/(2κτ²)). `initial_variance` is v₀ of the independent Gaussian start.
+    """
+    n, strength = integer("n", n), positive("teacher", teacher) ** 2
+    return _emergence(
+        n * nonnegative("initial_variance", initial_variance) / strength,
+        n * nonnegative("g", g) ** 2 / strength,
+        positive("rate", rate),
+    )
+
+
+# ---- rectangular matrices
+
+
+def rectangular_threshold(rows: int, columns: int, variance: Real) -> Values:
+    """√v (m n)^{1/4}, the strength from which a rectangular signal has an outlier."""
+    m, n = shape(rows, columns)
+    return np.sqrt(nonnegative("variance", variance)) * (m * n) ** 0.25
+
+
+def rectangular_outlier(signal: Real, rows: int, columns: int, variance: Real) -> Values:
+    """√((ℓ² + vm)(ℓ² + vn))/ℓ, the largest singular value; the edge √v(√m + √n) below threshold."""
+    (m, n), v = shape(rows, columns), nonnegative("variance", variance)
+    signal = positive("signal", signal)
+    above = signal > rectangular_threshold(m, n, v)
+    out = np.sqrt((signal**2 + v * m) * (signal**2 + v * n)) / signal
+    return np.where(above, out, np.sqrt(v) * (np.sqrt(m) + np.sqrt(n)))[()]
+
+
+def rectangular_overlaps(
+    signal: Real, rows: int, columns: int, variance: Real
+) -> tuple[Values, Values]:
+    """Squared overlaps of the singular vectors with u in R^m and w in R^n.
+
+    With l = ℓ²/v: (l² - mn)/(l(l + m)) and (l² - mn)/(l(l + n)); 0 below the threshold.
+    """
+    m, n = shape(rows, columns)
+    scaled = positive("signal", signal) ** 2 / positive("variance", variance)
+    excess = np.maximum(scaled**2 - m * n, 0.0)
+    return excess / (scaled * (scaled + m)), excess / (scaled * (scaled + n))
+
+
+def rectangular_emergence_time(
+    teacher: Real, *, s: Real, rate: Real, rows: int, columns: int, initial_variance: Real = 0.0
+) -> Values:
+    """t* of a pulled rectangular matrix: `emergence_time` with √(mn) for n; infinite if never."""
+    m, n = shape(rows, columns)
+    size, strength = np.sqrt(m * n), positive("teacher", teacher) ** 2
+    return _emergence(
+        size * nonnegative("initial_variance", initial_variance) / strength,
+        size * nonnegative("s", s) ** 2 / strength,
+        positive("rate", rate),
+    )
+
+
+def _emergence(start: Values, noise: Values, rate: Values) -> Values:
+    """-ln q/κ for the root q < 1 of (1-q)² = start q² + end (1-q²), end = noise/2κ.
+
+    For end ≥ 1 the right side is the larger for all q; else (1-end)/(1 + √(end² + start (1-end)))
+    is the only root in (0, 1).
+    """
+    end = np.asarray(noise / (2 * rate))
+    left = np.maximum(1 - end, 0.0)
+    with np.errstate(divide="ignore"):
+        return (-np.log(left / (1 + np.sqrt(end**2 + start * left))) / rate)[()]
