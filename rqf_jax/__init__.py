@@ -24,13 +24,13 @@ from ._simulate import simulate as simulate
 from ._trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories
 
 if TYPE_CHECKING:
-    from . import io as io, plot as plot, theory as theory
+    from . import inference as inference, io as io, plot as plot, theory as theory
 
 __version__ = importlib.metadata.version("rqf_jax")
 
 
 def __getattr__(name: str) -> Any:
-    # Figures, files and special functions take longer to import than all the rest.
-    if name in {"io", "plot", "theory"}:
+    # Figures, files, special functions and estimators take longer to import than all the rest.
+    if name in {"inference", "io", "plot", "theory"}:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,7 +33,7 @@ FLOORS = [
     {"_members"},
     {"_engine"},
     {"_propagate", "_simulate"},
-    {"io", "plot", "report"},
+    {"inference", "io", "plot", "report"},
     {"models"},
     {"__init__"},
     {"config"},
