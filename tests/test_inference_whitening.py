@@ -35,7 +35,7 @@ def whitened_deviance(w, p, r, dt):
     outside, mixed = (p + r) / 2, p * np.asarray(w.w) + r * (1 - np.asarray(w.w))
     groups = [(w.n_s, w.q_s, p), (w.n_a, w.q_a, r), (w.n_o, w.q_o, outside)]
     total = sum(n * np.log(value) + q / (value * dt) for n, q, value in groups if n)
-    return total + np.sum(np.log(mixed) + np.asarray(w.z) ** 2 / (mixed * dt))
+    return total + float(np.sum(np.log(mixed) + np.asarray(w.z) ** 2 / (mixed * dt)))
 
 
 @pytest.mark.parametrize(("tokens", "dim"), [(1, 4), (2, 2), (3, 3), (3, 5), (6, 7)])
@@ -57,7 +57,7 @@ def test_the_closed_form_is_the_dense_law(tokens, dim):
         )
         np.testing.assert_allclose(ours, dense, rtol=1e-8)
         assert w.dof == sphere.symmetric_rank(tokens, dim)
-        free = float(w.n_a) + np.sum(w.mixed) + float(w.n_s + w.n_o)
+        free = float(w.n_a) + float(np.sum(w.mixed)) + float(w.n_s + w.n_o)
         assert free == sphere.full_rank(tokens, dim)
 
 

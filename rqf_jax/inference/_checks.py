@@ -51,16 +51,16 @@ def checks(
     on = both.astype(x.dtype)
     _, moved = half_angle(x[:, :-1], x[:, 1:])
     squares = jnp.where(both, jnp.sum(moved * moved, -1), 0.0)
-    clock = total(on * dt[:, None])
+    clock = total(on * dt[None, :, None])
     rate = 2 * total(squares) / jnp.maximum(clock, 1e-30) / (dim - 1)
     angle = 2 * jnp.arctan(jnp.sqrt(jnp.max(squares)) / 2)
     zero = jnp.zeros((), x.dtype)
     if x.shape[1] < 3:
         return Checks(rate, angle, zero, zero, missing, jnp.any(same))
     middle = x[:, 1:-1]
-    scale = lambda dt: 1 / jnp.sqrt(dt)[:, None, None]  # noqa: E731
-    before = _tangent(middle, middle - x[:, :-2]) * scale(dt[:-1])
-    after = _tangent(middle, x[:, 2:] - middle) * scale(dt[1:])
+    scale = 1 / jnp.sqrt(dt)[None, :, None, None]
+    before = _tangent(middle, middle - x[:, :-2]) * scale[:, :-1]
+    after = _tangent(middle, x[:, 2:] - middle) * scale[:, 1:]
     all_three = (both[:, :-1] & both[:, 1:]).astype(x.dtype)
     products = jnp.sum(jnp.sum(before * after, -1) * all_three, -1)
     power = jnp.sum((jnp.sum(before**2, -1) + jnp.sum(after**2, -1)) * all_three, -1)

@@ -84,11 +84,11 @@ def correct(
         score = scores(point, without_mixed(moved) if robust else moved)
         slopes = jnp.linalg.solve(
             _gram(exact, exact) + 1e-6 * jnp.eye(exact.shape[-1], dtype=exact.dtype),
-            _gram(exact, score - jnp.mean(score, 0)),
+            _gram(exact, score - jnp.mean(score, 0, keepdims=True)),
         )
         rest = score - exact @ slopes
         mean = jnp.mean(rest, 0)
-        spread = _gram(rest - mean, rest - mean) / rest.shape[0]
+        spread = _gram(rest - mean[None], rest - mean[None]) / rest.shape[0]
         return mean, spread, _gram(score, score) - jnp.outer(mean, mean), moved
 
     def mismatch(point):
@@ -103,8 +103,8 @@ def correct(
     def move(state):
         # The simulation is compiled once, so the slopes are found along with the value.
         point, _, _, _, rounds = state
-        value, spread, single, moved = lax.map(mismatch, point + probes)
-        slope = jnp.linalg.inv((value[1:] - value[0]).T / _PROBE)
+        value, spread, single, moved = lax.map(mismatch, point[None] + probes)
+        slope = jnp.linalg.inv((value[1:] - value[:1]).T / _PROBE)
         step = -slope @ value[0]
         covariance = slope @ (spread[0] + single[0]) @ slope.T
         small = jnp.all(jnp.abs(step) < 0.1 * jnp.sqrt(jnp.diagonal(covariance)))

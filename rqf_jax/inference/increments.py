@@ -1,6 +1,6 @@
 """From two states to a tangent vector: what moved, and where it is to be looked at.
 
-All functions see ONE pair of states (tokens, dim), rows unit vectors; map them with `jax.vmap`.
+All functions act row by row on unit vectors: a pair of states (tokens, dim), or many.
 """
 
 import math
@@ -17,8 +17,8 @@ _SHORTEST_SUM = 4 * math.cos(LARGEST_ANGLE / 2) ** 2
 
 
 def half_angle(
-    x: Float[Array, "tokens dim"], y: Float[Array, "tokens dim"]
-) -> tuple[Float[Array, "tokens dim"], Float[Array, "tokens dim"]]:
+    x: Float[Array, "*rows dim"], y: Float[Array, "*rows dim"]
+) -> tuple[Float[Array, "*rows dim"], Float[Array, "*rows dim"]]:
     """The midpoints of the arcs from x_a to y_a, and the half-angle increments there.
 
         m_a = (x_a + y_a)/|x_a + y_a|,   v_a = 2 (y_a - x_a)/|x_a + y_a|,   |v_a| = 2 tan(θ_a/2)
@@ -40,8 +40,8 @@ def half_angle(
 
 
 def logarithm(
-    x: Float[Array, "tokens dim"], y: Float[Array, "tokens dim"]
-) -> Float[Array, "tokens dim"]:
+    x: Float[Array, "*rows dim"], y: Float[Array, "*rows dim"]
+) -> Float[Array, "*rows dim"]:
     """The tangent vector at x_a of length θ_a that points along the arc to y_a.
 
         log_x y = θ P_x y/|P_x y|,   θ = 2 atan2(|y - x|, |y + x|)

@@ -52,7 +52,7 @@ class Whitened(eqx.Module):
     tokens: Float[Array, ""]
 
     @property
-    def dof(self) -> Float[Array, ""]:
+    def dof(self) -> Float[Array, "*steps"]:
         """The rank of the covariance under symmetric noise: what the step says about σ_s."""
         return self.n_s + self.n_o + jnp.sum(self.mixed, -1).astype(self.n_s.dtype)
 
@@ -84,7 +84,7 @@ def choose(
         column = column / jnp.sqrt(jnp.where(alive, height, 1.0))
         residual = jnp.where(lines == pivot, -1.0, residual - column * column)
         here = jnp.arange(kept) == slot
-        factor = jnp.where(here, jnp.where(alive, column, 0.0)[:, None], factor)
+        factor = jnp.where(here[None, :], jnp.where(alive, column, 0.0)[:, None], factor)
         indices = jnp.where(here, pivot, indices)
         return factor, residual, indices, jnp.where(here, alive, active), alive
 
