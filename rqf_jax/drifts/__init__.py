@@ -2,6 +2,7 @@
 
 from ._abstract import AbstractDrift as AbstractDrift, NoDrift as NoDrift
 from .attention import (
+    AbstractAttention as AbstractAttention,
     Attention as Attention,
     UnnormalisedAttention as UnnormalisedAttention,
     causal_mask as causal_mask,

@@ -1,6 +1,6 @@
 """Self-attention as a velocity: every token moves towards a weighted mean of what it attends to."""
 
-from typing import Any
+import abc
 
 import equinox as eqx
 import jax
@@ -13,7 +13,78 @@ from .._unrolled import LIMIT
 from ._abstract import AbstractDrift
 
 
-class Attention(AbstractDrift):
+class AbstractAttention(AbstractDrift):
+    """One head of attention: what `Attention` and `UnnormalisedAttention` share."""
+
+    beta: Float[Array, ""] = eqx.field(converter=scalar("beta"))
+    strength: Float[Array, ""] = eqx.field(converter=scalar("strength"), default=1.0)
+    query_key: Float[Array, "d d"] | None = eqx.field(
+        converter=optional(square("query_key")), default=None
+    )
+    value: Float[Array, "d d"] | None = eqx.field(converter=optional(square("value")), default=None)
+    mask: Bool[Array, "N N"] | None = eqx.field(converter=optional(mask("mask")), default=None)
+    chunk_size: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.chunk_size is not None:
+            integer("chunk_size", self.chunk_size)
+
+    @abc.abstractmethod
+    def mean(
+        self,
+        scores: Float[Array, "some tokens"],
+        values: Float[Array, "tokens dim"],
+        allowed: Bool[Array, "some tokens"] | None,
+    ) -> Float[Array, "some dim"]:
+        """The weighted mean of the values for some of the queries."""
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens dim"]:
+        """strength times the mean of the values, all queries at once or a chunk at a time."""
+        tokens, dim = x.shape
+        self._check(tokens, dim)
+        # On the smaller side of the products: N rows once, instead of N² scores.
+        queries = self.beta * (x if self.query_key is None else _times(x, self.query_key))
+        values = x if self.value is None else _times(x, self.value.T)
+
+        def rows(queries, allowed):
+            return self.mean(_scores(queries, x), values, allowed)
+
+        chunk = self.chunk_size
+        if chunk is None or chunk >= tokens:
+            return self.strength * rows(queries, self.mask)
+        # Recomputed in the backward pass, so that reverse mode is O(cN) as well.
+        rows = jax.checkpoint(rows, prevent_cse=False)
+        whole = tokens // chunk * chunk
+
+        def block(first, count):
+            some, allowed = (
+                None if array is None else lax.dynamic_slice_in_dim(array, first, count, axis=0)
+                for array in (queries, self.mask)
+            )
+            return rows(some, allowed)
+
+        firsts = jnp.arange(0, whole, chunk)
+        means = lax.map(lambda first: block(first, chunk), firsts).reshape(whole, dim)
+        if whole < tokens:
+            means = jnp.concatenate([means, block(whole, tokens - whole)])
+        return self.strength * means
+
+    def _check(self, tokens: int, dim: int) -> None:
+        for name, matrix in (("query_key", self.query_key), ("value", self.value)):
+            if matrix is not None and matrix.shape[-1] != dim:
+                raise ValueError(
+                    f"`{name}` must be {dim} x {dim} for tokens in dimension {dim}; "
+                    f"got shape {matrix.shape}."
+                )
+        if self.mask is not None and self.mask.shape != (tokens, tokens):
+            raise ValueError(
+                f"`mask` must be {tokens} x {tokens} for {tokens} tokens; got {self.mask.shape}."
+            )
+
+
+class Attention(AbstractAttention):
     """Self-attention with softmax weights, one head.
 
         f_i = strength Σ_j a_ij V x_j,   a_ij = exp(β x_iᵀ M x_j) / Σ_k exp(β x_iᵀ M x_k)
@@ -29,28 +100,21 @@ class Attention(AbstractDrift):
     Source: Geshkovski, Letrouit, Polyanskiy & Rigollet, arXiv:2312.10794 (the model, recalled).
     """
 
-    beta: Float[Array, ""] = eqx.field(converter=scalar("beta"))
-    strength: Float[Array, ""] = eqx.field(converter=scalar("strength"), default=1.0)
-    query_key: Float[Array, "d d"] | None = eqx.field(
-        converter=optional(square("query_key")), default=None
-    )
-    value: Float[Array, "d d"] | None = eqx.field(converter=optional(square("value")), default=None)
-    mask: Bool[Array, "N N"] | None = eqx.field(converter=optional(mask("mask")), default=None)
-    chunk_size: int | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self):
-        if self.chunk_size is not None:
-            integer("chunk_size", self.chunk_size)
-
-    def __call__(
-        self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
-    ) -> Float[Array, "tokens dim"]:
-        """strength Σ_j a_ij V x_j for every token i."""
-        mean = _attend(self, x, _softmax_mean)
-        return self.strength * mean
+    def mean(
+        self,
+        scores: Float[Array, "some tokens"],
+        values: Float[Array, "tokens dim"],
+        allowed: Bool[Array, "some tokens"] | None,
+    ) -> Float[Array, "some dim"]:
+        """Σ_j a_ij V x_j."""
+        if allowed is not None:
+            scores = jnp.where(allowed, scores, -jnp.inf)
+        top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+        weights = jnp.exp(scores - top)
+        return _average(weights, values) / _total(weights)
 
 
-class UnnormalisedAttention(AbstractDrift):
+class UnnormalisedAttention(AbstractAttention):
     """Self-attention with the partition function replaced by the number of tokens.
 
         f_i = (strength / N) Σ_j exp(β x_iᵀ M x_j) V x_j
@@ -60,25 +124,17 @@ class UnnormalisedAttention(AbstractDrift):
     leaves N as it is. Arguments, errors and source are those of `Attention`.
     """
 
-    beta: Float[Array, ""] = eqx.field(converter=scalar("beta"))
-    strength: Float[Array, ""] = eqx.field(converter=scalar("strength"), default=1.0)
-    query_key: Float[Array, "d d"] | None = eqx.field(
-        converter=optional(square("query_key")), default=None
-    )
-    value: Float[Array, "d d"] | None = eqx.field(converter=optional(square("value")), default=None)
-    mask: Bool[Array, "N N"] | None = eqx.field(converter=optional(mask("mask")), default=None)
-    chunk_size: int | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self):
-        if self.chunk_size is not None:
-            integer("chunk_size", self.chunk_size)
-
-    def __call__(
-        self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
-    ) -> Float[Array, "tokens dim"]:
-        """(strength / N) Σ_j exp(β x_iᵀ M x_j) V x_j for every token i."""
-        total = _attend(self, x, _exponential_sum)
-        return (self.strength / x.shape[0]) * total
+    def mean(
+        self,
+        scores: Float[Array, "some tokens"],
+        values: Float[Array, "tokens dim"],
+        allowed: Bool[Array, "some tokens"] | None,
+    ) -> Float[Array, "some dim"]:
+        """Σ_j exp(β x_iᵀ M x_j) V x_j / N."""
+        weights = jnp.exp(scores)
+        if allowed is not None:
+            weights = jnp.where(allowed, weights, 0.0)
+        return _average(weights, values) / values.shape[0]
 
 
 def causal_mask(tokens: int) -> Bool[Array, "tokens tokens"]:
@@ -88,60 +144,6 @@ def causal_mask(tokens: int) -> Bool[Array, "tokens tokens"]:
     """
     tokens = integer("tokens", tokens)
     return jnp.tril(jnp.ones((tokens, tokens), bool))
-
-
-def _attend(head: Any, x: Float[Array, "tokens dim"], combine: Any):
-    """`combine` of scores and values, all queries at once or `head.chunk_size` at a time."""
-    tokens, dim = x.shape
-    for name in ("query_key", "value"):
-        matrix = getattr(head, name)
-        if matrix is not None and matrix.shape[-1] != dim:
-            raise ValueError(
-                f"`{name}` must be {dim} x {dim} for tokens in dimension {dim}; "
-                f"got shape {matrix.shape}."
-            )
-    if head.mask is not None and head.mask.shape != (tokens, tokens):
-        raise ValueError(
-            f"`mask` must be {tokens} x {tokens} for {tokens} tokens; got {head.mask.shape}."
-        )
-    # On the smaller side of the products: N rows once, instead of N² scores.
-    queries = head.beta * (x if head.query_key is None else _times(x, head.query_key))
-    values = x if head.value is None else _times(x, head.value.T)
-
-    def rows(queries, allowed):
-        return combine(_scores(queries, x), values, allowed)
-
-    chunk = head.chunk_size
-    if chunk is None or chunk >= tokens:
-        return rows(queries, head.mask)
-    # Recomputed in the backward pass, so that reverse mode is O(cN) as well.
-    one = jax.checkpoint(rows, prevent_cse=False)
-    whole = tokens // chunk * chunk
-
-    def block(first, count):
-        allowed = (
-            None if head.mask is None else lax.dynamic_slice_in_dim(head.mask, first, count, axis=0)
-        )
-        return one(lax.dynamic_slice_in_dim(queries, first, count, axis=0), allowed)
-
-    firsts = jnp.arange(0, whole, chunk)
-    result = lax.map(lambda first: block(first, chunk), firsts).reshape(whole, dim)
-    if whole == tokens:
-        return result
-    return jnp.concatenate([result, block(whole, tokens - whole)])
-
-
-def _softmax_mean(scores, values, allowed):
-    if allowed is not None:
-        scores = jnp.where(allowed, scores, -jnp.inf)
-    top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
-    weights = jnp.exp(scores - top)
-    return _average(weights, values) / _total(weights)
-
-
-def _exponential_sum(scores, values, allowed):
-    weights = jnp.exp(scores)
-    return _average(weights if allowed is None else jnp.where(allowed, weights, 0.0), values)
 
 
 # In tiny dimensions members are the lanes of these arrays. There a batch of dot products would be a
@@ -155,11 +157,15 @@ def _times(x: Float[Array, "tokens dim"], matrix: Float[Array, "dim dim"]):
     return jnp.matmul(x, matrix, precision="highest")
 
 
-def _scores(queries: Float[Array, "some dim"], keys: Float[Array, "tokens dim"]):
+def _scores(
+    queries: Float[Array, "some dim"], keys: Float[Array, "tokens dim"]
+) -> Float[Array, "some tokens"]:
     """queries @ keysᵀ."""
     if keys.shape[-1] > LIMIT:
         return jnp.matmul(queries, keys.T, precision="highest")
-    return sum(queries[:, k, None] * keys[None, :, k] for k in range(keys.shape[-1]))
+    return sum(  # pyright: ignore
+        queries[:, k, None] * keys[None, :, k] for k in range(keys.shape[-1])
+    )
 
 
 def _average(weights: Float[Array, "some tokens"], values: Float[Array, "tokens dim"]):
