@@ -251,18 +251,21 @@ def spectrum(
         raise ValueError(f"`bins` must be at least 1; got {bins}.")
     if edge is not None and density is not None:
         raise ValueError("`density` must not be given beside `edge`, a law itself; got both.")
-    ax = _axis(ax)
-    heights, walls = np.histogram(values, bins=bins, density=True)
-    ax.stairs(heights, walls, fill=True, color=PALETTE[0], alpha=0.35, linewidth=0, label=label)
+    curve = None
     if edge is not None:
         end = _finite(edge, "edge")
         if end.ndim or not end > 0:
             raise ValueError(f"`edge` must be one positive number; got {edge}.")
         # Angles, so that the curve is smooth where its slope is infinite.
         x = float(end) * np.cos(np.linspace(math.pi, 0, 400))
-        _theory_line(ax, x, np.asarray(semicircle_density(x, float(end))))
-    if density is not None:
-        _theory_line(ax, *_density_curve(density))
+        curve = x, np.asarray(semicircle_density(x, float(end)))
+    elif density is not None:
+        curve = _density_curve(density)
+    ax = _axis(ax)
+    heights, walls = np.histogram(values, bins=bins, density=True)
+    ax.stairs(heights, walls, fill=True, color=PALETTE[0], alpha=0.35, linewidth=0, label=label)
+    if curve is not None:
+        _theory_line(ax, *curve)
     ax.set_xlabel(r"eigenvalue $\lambda$")
     ax.set_ylabel("probability density")
     _legend(ax)

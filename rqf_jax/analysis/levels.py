@@ -90,10 +90,10 @@ class MarchenkoPasturFit(eqx.Module):
 def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
     """The noise in a matrix of `rows` × n by the law of its n singular `values`.
 
-    The variance is the mean of the squares in the bulk over `rows`; an outlier is a square above
-    the edge by more than 4 scales of its Tracy-Widom law (less than one in 10⁴ matrices of noise
-    has one). Both are repeated until they agree. Each outlier takes some of the noise with it, so
-    the variance errs by a relative count/n or so.
+    The variance is the mean of the k squares in the bulk over rows - n + k, as each outlier takes a
+    row and a column of the noise with it. An outlier is a square above the edge by more than 4
+    scales of its Tracy-Widom law, which one in 5000 matrices of noise has. Both are repeated until
+    they agree.
 
     Raises ValueError unless `values` are n ≤ rows singular values along one axis, not all 0.
     """
@@ -106,7 +106,7 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
     centre, scale = spectra.largest_singular_square(rows, n)
     bulk = n
     while True:
-        variance = float(squares[:bulk].mean()) / rows
+        variance = float(squares[:bulk].mean()) / (rows - n + bulk)
         within = int(np.searchsorted(squares, variance * (centre + 4 * scale)))
         if within >= bulk:
             break
