@@ -1,5 +1,7 @@
 """One look at the data before the fit: how far tokens move, and signs that the model is wrong."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -73,26 +75,29 @@ def _tangent(x, v):
     return v - jnp.sum(x * v, -1, keepdims=True) * x
 
 
-def rounding_warning(xs: Float[Array, "members times tokens dim"], moved: float) -> str:
-    """A sentence if the first numbers lie on a grid that is not far below √(p dt), else ""."""
-    sample = np.asarray(xs[0, : max(2, 4096 // xs[0, 0].size)], float).ravel()
+def spacing(values: Any) -> float:
+    """The spacing of the grid on which the first numbers lie as they were given, or 0."""
+    first = np.asarray(values[0] if values.ndim == 4 else values)
+    sample = np.asarray(first[: max(2, 4096 // max(1, first[0].size))], float).ravel()
     sample = sample[np.isfinite(sample)]
-    eps = float(jnp.finfo(xs.dtype).eps)
+    if not sample.size:
+        return 0.0
+    eps = float(jnp.finfo(values.dtype).eps)
     for decimals in range(1, 7):
-        spacing = 10.0**-decimals
-        off = np.abs(sample / spacing - np.round(sample / spacing))
-        if sample.size and np.all(off <= 4 * eps / spacing):
-            break
-    else:
-        low = np.asarray(jnp.asarray(sample, jnp.bfloat16).astype(jnp.float32), float)
-        if not np.array_equal(low, sample):
-            return ""
-        spacing = 2.0**-8 * float(np.sqrt(np.mean(sample**2)))
-    # A grid adds the variance spacing²/6 to an increment of a coordinate, p dt/2.
-    share = spacing**2 / 3 / max(moved, 1e-300)
+        grid = 10.0**-decimals
+        if np.all(np.abs(sample / grid - np.round(sample / grid)) <= 4 * eps / grid):
+            return grid
+    low = np.asarray(jnp.asarray(sample, jnp.bfloat16).astype(jnp.float32), float)
+    return 2.0**-8 * float(np.sqrt(np.mean(sample**2))) if np.array_equal(low, sample) else 0.0
+
+
+def rounding_warning(grid: float, moved: float) -> str:
+    """A sentence if the data lie on a grid that is not far below √(p dt), else ""."""
+    # It adds the variance grid²/6 to an increment of a coordinate, p dt/2.
+    share = grid**2 / 3 / max(moved, 1e-300)
     if share < _ROUNDING:
         return ""
     return (
-        f"the numbers are rounded to about {spacing:.1g}, which adds {share:.1%} to the increments "
-        "and more to the whitened ones: model it with `fit_noise_observed`."
+        f"the numbers are rounded to about {grid:.1g}, which adds {share:.1%} to the increments "
+        "and more to the whitened ones: the estimate is too large."
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ._eigen import eigh
 from ._steps import Steps
 
 _NEWTON_STEPS = 25
@@ -110,7 +111,7 @@ def maximise(theta: Float[Array, " parameters"], steps: Steps) -> Float[Array, "
         point, _, number = state
         gradient, hessian = jax.grad(objective)(point), jax.hessian(objective)(point)
         # A direction of negative curvature is walked downhill all the same.
-        values, vectors = jnp.linalg.eigh(hessian)
+        values, vectors = eigh(hessian)
         curvature = jnp.maximum(jnp.abs(values), 1e-6 * jnp.max(jnp.abs(values)))
         step = vectors @ ((vectors.T @ gradient) / jnp.where(curvature > 0, curvature, 1.0))
         step = jnp.clip(step, -_LONGEST, _LONGEST)

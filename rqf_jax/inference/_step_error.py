@@ -24,6 +24,7 @@ from ..drifts import NoDrift
 from ..manifolds import Sphere
 from ..noises import IsotropicNoise
 from ..solvers import ProjectiveFlow
+from ._eigen import inverse
 from ._likelihood import scores, total, without_mixed
 from ._steps import Steps, chosen, over_steps, threshold
 from .increments import half_angle
@@ -82,10 +83,9 @@ def correct(
         whitened, exact = draw(normals, x, active, dt, many)
         moved = Steps(whitened, dt, dim)
         score = scores(point, without_mixed(moved) if robust else moved)
-        slopes = jnp.linalg.solve(
-            _gram(exact, exact) + 1e-6 * jnp.eye(exact.shape[-1], dtype=exact.dtype),
-            _gram(exact, score - jnp.mean(score, 0, keepdims=True)),
-        )
+        ridge = 1e-6 * jnp.eye(exact.shape[-1], dtype=exact.dtype)
+        centred = score - jnp.mean(score, 0, keepdims=True)
+        slopes = inverse(_gram(exact, exact) + ridge) @ _gram(exact, centred)
         rest = score - exact @ slopes
         mean = jnp.mean(rest, 0)
         spread = _gram(rest - mean[None], rest - mean[None]) / rest.shape[0]
@@ -104,7 +104,7 @@ def correct(
         # The simulation is compiled once, so the slopes are found along with the value.
         point, _, _, _, rounds = state
         value, spread, single, moved = lax.map(mismatch, point[None] + probes)
-        slope = jnp.linalg.inv((value[1:] - value[:1]).T / _PROBE)
+        slope = inverse((value[1:] - value[:1]).T / _PROBE)
         step = -slope @ value[0]
         covariance = slope @ (spread[0] + single[0]) @ slope.T
         small = jnp.all(jnp.abs(step) < 0.1 * jnp.sqrt(jnp.diagonal(covariance)))

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._checks import Checks, checks, rounding_warning
+from ._checks import Checks, checks, rounding_warning, spacing
 from ._data import Observed, observed
+from ._eigen import inverse
 from ._likelihood import (
     deviance,
     information,
@@ -24,6 +25,7 @@ from ._likelihood import (
 from ._result import FitResult, IdentifiabilityError
 from ._step_error import Corrected, correct, sample_size
 from ._steps import Steps, whitened_steps
+from .increments import LARGEST_ANGLE
 
 CANDIDATES = 4
 """Of more than so many times `dim` tokens, that many, evenly spaced, are looked at."""
@@ -83,7 +85,7 @@ def fit_noise(
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
     data = observed(runs, times, mask, normalise)
     members, count, tokens, dim = data.xs.shape
-    data = _candidates(data)
+    data, grid = _candidates(data), spacing(runs.ys if times is None else runs)
     parameters, robust = (2 if antisymmetric else 1), method == "robust"
     if antisymmetric and tokens == 1:
         raise IdentifiabilityError(
@@ -107,7 +109,7 @@ def fit_noise(
     if 0.4 * largest > 0.05 * statistical:
         size = sample_size(members * (count - 1), dim)
         fit = _without_step_error(fit, steps, data, seen.rate, size, robust)
-    return _report(fit, steps, numbers, seen, data, tokens, method)
+    return _report(fit, steps, numbers, seen, data, grid, tokens, method)
 
 
 @eqx.filter_jit
@@ -117,7 +119,7 @@ def _estimate(steps: Steps, parameters: int, robust: bool) -> NoiseFit:
     theta = maximise(start(used, parameters), used)
     fisher = information(theta, used)
     first_order = information(theta, steps, floor=0.0)
-    return NoiseFit(theta, jnp.linalg.inv(fisher), fisher, first_order, None)
+    return NoiseFit(theta, inverse(fisher), fisher, first_order, None)
 
 
 @eqx.filter_jit
@@ -184,6 +186,7 @@ def _report(
     numbers: dict,
     seen: Checks,
     data: Observed,
+    grid: float,
     tokens: int,
     method: str,
 ) -> FitResult:
@@ -225,16 +228,16 @@ def _report(
     if fraction < 0.7 and tokens > 1:
         warnings.append(
             f"{1 - fraction:.0%} of the degrees of freedom were dropped, because tokens are close "
-            "to the span of others (synchronised?); `fit_pairs` can use such data."
+            "to the span of others (synchronised?)."
         )
-    if float(seen.angle) > 2.5:
+    if float(seen.angle) > LARGEST_ANGLE - 1e-3:
         warnings.append(
             f"a token turned by {float(seen.angle):.2f} rad in one step: the steps are too coarse."
         )
     if lag_score < -5 and lag < -0.02:
         warnings.append(
-            "successive increments are negatively correlated, as if observed with noise: use "
-            "`fit_noise_observed`."
+            "successive increments are negatively correlated, as if observed with noise, "
+            "which this fit takes for motion."
         )
     if theta.size == 1 and n["n_a"] >= 20:
         if null_ratio < 0.3:
@@ -247,7 +250,7 @@ def _report(
                 "much moves in the directions that common symmetric noise leaves free: try "
                 "`antisymmetric=True`; noise of its own for every token looks like this too."
             )
-    coarse = rounding_warning(data.xs, squares[0] * float(jnp.median(data.dt)))
+    coarse = rounding_warning(grid, squares[0] * float(jnp.median(data.dt)))
     if coarse:
         warnings.append(coarse)
 

@@ -23,13 +23,13 @@ N³ + N² n instead of (N n)³. (Derived for this library; a test compares with 
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._unrolled import LIMIT, Unrolled
+from ._eigen import eigh
 
 
 class Whitened(eqx.Module):
@@ -159,7 +159,7 @@ def _inside(inside, lower, inverse, active):
     gram, inverse_gram = _product(lower, lower.T), _product(inverse.T, inverse)
     h = _product(_product(basis, gram * inverse_gram), basis.T)
     h = jnp.where(there[:, None] & there[None, :], h, 0.0)
-    h, vectors = _eigh(h)
+    h, vectors = eigh(h)
     scores = [  # <M_a, S> of the symmetric and of the antisymmetric noise, in the eigenbasis
         _times(vectors.T, _times(basis, _rows(_product(lower, part), inverse.T)))
         for part in (symmetric, skew)
@@ -179,40 +179,58 @@ def _inside(inside, lower, inverse, active):
 
 
 def _frame(x, v, active):
-    """Frame E, L⁻¹V, L and L⁻¹ of X = L E. Tokens that do not count have zero rows, or those of
-    tokens orthogonal to all others that do not move."""
-    tokens, dim = x.shape
-    on = active.astype(x.dtype)
+    """Frame E, L⁻¹V, L and L⁻¹ of X = L E; tokens that do not count have zero rows."""
+    tokens = x.shape[0]
+    identity = jnp.eye(tokens, dtype=x.dtype)
     if tokens > LIMIT:
-        # Tokens that do not count get a dimension each of their own.
-        idle = jnp.diag(1 - on)
-        wide = jnp.concatenate([x * on[:, None], idle], axis=-1)
-        frame, upper = jnp.linalg.qr(wide.T)
-        lower, identity = upper.T, jnp.eye(tokens, dtype=x.dtype)
-        both = jnp.concatenate([v, identity], axis=-1)
-        both = jax.scipy.linalg.solve_triangular(lower, both, lower=True)
-        return frame[:dim].T, both[:, :dim], lower, both[:, dim:]
+        zeros = jnp.zeros_like(identity)
+        empty = (jnp.zeros_like(x), jnp.zeros_like(v), zeros, zeros)
+
+        def next_row(done, one):
+            here, token, moved, usable = one
+            frame, noise, inverse, _ = done
+            unit, coefficients = here, jnp.zeros(tokens, x.dtype)
+            for _ in range(2):  # Gram and Schmidt, twice is enough
+                found = _times(frame, token)
+                token = token - _times(frame.T, found)
+                coefficients = coefficients + found
+            length, scale = _length(token, usable)
+            moved = moved - _times(noise.T, coefficients)
+            unit = unit - _times(inverse.T, coefficients)
+            row = jnp.where(usable, coefficients + length * here, 0.0)
+            rows = (token * scale, moved * scale, unit * scale, row)
+            there = (here > 0)[:, None]
+            done = tuple(jnp.where(there, r[None], old) for r, old in zip(rows, done, strict=True))
+            return done, None
+
+        (frame, noise, inverse, lower), _ = lax.scan(next_row, empty, (identity, x, v, active))
+        return frame, noise, lower, inverse
     rows, lower = [], []
     for a in range(tokens):
         token, coefficients = x[a], [jnp.zeros((), x.dtype)] * tokens
-        for _ in range(2):  # Gram and Schmidt, twice is enough
+        for _ in range(2):
             found = [_dot(row[0], token) for row in rows]
             for b, c in enumerate(found):
                 token = token - c * rows[b][0]
                 coefficients[b] = coefficients[b] + c
-        square = _dot(token, token)
-        usable = active[a] & (square > 0)
-        length = jnp.sqrt(jnp.where(usable, square, 1.0))
-        scale = jnp.where(usable, 1 / length, 0.0)
-        moved, unit = v[a], jnp.eye(tokens, dtype=x.dtype)[a]
+        length, scale = _length(token, active[a])
+        moved, unit = v[a], identity[a]
         for b in range(a):
             moved = moved - coefficients[b] * rows[b][1]
             unit = unit - coefficients[b] * rows[b][2]
         rows.append((token * scale, moved * scale, unit * scale))
         coefficients[a] = length
-        lower.append(jnp.stack(coefficients) * on[a])
+        lower.append(jnp.where(active[a], jnp.stack(coefficients), 0.0))
     frame, noise, inverse = (jnp.stack(part) for part in zip(*rows, strict=True))
     return frame, noise, jnp.stack(lower), inverse
+
+
+def _length(token, usable):
+    """|token| and its inverse; 1 and 0 for tokens that are not there."""
+    square = _dot(token, token)
+    usable = usable & (square > 0)
+    length = jnp.sqrt(jnp.where(usable, square, 1.0))
+    return length, jnp.where(usable, 1 / length, 0.0)
 
 
 def _contrasts(tokens: int) -> np.ndarray:
@@ -221,45 +239,6 @@ def _contrasts(tokens: int) -> np.ndarray:
     j = np.arange(1, tokens)
     rows[j - 1, j] = -j
     return rows / np.sqrt(j * (j + 1))[:, None]
-
-
-def _eigh(matrix):
-    """Eigenvalues and eigenvectors (columns) of a symmetric matrix."""
-    size = matrix.shape[0]
-    if size == 1:
-        return matrix[0], jnp.ones_like(matrix)
-    if size > LIMIT - 1:
-        return jnp.linalg.eigh(matrix, symmetrize_input=True)
-    # Jacobi rotations, written out: a batch of tiny LAPACK calls is ten times slower. One rotation
-    # is exact for a 2 x 2 matrix, and four sweeps leave 3 x 3 ones diagonal to rounding.
-    pairs = [(i, j) for j in range(size) for i in range(j)]
-
-    def sweep(_, state):
-        a, u = ([list(row) for row in part] for part in state)
-        for i, j in pairs:
-            done = a[i][j] == 0
-            ratio = (a[j][j] - a[i][i]) / (2 * jnp.where(done, 1.0, a[i][j]))
-            size_of = jnp.abs(ratio) + jnp.sqrt(1 + ratio * ratio)
-            tangent = jnp.where(done, 0.0, jnp.where(ratio < 0, -1.0, 1.0) / size_of)
-            cosine = lax.rsqrt(1 + tangent * tangent)
-            sine = tangent * cosine
-            for rows in (a, u):
-                for row in rows:
-                    row[i], row[j] = (
-                        cosine * row[i] - sine * row[j],
-                        sine * row[i] + cosine * row[j],
-                    )
-            for k in range(size):
-                a[i][k], a[j][k] = (
-                    cosine * a[i][k] - sine * a[j][k],
-                    sine * a[i][k] + cosine * a[j][k],
-                )
-        return a, u
-
-    entries = [[matrix[i, j] for j in range(size)] for i in range(size)]
-    unit = [[jnp.full_like(entries[0][0], float(i == j)) for j in range(size)] for i in range(size)]
-    a, u = lax.fori_loop(0, 1 if size == 2 else 4, sweep, (entries, unit))
-    return jnp.stack([a[i][i] for i in range(size)]), jnp.stack([jnp.stack(row) for row in u])
 
 
 # In tiny dimensions steps are the lanes of the arrays: written out entry by entry, a sum of
