@@ -156,7 +156,8 @@ def _check_step_size(sde: SDE, state, ts, substeps: int) -> None:
         control = float(noise.control(state.shape[-1], jnp.asarray(longest)))
     if control > 2:
         warnings.warn(
-            f"the step h = {longest:.3g} is long for this noise: n h (sigma_s² + sigma_a²) = "
-            f"{control:.3g} should be at most 1. Use {control:.3g} times as many `substeps`.",
+            f"the step h = {longest:.3g} is long for this noise: its control number, n h "
+            f"(sigma_s² + sigma_a²) where it is isotropic, is {control:.3g} and "
+            f"should be at most 1. Use {control:.3g} times as many `substeps`.",
             stacklevel=4,
         )

@@ -127,7 +127,7 @@ def test_single_precision_gradients_are_those_of_double_precision(name):
         np.testing.assert_allclose(single[part], double[part], rtol=0, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", OTHERS_SLOW)
 def test_the_gradient_without_noise_is_finite_and_right_in_sigma_s(name):
     silent = POINT | {"symmetric": jnp.asarray(0.0), "antisymmetric": jnp.asarray(0.0)}
     gradient = reverse(name)(silent)
@@ -147,7 +147,9 @@ ISOTROPIC, TOKEN = IsotropicNoise(symmetric=0.8, antisymmetric=0.6), TokenNoise(
     ("noise", "name"),
     [*((ISOTROPIC, name) for name in SOLVERS), (TOKEN, "GeodesicEuler"), (TOKEN, "GeodesicHeun")],
 )
-@pytest.mark.parametrize(("dim", "dtype"), [(3, jnp.float32), (6, jnp.float64)])
+@pytest.mark.parametrize(
+    ("dim", "dtype"), [(3, jnp.float32), pytest.param(6, jnp.float64, marks=pytest.mark.slow)]
+)
 def test_gradients_are_finite_at_coincident_and_antipodal_tokens(noise, name, dim, dtype):
     sde, solver = rqf.SDE(rqf.drifts.NoDrift(), noise, SPHERE), SOLVERS[name]
     e = jnp.eye(1, dim, dtype=dtype)
@@ -221,6 +223,7 @@ def attended(parameters, members=4, tokens=4, substeps=20):
     return jnp.mean(runs.ys[:, 1:])
 
 
+@pytest.mark.slow
 def test_gradients_through_200_steps_of_attention_are_central_differences():
     value, gradient = jax.jit(jax.value_and_grad(attended))(ATTENTION)
     directions = np.random.default_rng(2)

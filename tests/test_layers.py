@@ -164,6 +164,7 @@ def test_perceptrons_gather_tokens_at_one_point_or_at_two_antipodes(activation, 
         assert np.all(r.min(axis=-1) > -0.99) and np.all(r.mean(axis=-1) > 0.3)
 
 
+@pytest.mark.slow
 def test_in_high_temperature_homogenised_attention_obeys_the_logistic_equation():
     # m = mean overlap of all N² pairs: u' = u (1 - u), in time α η L with entries of variance 1/d.
     dim, tokens, depth, time = 256, 16, 200, 3.0

@@ -84,7 +84,14 @@ def by_diffrax(sde, solver, x0, ts, substeps, members):
         for tokens, dim in ((2, 3), (3, 6))
     ]
     + [
-        (solver, tokens, dim, Tide(jnp.asarray(0.7, jnp.float32)), "float32")
+        pytest.param(
+            solver,
+            tokens,
+            dim,
+            Tide(jnp.asarray(0.7, jnp.float32)),
+            "float32",
+            marks=pytest.mark.slow if dim == 6 else (),
+        )
         for solver, tokens, dim in zip(SOLVERS, (3, 2, 3), (6, 3, 6), strict=True)
     ]
     + [

@@ -174,7 +174,9 @@ def test_a_matrix_jump_is_exact_in_law_for_a_step_of_any_length(beta):
     assert n == len(start)
 
 
-@pytest.mark.parametrize("beta", [1.0, pytest.param(2.5, marks=pytest.mark.slow), 4.0])
+@pytest.mark.parametrize(
+    "beta", [1.0, *(pytest.param(beta, marks=pytest.mark.slow) for beta in (2.5, 4.0))]
+)
 def test_backward_euler_keeps_the_stationary_law_of_any_index_and_the_order(beta):
     n, law = 5, stationary(5, beta)
     sde = rqf.models.dyson_eigenvalues(G, RATE, jnp.asarray(beta))
@@ -227,6 +229,7 @@ def test_a_potential_beside_the_pull_has_the_stationary_law_of_metropolis():
     assert_mean(p2, expected, bias=4e-3)
 
 
+@pytest.mark.slow
 def test_the_gaussian_ensemble_is_stationary_in_its_moments():
     for beta in (1.0, 3.0):
         values = jax.vmap(stationary(5, beta))(jax.random.split(KEY, 4000))
