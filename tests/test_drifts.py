@@ -133,8 +133,7 @@ def test_a_causal_token_does_not_depend_on_later_ones():
     assert np.all(size[np.tril_indices(5)] > 0)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("dim", [3, 6])
+@pytest.mark.parametrize(("dim", "dtype"), [(3, jnp.float32), (6, jnp.float64)])
 def test_softmax_survives_any_temperature_and_so_does_its_gradient(dtype, dim):
     e = jnp.eye(1, dim, dtype=dtype)
     x = jnp.concatenate([e, e, -e, jnp.roll(e, 1, axis=1)])

@@ -87,6 +87,7 @@ def test_reverse_and_forward_derivatives_agree_and_are_central_differences(name)
         )
 
 
+@pytest.mark.slow
 def test_the_jacobian_of_all_members_and_times_by_forward_mode_has_the_mean_gradient():
     def all_values(sigma):
         point = POINT | {"symmetric": sigma}
@@ -116,7 +117,8 @@ def test_the_gradient_does_not_depend_on_batches():
         np.testing.assert_allclose(batched[part], whole[part], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", OTHERS_SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOLVERS)
 def test_single_precision_gradients_are_those_of_double_precision(name):
     # The same noise, rounded: double precision refines the numbers of single precision.
     single = reverse(name)(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), POINT))
@@ -145,7 +147,13 @@ ISOTROPIC, TOKEN = IsotropicNoise(symmetric=0.8, antisymmetric=0.6), TokenNoise(
 
 @pytest.mark.parametrize(
     ("noise", "name"),
-    [*((ISOTROPIC, name) for name in SOLVERS), (TOKEN, "GeodesicEuler"), (TOKEN, "GeodesicHeun")],
+    [
+        (ISOTROPIC, "ProjectiveFlow"),
+        pytest.param(ISOTROPIC, "GeodesicEuler", marks=pytest.mark.slow),
+        pytest.param(ISOTROPIC, "GeodesicHeun", marks=pytest.mark.slow),
+        (TOKEN, "GeodesicEuler"),
+        pytest.param(TOKEN, "GeodesicHeun", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(
     ("dim", "dtype"), [(3, jnp.float32), pytest.param(6, jnp.float64, marks=pytest.mark.slow)]

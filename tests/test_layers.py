@@ -199,7 +199,7 @@ def test_in_low_temperature_attention_with_random_values_is_the_random_quadratic
 
 
 def test_a_member_does_not_depend_on_the_ensemble_its_batches_or_how_often_it_is_saved():
-    layer = Block(Fixed(Attention(1.0), 0.1), Residual(RandomMLP("gelu", 8), 0.1))
+    layer = Residual(RandomLinear(1.0), 0.1)
     whole = rqf.propagate(layer, Uniform(3, 4), 6, members=5, key=KEY)
     np.testing.assert_array_equal(whole.ts, np.arange(7.0))
     same = rqf.propagate(layer, Uniform(3, 4), 6, members=5, key=KEY, batch_size=2, every=3)

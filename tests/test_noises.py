@@ -193,7 +193,9 @@ def position_and_overlap(x):
 
 @pytest.mark.parametrize(("symmetric", "antisymmetric"), STRENGTHS)
 @pytest.mark.parametrize("dim", [2, 3])
-@pytest.mark.parametrize("degree", [2, 3, 4])
+@pytest.mark.parametrize(
+    "degree", [2, *(pytest.param(degree, marks=pytest.mark.slow) for degree in (3, 4))]
+)
 def test_one_step_with_log_flow_misses_the_generator_by_the_third_power_of_the_step(
     symmetric, antisymmetric, dim, degree
 ):

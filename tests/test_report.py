@@ -50,6 +50,7 @@ def self_z(start, seed):
     return [row.z for row in compare(dataset, sigma=1.0, labels=LABELS)]
 
 
+@pytest.mark.slow
 def test_members_that_start_differently_are_compared_with_their_own_starts():
     rng = np.random.default_rng(1)
     starts = rng.normal(size=(20_000, 3, 2)) + np.array([2.0, 0.0])

@@ -79,7 +79,14 @@ def by_diffrax(sde, solver, x0, ts, substeps, members):
 @pytest.mark.parametrize(
     ("solver", "tokens", "dim", "drift", "dtype"),
     [
-        (solver, tokens, dim, Tide(jnp.asarray(0.7)), "float64")
+        pytest.param(
+            solver,
+            tokens,
+            dim,
+            Tide(jnp.asarray(0.7)),
+            "float64",
+            marks=() if dim == 3 or isinstance(solver, ProjectiveFlow) else pytest.mark.slow,
+        )
         for solver in SOLVERS
         for tokens, dim in ((2, 3), (3, 6))
     ]
@@ -304,7 +311,7 @@ def test_a_short_projective_step_is_a_normalised_quadratic_polynomial(tokens, di
     np.testing.assert_allclose(step, exact, atol=1e-14)
 
 
-@pytest.mark.parametrize("control", [0.2, 0.5, 0.99, 2.0])
+@pytest.mark.parametrize("control", [0.2, 0.99, 2.0])
 @pytest.mark.parametrize(("tokens", "dim"), [(2, 3), (6, 5), (3, 6)])
 def test_a_projective_step_is_the_normalised_exponential_to_fourth_order(tokens, dim, control):
     sde, x = equation(NONE), jnp.asarray(unit_tokens(tokens, dim))

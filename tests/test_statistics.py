@@ -223,7 +223,7 @@ def test_independent_noise_makes_the_tokens_independent_brownian_motions():
         (2, 2, 0.9, 1.0, 0.0),
         (4, 4, 0.45, 1.0, 0.0),
         (4, 4, 0.45, 0.8, 0.6),
-        (3, 8, 0.22, 1.0, 0.0),
+        pytest.param(3, 8, 0.22, 1.0, 0.0, marks=pytest.mark.slow),
         (6, 5, 0.35, 1.0, 0.0),
     ],
 )
@@ -280,7 +280,7 @@ def test_three_and_four_equiangular_tokens_end_together_with_probability_2_over_
     assert_mean(np.all(last > 0, axis=(1, 2)), 2 / 5)
 
 
-@pytest.mark.parametrize(("dim", "h"), [(2, 0.8), (7, 0.25)])
+@pytest.mark.parametrize(("dim", "h"), [(2, 0.8), pytest.param(7, 0.25, marks=pytest.mark.slow)])
 def test_the_cluster_of_a_uniform_token_is_a_row_of_fair_coins(dim, h):
     tokens, time = 6, 20.0
     signs = ensemble(
@@ -433,7 +433,10 @@ def test_noise_in_the_span_and_full_noise_give_long_geodesic_steps_of_one_law():
         assert scipy.stats.ks_2samp(full[:, k], span[:, k]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("tokens", "dim", "control"), [(4, 3, 5e-3), (3, 8, 5e-3), (6, 5, 1e-3)])
+@pytest.mark.parametrize(
+    ("tokens", "dim", "control"),
+    [(4, 3, 5e-3), pytest.param(3, 8, 5e-3, marks=pytest.mark.slow), (6, 5, 1e-3)],
+)
 def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
     x0 = unit_tokens(tokens, dim)
     found = ensemble(
@@ -452,9 +455,9 @@ def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
     ("solver", "h", "dim"),
     [
         (ProjectiveFlow(), 0.5, 3),
-        (ProjectiveFlow(), 0.2, 7),
+        pytest.param(ProjectiveFlow(), 0.2, 7, marks=pytest.mark.slow),
         (GeodesicEuler(), 0.5, 5),
-        (GeodesicHeun(), 0.5, 5),
+        pytest.param(GeodesicHeun(), 0.5, 5, marks=pytest.mark.slow),
     ],
 )
 def test_the_trace_of_the_noise_moves_nothing(solver, h, dim):

@@ -76,7 +76,10 @@ def test_two_tokens_end_opposite_with_the_probability_of_the_quadrature(
     assert_mean(r[:, 2] < 0, float(expected), bias=3e-3)
 
 
-@pytest.mark.parametrize(("kind", "strength"), [("softmax", 1.0), ("unnormalised", 1.0)])
+@pytest.mark.parametrize(
+    ("kind", "strength"),
+    [("softmax", 1.0), pytest.param("unnormalised", 1.0, marks=pytest.mark.slow)],
+)
 def test_opposite_tokens_separate_or_not_at_the_stated_rate(kind, strength):
     # ln |x + y| near an antipodal pair: mean slope 2 λ w(-1) - σ².
     model, weight = NOISY[kind]
@@ -116,7 +119,7 @@ def test_two_tokens_of_the_stochastic_transformer_end_opposite_with_the_stated_p
     assert_mean(r[:, 1] < 0, expected, bias=0.01)
 
 
-@pytest.mark.parametrize(("dim", "beta"), [(3, 1.0), (5, 0.5)])
+@pytest.mark.parametrize(("dim", "beta"), [pytest.param(3, 1.0, marks=pytest.mark.slow), (5, 0.5)])
 def test_opposite_tokens_of_the_stochastic_transformer_part_at_the_stated_rate(dim, beta):
     # u = artanh r near -1: drift q (n-2) - (1-q), so ln |x + y| has minus the rate of attraction.
     sde, law = rqf.models.stochastic_transformer(beta), Pair(math.pi - 1e-6, dim)
