@@ -25,13 +25,19 @@ from ._simulate import simulate as simulate
 from ._trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories
 
 if TYPE_CHECKING:
-    from . import analysis as analysis, io as io, plot as plot, theory as theory
+    from . import (
+        analysis as analysis,
+        inference as inference,
+        io as io,
+        plot as plot,
+        theory as theory,
+    )
 
 __version__ = importlib.metadata.version("rqf_jax")
 
 
 def __getattr__(name: str) -> Any:
     # Figures, files, statistics and special functions take longer to import than all the rest.
-    if name in {"analysis", "io", "plot", "theory"}:
+    if name in {"analysis", "inference", "io", "plot", "theory"}:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, Inexact
 
+from . import _sturm
+
 
 def hermitian(x: Float[Array, "n n"]) -> Complex[Array, "n n"]:
     """(x + xᵀ)/2 + i (x - xᵀ)/2."""
@@ -22,6 +24,8 @@ def hermitian(x: Float[Array, "n n"]) -> Complex[Array, "n n"]:
 @jax.custom_jvp
 def eigenvalues(matrix: Inexact[Array, "n n"]) -> Float[Array, " n"]:
     """The eigenvalues of a symmetric or Hermitian matrix, ascending."""
+    if matrix.shape[0] <= _sturm.LIMIT and not jnp.iscomplexobj(matrix):
+        return _sturm.eigenvalues(matrix)
     return jnp.linalg.eigvalsh(matrix, symmetrize_input=False)
 
 

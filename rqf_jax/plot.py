@@ -20,6 +20,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike
 
+from .theory.dyson import semicircle_density
+
 # Okabe & Ito's colours, told apart with every common colour blindness; yellow, too pale for lines
 # on white, is left out.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -220,6 +222,51 @@ def angle_histogram(
     ax.set_xlim(0, math.pi)
     ax.set_xticks([0, math.pi / 2, math.pi], ["$0$", r"$\pi/2$", r"$\pi$"])
     ax.set_xlabel(r"angle $\theta$")
+    ax.set_ylabel("probability density")
+    _legend(ax)
+    return ax
+
+
+def spectrum(
+    values: ArrayLike,
+    *,
+    edge: ArrayLike | None = None,
+    density: tuple[ArrayLike, ArrayLike] | None = None,
+    ax: Axes | None = None,
+    bins: int = 60,
+    label: str | None = None,
+) -> Axes:
+    """The histogram of eigenvalues, with area 1, and their law over it.
+
+    `values` of any shape; `edge` draws the semicircle that ends there (`theory.dyson.edge`),
+    `density` a pair of arrays (value, density), another law.
+
+    Raises ValueError without values, for values that are not finite, for `bins` < 1, for an edge
+    that is not one positive number, and if both laws are given.
+    """
+    values = _finite(values, "values").reshape(-1)
+    if values.size == 0:
+        raise ValueError("`values` must hold at least one eigenvalue; got none.")
+    if bins < 1:
+        raise ValueError(f"`bins` must be at least 1; got {bins}.")
+    if edge is not None and density is not None:
+        raise ValueError("`density` must not be given beside `edge`, a law itself; got both.")
+    curve = None
+    if edge is not None:
+        end = _finite(edge, "edge")
+        if end.ndim or not end > 0:
+            raise ValueError(f"`edge` must be one positive number; got {edge}.")
+        # Angles, so that the curve is smooth where its slope is infinite.
+        x = float(end) * np.cos(np.linspace(math.pi, 0, 400))
+        curve = x, np.asarray(semicircle_density(x, float(end)))
+    elif density is not None:
+        curve = _density_curve(density)
+    ax = _axis(ax)
+    heights, walls = np.histogram(values, bins=bins, density=True)
+    ax.stairs(heights, walls, fill=True, color=PALETTE[0], alpha=0.35, linewidth=0, label=label)
+    if curve is not None:
+        _theory_line(ax, *curve)
+    ax.set_xlabel(r"eigenvalue $\lambda$")
     ax.set_ylabel("probability density")
     _legend(ax)
     return ax

@@ -23,7 +23,8 @@ SOURCES = {
 SOURCES = {name.removesuffix(".__init__"): text for name, text in SOURCES.items()}
 
 FLOORS = [
-    {"_arguments", "_counter", "_spectral", "_unrolled"},
+    {"_arguments", "_counter", "_sturm", "_unrolled"},
+    {"_spectral"},
     {"kernels", "manifolds", "potentials", "schedules"},
     {"drifts", "laws", "observables", "theory"},
     {"noises", "layers"},
@@ -33,7 +34,7 @@ FLOORS = [
     {"_members"},
     {"_engine"},
     {"_propagate", "_simulate"},
-    {"analysis", "io", "plot", "report"},
+    {"analysis", "inference", "io", "plot", "report"},
     {"models"},
     {"__init__"},
     {"config"},
@@ -44,7 +45,7 @@ FLOORS = [
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
 MATHEMATICS = set().union(
-    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1], {"analysis", "models"}
+    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1], {"analysis", "inference", "models"}
 )
 
 

@@ -126,3 +126,47 @@ def test_bad_input_is_one_clear_error(case, unchecked):
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+# ---- many small matrices at once
+
+SPECTRA = jax.jit(jax.vmap(observables.spectrum))
+
+
+def path_graph(n, dtype=float):
+    """Adjacency of n points in a row: eigenvalues 2 cos(πk/(n+1)), some pivots exactly 0."""
+    return np.eye(n, k=1, dtype=dtype) + np.eye(n, k=-1, dtype=dtype)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 20, 65])
+def test_eigenvalues_are_right_where_pivots_vanish_and_where_they_coincide(n):
+    for dtype, tolerance in (("float32", 4e-6), ("float64", 1e-14)):
+        exact = 2 * np.cos(np.pi * np.arange(n, 0, -1) / (n + 1))
+        batch = np.stack([path_graph(n, dtype), np.eye(n, dtype=dtype), np.zeros((n, n), dtype)])
+        found = SPECTRA(jnp.asarray(batch))
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found[0], exact, atol=2 * tolerance)
+        np.testing.assert_allclose(found[1:], np.outer([1.0, 0.0], np.ones(n)), atol=tolerance)
+
+
+def test_eigenvalues_of_a_batch_are_those_of_lapack_however_it_is_mapped():
+    n = 5
+    batch = np.random.default_rng(1).standard_normal((3, 200, n, n)).astype("float32")
+    batch = batch + np.swapaxes(batch, -1, -2)
+    exact = np.linalg.eigvalsh(batch.astype(float))
+    nested = jax.jit(jax.vmap(jax.vmap(observables.spectrum)))(jnp.asarray(batch))
+    one = jax.jit(observables.spectrum)(jnp.asarray(batch[1, 7]))
+    tolerance = 2e-6 * np.abs(exact).max()
+    np.testing.assert_allclose(nested, exact, atol=tolerance)
+    np.testing.assert_allclose(one, exact[1, 7], atol=tolerance)
+
+
+def test_eigenvalues_scale_with_the_matrix_and_pass_on_what_is_not_finite():
+    x, scales = path_graph(5, "float32"), np.array([1e-30, 1e30, 1, 1], "float32")
+    batch = x * scales[:, None, None]
+    batch[2, 1, 2] = batch[2, 2, 1] = np.nan
+    batch[3, 0, 0] = np.inf
+    found = SPECTRA(jnp.asarray(batch))
+    exact = np.linalg.eigvalsh(x)
+    np.testing.assert_allclose(found[:2] / scales[:2, None], [exact, exact], atol=2e-6)
+    assert np.all(np.isnan(found[2:]))

@@ -36,6 +36,7 @@ def draw_everything(ax=None):
         plot.mean_lines(TS, {"a": VALUES}, ax=ax, theory={"a": np.cos(TS)}, ylabel="y"),
         plot.angle_histogram([0.3, 1.0], ax=ax, density=np.sin, label="a"),
         plot.sphere(unit((4, 5, 3)), ax=ax),
+        plot.spectrum([-0.5, 1.0], ax=ax, edge=2.0, label="a"),
     ]
 
 
@@ -138,6 +139,19 @@ def test_the_histogram_integrates_to_one_over_zero_to_pi(ax, bins):
 def test_the_float32_pi_belongs_to_the_histogram(ax):
     plot.angle_histogram(jnp.asarray([0.0, math.pi], jnp.float32), ax=ax, bins=2)
     np.testing.assert_allclose(ax.patches[0].get_data()[0], [1 / math.pi] * 2)
+
+
+def test_a_spectrum_and_its_law_both_have_area_one(ax):
+    plot.spectrum(
+        np.random.default_rng(0).normal(size=(4, 50)), ax=ax, bins=9, edge=jnp.asarray(2.0)
+    )
+    values, walls, _ = ax.patches[0].get_data()
+    assert len(values) == 9 and np.sum(values * np.diff(walls)) == pytest.approx(1)
+    x, y = ax.lines[0].get_data()
+    assert (x[0], x[-1]) == (-2, 2) and y.max() == pytest.approx(1 / math.pi, rel=1e-4)
+    assert np.trapezoid(y, x) == pytest.approx(1, abs=1e-3)
+    plot.spectrum([1.0, 2.0], ax=ax, density=([0.0, 3.0], [0.2, 0.4]))
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [0.2, 0.4])
 
 
 def test_a_density_given_as_function_or_arrays_is_drawn_as_it_is(ax):
@@ -246,6 +260,13 @@ def test_a_phase_diagram_has_its_first_parameter_along_x_and_its_boundary_within
         (
             lambda: plot.mean_lines(TS, {"a": VALUES}, theory={"b": TS}),
             r"`theory` must have labels of `values`, \['a'\]; got 'b'",
+        ),
+        (lambda: plot.spectrum([]), "`values` must hold at least one eigenvalue"),
+        (lambda: plot.spectrum([1.0], bins=0), "`bins` must be at least 1; got 0"),
+        (lambda: plot.spectrum([1.0], edge=0.0), "`edge` must be one positive number; got 0"),
+        (
+            lambda: plot.spectrum([1.0], edge=1.0, density=([0.0], [1.0])),
+            "`density` must not be given beside `edge`",
         ),
         (lambda: plot.angle_histogram([]), "`angles` must hold at least one angle"),
         (lambda: plot.angle_histogram([1.0, 3.2]), r"must lie in \[0, pi\]; got 3.2"),

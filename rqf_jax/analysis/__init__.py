@@ -1,4 +1,7 @@
-"""What tokens do: exponents, equilibria, attractors, invariant laws, clusters, and how long."""
+"""What tokens do: exponents, equilibria, attractors, invariant laws, clusters, and how long.
+
+And what spectra of weights do: levels, their neighbours, and the bulk.
+"""
 
 from .attractors import (
     antipodal_pair as antipodal_pair,
@@ -23,6 +26,13 @@ from .invariant import (
     rayleigh as rayleigh,
     sign_pattern as sign_pattern,
     uniformity as uniformity,
+)
+from .levels import (
+    MarchenkoPasturFit as MarchenkoPasturFit,
+    fit_marchenko_pastur as fit_marchenko_pastur,
+    mean_spacing_ratio as mean_spacing_ratio,
+    number_variance as number_variance,
+    unfold as unfold,
 )
 from .lyapunov import (
     LyapunovSpectrum as LyapunovSpectrum,

@@ -57,6 +57,23 @@ def marchenko_pastur_density(value: Real, rows: int, columns: int, variance: Rea
     return np.where(inside, root / (2 * np.pi * n * v * safe), 0.0)[()]
 
 
+def marchenko_pastur_cdf(value: Real, rows: int, columns: int, variance: float) -> Values:
+    """The share of eigenvalues of WᵀW below `value`: the integral of `marchenko_pastur_density`.
+
+    By the midpoint rule in the angle φ of x = (x₊ + x₋)/2 - (x₊ - x₋)/2 cos φ, in which the
+    integrand is smooth also at m = n; the error is below 1e-6.
+    """
+    m, n = shape(rows, columns)
+    low, high = marchenko_pastur_edges(m, n, positive("variance", variance))
+    centre, half = (high + low) / 2, (high - low) / 2
+    angle, width = np.linspace(0, np.pi, 4097, retstep=True)
+    middle = angle[:-1] + width / 2
+    height = (half * np.sin(middle)) ** 2 / (centre - half * np.cos(middle))
+    mass = np.concatenate([[0.0], np.cumsum(height)]) * width / (2 * np.pi * n * variance)
+    at = np.arccos(np.clip((centre - real("value", value)) / half, -1, 1))
+    return np.interp(at, angle, mass / mass[-1])
+
+
 def largest_singular_square(rows: int, columns: int) -> tuple[float, float]:
     """Centre μ and scale σ with x_max = v (μ + σ TW_1), for entries of variance v (β = 1).
 

@@ -1,0 +1,10 @@
+"""Parameters from trajectories, with honest errors.
+
+Estimators take `Trajectories` (or arrays with times) and return a `FitResult`. What they are made
+of is public too: increments and whitening of one step.
+"""
+
+from ._result import FitResult as FitResult, IdentifiabilityError as IdentifiabilityError
+from .increments import half_angle as half_angle, logarithm as logarithm
+from .noise import fit_noise as fit_noise
+from .whitening import Whitened as Whitened, choose as choose, whiten as whiten

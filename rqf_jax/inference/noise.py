@@ -1,0 +1,348 @@
+"""The strengths of common matrix noise, from trajectories of tokens."""
+
+import math
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ._checks import Checks, checks, rounding_warning, spacing
+from ._data import Observed, observed
+from ._eigen import inverse
+from ._likelihood import (
+    deviance,
+    information,
+    levy_floor,
+    maximise,
+    start,
+    total,
+    without_mixed,
+)
+from ._result import FitResult, IdentifiabilityError
+from ._step_error import Corrected, correct, sample_size
+from ._steps import Steps, whitened_steps
+from .increments import LARGEST_ANGLE
+
+CANDIDATES = 4
+"""Of more than so many times `dim` tokens, that many, evenly spaced, are looked at."""
+
+METHODS = ("qmle", "robust")
+
+
+class NoiseFit(eqx.Module):
+    """θ = ln of the squared strengths as arrays: what `fit_noise` makes its report from."""
+
+    theta: Float[Array, " parameters"]
+    covariance: Float[Array, "parameters parameters"]
+    fisher: Float[Array, "parameters parameters"]
+    first_order: Float[Array, "parameters parameters"]
+    sample: Steps | None
+
+
+def fit_noise(
+    runs: Any,
+    times: Any = None,
+    *,
+    antisymmetric: bool = False,
+    method: str = "qmle",
+    mask: Any = None,
+    normalise: str = "raise",
+) -> FitResult:
+    """The strengths σ_s, and if `antisymmetric` σ_a, of common matrix noise on the sphere.
+
+        dX_a = -P_{X_a} ∂A X_a,   A = σ_s Q + σ_a R   (Stratonovich)
+
+    **Arguments**
+
+    - `runs`: `Trajectories` of whole states, or an array ([members,] times, tokens, dim) together
+      with `times` (times,), strictly increasing and spaced as you like. Members are pooled: they
+      are independent and share the strengths. NaN tokens are missing, and so are those where
+      `mask` (broadcast to members, times, tokens) is False.
+    - `antisymmetric`: estimate σ_a too; without, it is zero.
+    - `method`: "qmle", the whitened quasi-likelihood (see `inference.whitening`), or "robust", the
+      same without its mixed numbers.
+    - `normalise`: what becomes of tokens that are not of length 1, to 1e-3: "raise" or "project".
+
+    **Returns** a `FitResult` with the names "symmetric" (σ_s) and "antisymmetric" (σ_a), strengths
+    and not squares. Tokens close to the span of others are left out step by step, and synchronised
+    tokens count as one: `dof_used` says what is left, and the interval follows it. The error of
+    finite steps is removed by simulation, and the noise of that is in the standard error. One
+    strength has a χ² interval, two have normal intervals in their logarithms; where σ_a cannot be
+    told from 0 its interval starts there. Of more than `CANDIDATES` · dim tokens, that many are
+    looked at: tokens beyond `dim` say nothing new about σ_s.
+
+    **Raises** ValueError for arguments that break a rule, for zero vectors and for tokens that do
+    not move; `IdentifiabilityError` for σ_a with one token, which shows σ_s² + σ_a² alone.
+
+    Source: derived for this library from the law of one step; see `inference.whitening` for the
+    likelihood and `inference._step_error` for the correction, with their sources.
+    """
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
+    data = observed(runs, times, mask, normalise)
+    members, count, tokens, dim = data.xs.shape
+    data, grid = _candidates(data), spacing(runs.ys if times is None else runs)
+    parameters, robust = (2 if antisymmetric else 1), method == "robust"
+    if antisymmetric and tokens == 1:
+        raise IdentifiabilityError(
+            "one token shows symmetric² + antisymmetric² alone. Fit with `antisymmetric=False`: "
+            "its estimate is the root of the sum."
+        )
+    seen = checks(data.xs, data.dt, data.mask)
+    if not float(seen.rate) > 0:
+        raise ValueError("`runs` must hold tokens that move; got the same state at all times.")
+    steps = whitened_steps(data.xs, data.dt, data.mask, seen.rate)
+    numbers = summary(steps)
+    if antisymmetric and float(numbers["tokens"]) < 1.0 + 1e-6:
+        raise IdentifiabilityError(
+            "in no step two tokens are well apart, which shows symmetric² + antisymmetric² alone. "
+            "Fit with `antisymmetric=False`, or take earlier times."
+        )
+    fit = _estimate(steps, parameters, robust)
+    largest = float(jnp.exp(fit.theta[0]) * jnp.max(data.dt)) * dim
+    statistical = float(jnp.sqrt(jnp.min(jnp.diagonal(fit.covariance))))
+    # No step error is above 0.4 n p dt: one that cannot matter is not simulated.
+    if 0.4 * largest > 0.05 * statistical:
+        size = sample_size(members * (count - 1), dim)
+        fit = _without_step_error(fit, steps, data, seen.rate, size, robust)
+    return _report(fit, steps, numbers, seen, data, grid, tokens, method)
+
+
+@eqx.filter_jit
+def _estimate(steps: Steps, parameters: int, robust: bool) -> NoiseFit:
+    """The quasi-likelihood estimate, with the step error still in it."""
+    used = without_mixed(steps) if robust else steps
+    theta = maximise(start(used, parameters), used)
+    fisher = information(theta, used)
+    first_order = information(theta, steps, floor=0.0)
+    return NoiseFit(theta, inverse(fisher), fisher, first_order, None)
+
+
+@eqx.filter_jit
+def _without_step_error(
+    fit: NoiseFit, steps: Steps, data: Observed, rate, size: int, robust: bool
+) -> NoiseFit:
+    """`fit` after the correction of `inference._step_error`, from evenly spaced steps."""
+    members, count, tokens, _ = data.xs.shape
+    steps_of_all = members * (count - 1)
+    spaced = (np.arange(size) * max(1, steps_of_all // size)) % steps_of_all
+    member, step = np.divmod(spaced, count - 1)
+    available = jnp.ones((size, tokens), bool)
+    if data.mask is not None:
+        available = data.mask[member, step] & data.mask[member, step + 1]
+    later = jnp.isnan(jnp.sum(data.xs[member, step + 1], -1))
+    result: Corrected = correct(
+        fit.theta,
+        steps,
+        data.xs[member, step],
+        data.dt[step],
+        available & ~later,
+        rate,
+        robust=robust,
+    )
+    used = without_mixed(steps) if robust else steps
+    fisher = information(result.theta, used)
+    first_order = information(result.theta, steps, floor=0.0)
+    return NoiseFit(result.theta, result.covariance, fisher, first_order, result.sample)
+
+
+@eqx.filter_jit
+def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
+    """Sums over all steps that the report needs."""
+    w, dt = steps.whitened, steps.dt
+    used = (w.tokens > 0).astype(dt.dtype)
+    count = total(used)
+    return {
+        "steps": count,
+        "dof": total(w.dof),
+        "tokens": total(w.tokens) / jnp.maximum(count, 1.0),
+        "s": total(w.q_s / dt),
+        "o": total(w.q_o / dt),
+        "a": total(w.q_a / dt),
+        "n_s": total(w.n_s),
+        "n_o": total(w.n_o),
+        "n_a": total(w.n_a),
+        "floor": total(w.n_a * levy_floor(1.0, dt, steps.dim)),
+    }
+
+
+def _candidates(data: Observed) -> Observed:
+    tokens, dim = data.xs.shape[2:]
+    most = CANDIDATES * dim
+    if tokens <= most:
+        return data
+    spaced = np.arange(most) * tokens // most
+    mask = None if data.mask is None else data.mask[:, :, spaced]
+    return Observed(data.xs[:, :, spaced], data.ts, mask)
+
+
+def _report(
+    fit: NoiseFit,
+    steps: Steps,
+    numbers: dict,
+    seen: Checks,
+    data: Observed,
+    grid: float,
+    tokens: int,
+    method: str,
+) -> FitResult:
+    members, count, _, dim = data.xs.shape
+    n = {name: float(value) for name, value in numbers.items()}
+    theta = np.asarray(fit.theta, float)
+    covariance = np.asarray(fit.covariance, float)
+    names = ("symmetric", "antisymmetric")[: theta.size]
+    squares = np.exp(theta)
+    strengths = np.sqrt(squares)
+    scale = strengths / 2
+    k = min(tokens, dim)
+    full = (k * (k + 1) // 2 + k * (dim - k) - 1) * members * (count - 1)
+    if theta.size == 1:
+        bound = [scale[0] * math.sqrt(2 / full)]
+    else:
+        bound = scale * np.sqrt(np.diagonal(np.linalg.pinv(np.asarray(fit.first_order, float))))
+    null_ratio = n["a"] / (n["floor"] * squares[0] ** 2) if n["n_a"] else math.nan
+    ratio, ratio_error = _in_out(n, squares)
+    if fit.sample is not None:
+        # What finite steps do to these ratios is known from the same simulation.
+        simulated = {name: float(value) for name, value in summary(fit.sample).items()}
+        if simulated["n_a"]:
+            null_ratio /= simulated["a"] / (simulated["floor"] * squares[0] ** 2)
+        expected, expected_error = _in_out(simulated, squares)
+        ratio, ratio_error = ratio / expected, math.hypot(ratio_error, expected_error)
+    goodness, warnings = {}, []
+    if not math.isnan(ratio):
+        goodness["in / out of span"] = (ratio, (ratio - 1) / ratio_error)
+    lag, lag_score = float(seen.lag), float(seen.lag_score)
+    if count > 2:
+        goodness["lag-1 correlation"] = (lag, lag_score)
+    total_steps = members * (count - 1)
+    if int(seen.missing):
+        warnings.append(f"{int(seen.missing)} tokens are missing and left out where they are.")
+    if bool(seen.twins):
+        warnings.append("some tokens are equal or opposite from the start; one of each is used.")
+    fraction = n["dof"] / full
+    if fraction < 0.7 and tokens > 1:
+        warnings.append(
+            f"{1 - fraction:.0%} of the degrees of freedom were dropped, because tokens are close "
+            "to the span of others (synchronised?)."
+        )
+    if float(seen.angle) > LARGEST_ANGLE - 1e-3:
+        warnings.append(
+            f"a token turned by {float(seen.angle):.2f} rad in one step: the steps are too coarse."
+        )
+    if lag_score < -5 and lag < -0.02:
+        warnings.append(
+            "successive increments are negatively correlated, as if observed with noise, "
+            "which this fit takes for motion."
+        )
+    if theta.size == 1 and n["n_a"] >= 20:
+        if null_ratio < 0.3:
+            warnings.append(
+                "nothing moves in the directions that symmetric noise leaves free: the data look "
+                "as if made with one step per observation, or are layers rather than a diffusion."
+            )
+        if null_ratio > 3:
+            warnings.append(
+                "much moves in the directions that common symmetric noise leaves free: try "
+                "`antisymmetric=True`; noise of its own for every token looks like this too."
+            )
+    coarse = rounding_warning(grid, squares[0] * float(jnp.median(data.dt)))
+    if coarse:
+        warnings.append(coarse)
+
+    identifiability = ""
+    if theta.size == 2:
+        errors = np.sqrt(np.diagonal(covariance))
+        correlation = covariance[0, 1] / errors.prod()
+        identifiability = f"correlation of the two logarithms {correlation:+.2f}"
+        intervals = partial(_two_intervals, names, theta, covariance, steps, method == "robust")
+        if errors[1] > 0.5:
+            warnings.append("`antisymmetric` cannot be told from 0; its interval starts there.")
+    else:
+        intervals = partial(_chi_square_interval, names[0], squares[0], 2 / covariance[0, 0])
+        if tokens == 1:
+            identifiability = "one token shows the sum symmetric² + antisymmetric²"
+    used = without_mixed(steps) if method == "robust" else steps
+
+    def log_density(parameters):
+        point = jnp.stack([2 * jnp.log(jnp.asarray(parameters[name])) for name in names])
+        return -total(deviance(point.astype(used.dt.dtype), used)) / 2
+
+    fisher = np.asarray(fit.fisher, float) / np.outer(scale, scale)
+    return FitResult(
+        estimate=dict(zip(names, map(float, strengths), strict=True)),
+        covariance=covariance * np.outer(scale, scale),
+        fisher=fisher,
+        bound=dict(zip(names, map(float, bound), strict=True)),
+        method=method,
+        intervals=intervals,
+        density=log_density,
+        dof_used=n["dof"] if method == "qmle" else n["n_s"] + n["n_o"],
+        dof_available=float(full),
+        steps_used=round(n["steps"]),
+        steps_dropped=total_steps - round(n["steps"]),
+        tokens_used=n["tokens"],
+        tokens_available=tokens,
+        null_ratio=null_ratio,
+        goodness=goodness,
+        identifiability=identifiability,
+        warnings=tuple(warnings),
+    )
+
+
+def _in_out(n: dict, squares) -> tuple[float, float]:
+    """The strength seen in the span of the tokens over that seen out of it, squared; its error."""
+    if not (n["n_s"] and n["n_o"]):
+        return math.nan, math.nan
+    outside = np.sum(squares) / 2
+    ratio = (n["s"] / n["n_s"] / squares[0]) / (n["o"] / n["n_o"] / outside)
+    return ratio, math.sqrt(2 / n["n_s"] + 2 / n["n_o"])
+
+
+def _chi_square_interval(name, square, dof, level):
+    """p̂ ν/p is χ² with ν degrees of freedom: exact for small steps, where ν is their number."""
+    from scipy.special import chdtri  # the inverse of the upper tail
+
+    tail = (1 - level) / 2
+    low, high = dof / chdtri(dof, tail), dof / chdtri(dof, 1 - tail)
+    return {name: (math.sqrt(square * low), math.sqrt(square * high))}
+
+
+def _two_intervals(names, theta, covariance, steps, robust, level):
+    """Normal in ln σ; from 0 to the profile likelihood's end for a σ_a that may be 0."""
+    from scipy.special import ndtri
+
+    errors = np.sqrt(np.diagonal(covariance))
+    reach = ndtri((1 + level) / 2) * errors / 2
+    found = {
+        name: (math.exp(t / 2 - d), math.exp(t / 2 + d))
+        for name, t, d in zip(names, theta, reach, strict=True)
+    }
+    if errors[1] > 0.5:
+        used = without_mixed(steps) if robust else steps
+        grid = jnp.linspace(theta[0] - 12, theta[0] + 3, 151).astype(steps.dt.dtype)
+        profile = np.asarray(_profile(used, jnp.asarray(theta[0], steps.dt.dtype), grid), float)
+        inside = np.flatnonzero(profile - profile.min() <= ndtri((1 + level) / 2) ** 2)
+        found[names[1]] = (0.0, math.exp(float(grid[min(inside[-1] + 1, 150)]) / 2))
+    return found
+
+
+@eqx.filter_jit
+def _profile(steps, log_p, grid):
+    """-2 ln likelihood at every ln r of the grid, the best ln p found by Newton's method."""
+
+    def at(log_r):
+        def objective(point):
+            return total(deviance(jnp.stack([point, log_r]), steps))
+
+        def move(_, point):
+            slope, curvature = jax.grad(objective)(point), jax.grad(jax.grad(objective))(point)
+            return point - jnp.clip(slope / jnp.abs(curvature), -0.5, 0.5)
+
+        return objective(jax.lax.fori_loop(0, 8, move, log_p))
+
+    return jax.lax.map(at, grid)
