@@ -65,6 +65,7 @@ def test_the_interval_is_that_of_chi_square():
             assert scipy.stats.chi2.cdf(q, degrees) == pytest.approx(tail, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_both_strengths_are_found_together():
     result = fit(0.6)
     assert_right(result)
@@ -107,6 +108,7 @@ def test_synchronised_members_are_pooled_and_what_was_dropped_is_said():
     assert "warning: " in str(result) and "symmetric" in str(result)
 
 
+@pytest.mark.slow
 def test_equal_and_opposite_tokens_change_nothing_and_are_named():
     ys = runs().ys
     doubled = jnp.concatenate([ys, ys[:, :, :1], -ys[:, :, 1:2]], axis=2)
@@ -118,6 +120,7 @@ def test_equal_and_opposite_tokens_change_nothing_and_are_named():
     assert warned(result, "equal or opposite")
 
 
+@pytest.mark.slow
 def test_missing_tokens_are_left_out_step_by_step():
     there = np.random.default_rng(0).random((MEMBERS, TIMES, TOKENS)) > 0.2
     by_mask = fit_noise(runs().ys, TS, mask=there)
@@ -165,12 +168,14 @@ def test_rounded_numbers_are_seen_where_they_matter():
     assert fine.estimate["symmetric"] == pytest.approx(fit().estimate["symmetric"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_single_precision_gives_the_same_numbers():
     found = fit_noise(np.asarray(runs().ys, np.float32), np.asarray(TS, np.float32))
     assert found.estimate["symmetric"] == pytest.approx(fit().estimate["symmetric"], abs=0.01)
     assert_right(found)
 
 
+@pytest.mark.slow
 def test_the_robust_likelihood_is_an_inverse_gamma_density():
     result = fit_noise(runs(), method="robust")
     assert_right(result)

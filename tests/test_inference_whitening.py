@@ -130,6 +130,7 @@ def test_half_angles_are_odd_under_reversal_of_time_and_end_at_their_largest():
             assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_step_error_of_one_token_is_a_quarter_in_every_dimension(dim):
     h = 0.16 / dim
@@ -155,6 +156,7 @@ def test_the_step_error_of_one_token_is_a_quarter_in_every_dimension(dim):
     assert_mean(plain / variance, exact)
 
 
+@pytest.mark.slow
 def test_the_null_space_moves_by_the_commutators_and_by_nothing_without_them():
     def null_ratio(substeps, increments):
         h, dim = 0.02, 5
