@@ -146,6 +146,20 @@ def test_a_round_that_slows_everybody_leaves_the_ratio_alone():
 
 
 @pytest.mark.slow
+def test_the_table_of_attention_sets_it_beside_its_products(as_a_user, capsys):
+    import benchmark
+
+    (result,) = benchmark.race_attention(2, [benchmark.Size(2, 3, 4)])
+    goals = benchmark.show_attention([result])
+    ((_, row),) = tables(capsys.readouterr().out)
+    seconds = result["seconds_per_step"]
+    assert list(seconds) == ["noise alone", "two products + noise", "attention + noise", "diffrax"]
+    model = benchmark.ratio(seconds["attention + noise"], seconds["two products + noise"])
+    assert float(row[6]) == float(goals[0][2]) == pytest.approx(model, rel=1e-2)
+    assert (goals[0][3] == "yes") == (model <= 1.3)
+
+
+@pytest.mark.slow
 def test_the_speed_tables_and_verdicts_follow_from_the_recorded_times(as_a_user, capsys, tmp_path):
     import benchmark
 
