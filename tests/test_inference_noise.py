@@ -78,6 +78,7 @@ def test_both_strengths_are_found_together():
     assert blind.null_ratio > 3 and warned(blind, "antisymmetric=True")
 
 
+@pytest.mark.slow
 def test_no_antisymmetric_noise_is_told_from_none():
     result = fit_noise(runs(), antisymmetric=True)
     low, high = result.interval()["antisymmetric"]
@@ -98,6 +99,7 @@ def test_coarse_steps_leave_no_bias(step, members):
     assert all(abs(score) < 4 for _, score in result.goodness.values())
 
 
+@pytest.mark.slow
 def test_synchronised_members_are_pooled_and_what_was_dropped_is_said():
     ts, law = jnp.linspace(0.0, 6.0, 61), rqf.laws.Uniform(tokens=64, dim=3)
     sde = rqf.models.random_quadratic_form(sigma=1.0)
@@ -140,6 +142,7 @@ def test_steps_of_any_lengths_are_taken_for_what_they_are():
     assert_right(fit_noise(uneven))
 
 
+@pytest.mark.slow
 def test_noise_of_its_own_for_every_token_is_seen():
     sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(1.0), rqf.manifolds.Sphere())
     law = rqf.laws.Uniform(TOKENS, DIM)
@@ -191,6 +194,7 @@ def test_the_robust_likelihood_is_an_inverse_gamma_density():
     assert math.sqrt(scale) == pytest.approx(result.estimate["symmetric"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_one_token_shows_the_sum_of_the_squares_only():
     ys = runs().ys[:, :, :1]
     result = fit_noise(ys, TS)
