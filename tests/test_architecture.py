@@ -37,6 +37,7 @@ FLOORS = [
     {"analysis", "inference", "io", "plot", "report"},
     {"models"},
     {"__init__"},
+    {"catalogue"},
     {"config"},
     {"runs"},
     {"cli"},
