@@ -1,0 +1,10 @@
+"""Learning in discrete steps: processes that change weights, and the verb that runs many seeds.
+
+A process is made of data and hyperparameters; `train(process, updates, seeds=..., key=...)` runs it
+for many seeds and returns the `Trajectories` of their weights.
+"""
+
+from ._process import AbstractProcess as AbstractProcess
+from ._train import progress_bar as progress_bar, train as train
+from .boltzmann import GaussianRBM as GaussianRBM
+from .linear import TeacherStudent as TeacherStudent
