@@ -12,10 +12,12 @@ from .._arguments import finite
 from ..laws import AbstractLaw
 
 
-def drawing(law: Any, shape: tuple[int | None, ...]) -> AbstractLaw:
-    """`law`, a law of arrays of `shape`, where None is any size."""
+def drawing(law: Any, shape: tuple[int | None, ...] | None = None) -> AbstractLaw:
+    """`law`, a law of arrays of `shape` if there is one, where None is any size."""
     if not isinstance(law, AbstractLaw):
         raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {law!r}.")
+    if shape is None:
+        return law
     found = eqx.filter_eval_shape(law, jax.random.key(0)).shape
     fits = len(found) == len(shape) and all(
         want in (None, size) for want, size in zip(shape, found, strict=True)

@@ -38,12 +38,6 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) -> Float
     return increment(pairs, jnp.ones((), dtype), shape)
 
 
-def symmetric_normal(key: PRNGKeyArray, n: int, dtype: jnp.dtype) -> Float[Array, "n n"]:
-    """(Z + Zᵀ)/√2: entries of variance 1 off the diagonal and 2 on it."""
-    z = normal(key, (n, n), dtype)
-    return (z + z.T) / jnp.sqrt(jnp.asarray(2, dtype))
-
-
 def product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
     """a b in full precision."""
     return jnp.matmul(a, b, precision="highest")

@@ -73,7 +73,8 @@ def train(
     batch_size = _batch_size(process, key, seeds, batch_size)
 
     ids = first_seed + np.arange(math.ceil(seeds / batch_size) * batch_size, dtype=np.uint32)
-    keys, states = _start(process, key, jnp.asarray(ids.reshape(-1, batch_size)))
+    law_keys, keys = _keys(key, jnp.asarray(ids.reshape(-1, batch_size)))
+    states = _start(process, law_keys)
     process = _in_dtype_of(states, process)
     saved, finite, last = [], [], 0
     for count in counts:
@@ -116,9 +117,14 @@ def _in_dtype_of(states: PyTree[Array], process: AbstractProcess) -> AbstractPro
 
 
 @eqx.filter_jit
-def _start(process, key, ids):
-    keys = jax.vmap(jax.vmap(member_keys, (None, 0)), (None, 0))(key, ids)
-    return keys[1], lax.map(jax.vmap(process.start), keys[0])
+def _keys(key, ids):
+    # By itself, so that it is compiled once for all processes.
+    return jax.vmap(jax.vmap(member_keys, (None, 0)), (None, 0))(key, ids)
+
+
+@eqx.filter_jit
+def _start(process, keys):
+    return lax.map(jax.vmap(process.start), keys)
 
 
 @eqx.filter_jit
