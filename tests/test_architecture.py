@@ -45,7 +45,8 @@ FLOORS = [
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
 MATHEMATICS = set().union(
-    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1], {"analysis", "inference", "models", "training"}
+    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1],
+    {"analysis", "inference", "models", "training"},
 )
 
 
