@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         io as io,
         plot as plot,
         theory as theory,
+        training as training,
     )
 
 __version__ = importlib.metadata.version("rqf_jax")
@@ -38,6 +39,6 @@ __version__ = importlib.metadata.version("rqf_jax")
 
 def __getattr__(name: str) -> Any:
     # Figures, files, statistics and special functions take longer to import than all the rest.
-    if name in {"analysis", "inference", "io", "plot", "theory"}:
+    if name in {"analysis", "inference", "io", "plot", "theory", "training"}:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
