@@ -5,6 +5,7 @@ of is public too: increments and whitening of one step.
 """
 
 from ._result import FitResult as FitResult, IdentifiabilityError as IdentifiabilityError
+from .attention import fit_attention as fit_attention
 from .design import predicted_error as predicted_error
 from .driving import DrivingNoise as DrivingNoise, recover_noise as recover_noise
 from .hidden_states import (
