@@ -5,6 +5,9 @@ of is public too: increments and whitening of one step.
 """
 
 from ._result import FitResult as FitResult, IdentifiabilityError as IdentifiabilityError
+from .eigenvalues import fit_dyson as fit_dyson
 from .increments import half_angle as half_angle, logarithm as logarithm
 from .noise import fit_noise as fit_noise
+from .scaling import fit_scaling as fit_scaling
+from .weights import fit_matrix_ou as fit_matrix_ou
 from .whitening import Whitened as Whitened, choose as choose, whiten as whiten
