@@ -34,9 +34,10 @@ FLOORS = [
     {"_members"},
     {"_engine"},
     {"_propagate", "_simulate"},
-    {"analysis", "inference", "io", "plot", "report", "training"},
+    {"_fit", "analysis", "inference", "io", "losses", "plot", "report", "training"},
     {"models"},
     {"__init__"},
+    {"catalogue"},
     {"config"},
     {"runs"},
     {"cli"},
@@ -46,7 +47,7 @@ FLOORS = [
 
 MATHEMATICS = set().union(
     *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1],
-    {"analysis", "inference", "models", "training"},
+    {"analysis", "inference", "losses", "models", "training"},
 )
 
 

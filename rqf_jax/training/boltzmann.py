@@ -123,8 +123,8 @@ class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
 
     and the same for the biases a and b; v is a batch of B examples, drawn with replacement, and v'
     the state of B persistent chains, which take `sweeps` sweeps of block Gibbs sampling before
-    every update. Chains start as random bits; a starts at the logit of the data's means, within
-    [0.01, 0.99], and b at 0.
+    every update. Chains start as random bits; a starts at the logit of the data's means, kept
+    within [0.01, 0.99], and b at 0.
 
     `data` (samples, visible) are zeros and ones; `law` draws the first W (hidden, visible);
     `learning_rate` is α ≥ 0. Weights are (W, a, b), and a state has the chains besides. Raises
