@@ -6,6 +6,7 @@ of the mean over members. What to compare with is in `theory.levels` and `theory
 """
 
 import math
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -141,10 +142,10 @@ def tail_exponent(values: Any, start: Any = None) -> TailExponent:
 
     By the package `powerlaw` (maximum likelihood; Alstott, Bullmore & Plenz 2014), which also
     chooses `start`, if it is left out, by the least Kolmogorov distance. A fit always gives a
-    number: a spectrum of pure noise has one too, usually well above 4.
+    number: for the 128 squared singular values of a square matrix of pure noise, from 2 to 6.
 
     Raises ValueError unless `values` are at least 10 positive numbers, and ImportError without the
-    package: `pip install powerlaw`.
+    package: `pip install 'powerlaw>=2'`.
     """
     found = np.asarray(finite("values", values), float).reshape(-1)
     if found.size < 10 or not found.min() > 0:
@@ -155,12 +156,19 @@ def tail_exponent(values: Any, start: Any = None) -> TailExponent:
     try:
         import powerlaw
     except ImportError:
-        raise ImportError("`tail_exponent` needs the package `powerlaw`: pip install it.") from None
+        raise ImportError(
+            "`tail_exponent` needs the package `powerlaw`: pip install 'powerlaw>=2'."
+        ) from None
     threshold = None if start is None else float(scalar("start", minimum=0)(start))
-    fit = powerlaw.Fit(found, xmin=threshold, verbose=False)
-    law = fit.power_law
+    with warnings.catch_warnings():
+        # Its search warns of first guesses out of bounds. Its own bounds end at 3, and exponents of
+        # weights do not.
+        warnings.simplefilter("ignore")
+        ranges = {"alpha": [1, None]}
+        fit = powerlaw.Fit(found, xmin=threshold, parameter_ranges=ranges, verbose=False)
+        law = fit.power_law
     count = int(np.sum(found >= law.xmin))
-    return TailExponent(float(law.alpha), float(law.sigma), float(law.xmin), count)
+    return TailExponent(float(law.alpha), float(law.standard_err), float(law.xmin), count)
 
 
 def _mean(samples: Float[np.ndarray, " members"]) -> tuple[float, float]:

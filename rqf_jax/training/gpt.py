@@ -160,9 +160,11 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
         def loss(model):
             return jnp.mean(jax.vmap(cross_entropy, (None, 0))(model, pieces))
 
-        # optax's types know arrays and containers, and no modules.
+        # optax's types know arrays and containers, and no modules; and it takes numbers to integer
+        # powers, which strict promotion forbids.
         gradient, parameters = cast(Any, jax.grad(loss)(model)), cast(Any, model)
-        change, memory = self._optimiser().update(gradient, memory, parameters)
+        with jax.numpy_dtype_promotion("standard"):
+            change, memory = self._optimiser().update(gradient, memory, parameters)
         return cast(Transformer, optax.apply_updates(parameters, change)), memory
 
     def weights(self, state: tuple[Transformer, PyTree]) -> Transformer:
