@@ -32,11 +32,14 @@ if TYPE_CHECKING:
         plot as plot,
         theory as theory,
     )
+    from .io import load as open  # noqa: F401
 
 __version__ = importlib.metadata.version("rqf_jax")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open":
+        return importlib.import_module(".io", __name__).load
     # Figures, files, statistics and special functions take longer to import than all the rest.
     if name in {"analysis", "inference", "io", "plot", "theory"}:
         return importlib.import_module(f".{name}", __name__)
