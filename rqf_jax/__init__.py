@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         io as io,
         plot as plot,
         theory as theory,
+        training as training,
     )
     from .io import load as open  # noqa: F401
 
@@ -41,6 +42,6 @@ def __getattr__(name: str) -> Any:
     if name == "open":
         return importlib.import_module(".io", __name__).load
     # Figures, files, statistics and special functions take longer to import than all the rest.
-    if name in {"analysis", "inference", "io", "plot", "theory"}:
+    if name in {"analysis", "inference", "io", "plot", "theory", "training"}:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,28 +38,19 @@ class Problem(NamedTuple):
 
 
 class Program:
-    """The compiled program of one kind of `Problem`.
+    """The compiled program of a `Problem`, and of all that differ from it in values alone.
 
-    It also runs problems that differ from the first in values alone. Raises ValueError as
-    `simulate` does, before anything is compiled.
+    A problem of other shapes is compiled when it is met; the last eight kinds are remembered.
     """
 
     def __init__(self, problem: Problem, batch: int, devices: Sequence[Any]):
         self.batch, self.devices = batch, tuple(devices)
-        arrays, static = _parts(problem)
-        state = eqx.filter_eval_shape(problem.law, problem.key)
-        cached = default_batch_size(problem.sde, state, batch)
         mesh = jax.make_mesh(
             (len(devices),), ("members",), axis_types=(AxisType.Auto,), devices=devices
         )
         self._everywhere = NamedSharding(mesh, _EVERYWHERE)
         self._split = NamedSharding(mesh, _SPLIT)
-        given = jax.device_put(arrays, self._everywhere), self._firsts(0)
-        shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), given
-        )
-        leaves, treedef = jax.tree.flatten((static, shapes))
-        self._compiled = _compile(treedef, tuple(leaves), batch, cached, mesh)
+        self._compiled = self._prepared(problem)[0]
 
     @property
     def members(self) -> int:
@@ -76,12 +67,26 @@ class Program:
 
     def __call__(self, problem: Problem, first: int, count: int) -> tuple[PyTree, np.ndarray]:
         """Saved values and status of members first, …, first + count - 1, as NumPy arrays."""
-        arrays = jax.device_put(_parts(problem)[0], self._everywhere)
+        compiled, arrays = self._prepared(problem)
         parts = []
         for start in range(first, first + count, self.members):
-            part = self._compiled(arrays, self._firsts(start))
+            part = compiled(arrays, self._firsts(start))
             parts.append(jax.tree.map(np.asarray, part))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+    def _prepared(self, problem: Problem) -> tuple[Any, PyTree[Array]]:
+        """The compiled program for a problem, and the arrays of the problem where they belong."""
+        arrays, static = _parts(problem)
+        arrays = jax.device_put(arrays, self._everywhere)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+            (arrays, self._firsts(0)),
+        )
+        leaves, treedef = jax.tree.flatten((static, shapes))
+        state = eqx.filter_eval_shape(problem.law, problem.key)
+        cached = default_batch_size(problem.sde, state, self.batch)
+        mesh = self._split.mesh
+        return _compile(treedef, tuple(leaves), self.batch, cached, mesh), arrays
 
     def _firsts(self, first: int) -> Array:
         firsts = first + self.batch * np.arange(len(self.devices))

@@ -176,7 +176,7 @@ def digest(
     return {name: io.Summary.of(y, io.edges(name), status == 0) for name, y in ys.items()}
 
 
-def summarised(plan: io.Plan, records: Sequence[io.Record]) -> xarray.Dataset:
+def summarised(records: Sequence[io.Record]) -> xarray.Dataset:
     """Mean, variance and histogram of every observable over the members of all records.
 
     `<name>_mean`, `<name>_variance` and `<name>_count` (time, ...), `<name>_histogram` with the

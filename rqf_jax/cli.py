@@ -135,6 +135,59 @@ def run(
 
 
 @app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="KEY=FROM:TO:COUNT", help="An axis; or KEY=A,B,C."),
+    ] = None,
+    zipped: Annotated[bool, typer.Option("--zip", help="Take the axes in step.")] = False,
+    random: Annotated[
+        list[str] | None,
+        typer.Option("--random", metavar="KEY=FROM:TO", help="A range to draw from."),
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, help="How many points to draw.")] = 100,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Where to.", show_default="runs/CONFIG-sweep.zarr"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the sweep that is there.")
+    ] = False,
+    hosts: Hosts = None,
+) -> None:
+    """Simulate CONFIG at many values of some of its keys, into one store.
+
+    Its dimensions are named by the keys, and it holds mean, variance and histogram of every
+    observable over the members of each point; `--set run.keep=trajectories` keeps the members.
+
+    [bold]Examples[/]
+
+    rqf-jax sweep configs/pair.toml --grid model.sigma=0.2:1.2:11 --grid law.angle=0.5,1,2
+
+    rqf-jax sweep configs/pair.toml --random model.sigma=0:1 --random law.angle=0:3 --points 50
+    """
+    from . import config as configs, sweeps
+
+    if bool(grid) == bool(random) or (zipped and random):
+        raise configs.ConfigError(
+            "a sweep needs either --grid, with or without --zip, or --random."
+        )
+    console = _console(hosts)
+    out = Path("runs", f"{config.stem}-sweep.zarr") if out is None else out
+    one = configs.read(config, ["run.keep=summaries", *(changes or ())])
+    if grid:
+        design = sweeps.Design(tuple(map(sweeps.Axis.parse, grid)), zipped)
+    else:
+        design = sweeps.Design.random(random or (), points, one.run.seed)
+    sweeps.sweep(one, design, out, force=force, console=console)
+
+
+@app.command()
 def plot(
     run: Run,
     out: Annotated[

@@ -34,19 +34,21 @@ FLOORS = [
     {"_members"},
     {"_engine"},
     {"_propagate", "_simulate"},
-    {"_program", "analysis", "inference", "io", "plot", "report"},
+    {"_program", "analysis", "inference", "io", "plot", "report", "training"},
     {"models"},
     {"__init__"},
-    {"chunks", "config"},
-    {"session"},
-    {"runs"},
+    {"catalogue", "chunks"},
+    {"config", "session"},
+    {"problems"},
+    {"runs", "sweeps"},
     {"cli"},
     {"__main__"},
 ]
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
 MATHEMATICS = set().union(
-    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1], {"analysis", "inference", "models"}
+    *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1],
+    {"analysis", "inference", "models", "training"},
 )
 
 

@@ -117,6 +117,7 @@ def test_a_run_is_the_ensemble_that_python_gives(stored):
     assert np.ptp(run.companion.values, 0).max() > 0.1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_batch_the_same_members(fox, capsys):
     for name, *changes in (
         ("a",),
@@ -132,6 +133,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_batch_the_same_members(fo
     assert np.abs(d.state - a.state).max() > 0.1
 
 
+@pytest.mark.slow
 def test_full_coordinates_keep_the_space(fox, capsys):
     changes = ["--set", "run.coordinates=full", "--set", "law.name=equiangular"]
     (fox / "plain.toml").write_text(
@@ -226,6 +228,7 @@ def test_a_stored_run_says_where_it_came_from_and_how_to_make_it_again(stored, f
     assert "fox.toml: not a zarr store" in fails(capsys, "info", "fox.toml")
 
 
+@pytest.mark.slow
 def test_a_run_without_overlaps_has_no_figure_of_them(fox, capsys):
     changes = ["--set", 'run.save=["polar_order"]', "--set", "run.members=30"]
     out = succeeds(capsys, "run", "fox.toml", *changes)

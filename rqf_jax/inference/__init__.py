@@ -5,6 +5,9 @@ of is public too: increments and whitening of one step.
 """
 
 from ._result import FitResult as FitResult, IdentifiabilityError as IdentifiabilityError
+from .design import predicted_error as predicted_error
+from .driving import DrivingNoise as DrivingNoise, recover_noise as recover_noise
 from .increments import half_angle as half_angle, logarithm as logarithm
 from .noise import fit_noise as fit_noise
+from .pairs import fit_pairs as fit_pairs
 from .whitening import Whitened as Whitened, choose as choose, whiten as whiten
