@@ -15,5 +15,6 @@ from .hidden_states import (
 )
 from .increments import half_angle as half_angle, logarithm as logarithm
 from .noise import fit_noise as fit_noise
+from .observation import fit_noise_observed as fit_noise_observed
 from .pairs import fit_pairs as fit_pairs
 from .whitening import Whitened as Whitened, choose as choose, whiten as whiten
