@@ -8,6 +8,7 @@ from ._result import FitResult as FitResult, IdentifiabilityError as Identifiabi
 from .attention import fit_attention as fit_attention
 from .design import predicted_error as predicted_error
 from .driving import DrivingNoise as DrivingNoise, recover_noise as recover_noise
+from .eigenvalues import fit_dyson as fit_dyson
 from .hidden_states import (
     HiddenStatesFit as HiddenStatesFit,
     Layer as Layer,
@@ -17,4 +18,6 @@ from .increments import half_angle as half_angle, logarithm as logarithm
 from .noise import fit_noise as fit_noise
 from .observation import fit_noise_observed as fit_noise_observed
 from .pairs import fit_pairs as fit_pairs
+from .scaling import fit_scaling as fit_scaling
+from .weights import fit_matrix_ou as fit_matrix_ou
 from .whitening import Whitened as Whitened, choose as choose, whiten as whiten

@@ -1,0 +1,128 @@
+"""How gradient noise scales with learning rate and batch size, from the noise of many runs."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._arguments import finite, integer
+from ._result import FitResult, IdentifiabilityError
+
+
+def fit_scaling(
+    noise: Any,
+    dof: Any,
+    learning_rate: Any,
+    batch_size: Any,
+    *,
+    dataset_size: int | None = None,
+) -> FitResult:
+    """The exponents with which a variance scales with learning rate and batch size.
+
+        noise = C · learning_rate^p · batch_size^-q
+
+    **Arguments**
+
+    - `noise`: the estimated variances (runs,), each from `dof` degrees of freedom (a number, or one
+      for every run). Take residuals of one-step regressions over the learning rate, for which
+      p = 1; increments as they are have p = 2, and stationary variances α/(B h (2 - αh)), which is
+      no power.
+    - `learning_rate`, `batch_size`: those of every run.
+    - `dataset_size`: D, if batches are drawn without replacement; 1/B - 1/D then has the place of
+      1/B.
+
+    **Returns** a `FitResult` with the names "learning_rate" (p), "batch_size" (q) and "ratio", the
+    exponent of α/B if both are the same. Logarithms of χ² variables have the mean
+    digamma(ν/2) - ln(ν/2) and the variance trigamma(ν/2), which makes this weighted least squares
+    with known weights. `goodness` has the mean square of the residuals of the separate fit, in
+    standard errors from 1.
+
+    **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if learning rate
+    and batch size never vary apart.
+
+    Source: classical; derived for this library.
+    """
+    from scipy.special import digamma, ndtri, polygamma
+
+    variances, rates, batches = (
+        _positive(name, value)
+        for name, value in (
+            ("noise", noise),
+            ("learning_rate", learning_rate),
+            ("batch_size", batch_size),
+        )
+    )
+    freedom = _positive("dof", np.broadcast_to(np.asarray(finite("dof", dof)), variances.shape))
+    for name, value in (("learning_rate", rates), ("batch_size", batches), ("dof", freedom)):
+        if value.shape != variances.shape:
+            raise ValueError(f"`{name}` must have shape {variances.shape}; got {value.shape}.")
+    if variances.size < 4:
+        raise ValueError(f"`noise` must have at least 4 runs; got {variances.size}.")
+    inverse_batch = 1 / batches
+    if dataset_size is not None:
+        integer("dataset_size", dataset_size, minimum=2)
+        if not np.all(batches < dataset_size):
+            raise ValueError(
+                f"`batch_size` must be below `dataset_size`, {dataset_size}; got {batches.max():g}."
+            )
+        inverse_batch = inverse_batch - 1 / dataset_size
+    logs = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
+    weights = 1 / polygamma(1, freedom / 2)
+    one, alpha, batch = np.ones_like(logs), np.log(rates), np.log(inverse_batch)
+    design = np.stack([one, alpha, batch], 1)
+    if np.linalg.matrix_rank(design, tol=1e-8 * np.abs(design).max()) < 3:
+        raise IdentifiabilityError(
+            "`learning_rate` and `batch_size` never vary apart, so only the exponent of the "
+            "combination that was varied is identified. Add runs."
+        )
+    apart, fisher, residuals = _regression(design, logs, weights)
+    together, fisher_ratio, _ = _regression(np.stack([one, alpha + batch], 1), logs, weights)
+    # One sample, three exponents: the ratio's estimate is linear in the same logarithms.
+    maps = [
+        np.linalg.solve(fisher, (design * weights[:, None]).T)[1:],
+        np.linalg.solve(fisher_ratio, (np.stack([one, alpha + batch], 1) * weights[:, None]).T)[1:],
+    ]
+    linear = np.concatenate(maps)
+    covariance = (linear / weights) @ linear.T
+    names = ("learning_rate", "batch_size", "ratio")
+    values = np.array([apart[1], apart[2], together[1]])
+    errors = np.sqrt(np.diagonal(covariance))
+    excess = float(np.sum(weights * residuals**2)), variances.size - 3
+
+    def intervals(level):
+        reach = ndtri((1 + level) / 2) * errors
+        return {
+            name: (float(value - d), float(value + d))
+            for name, value, d in zip(names, values, reach, strict=True)
+        }
+
+    errors_of = dict(zip(names, map(float, errors), strict=True))
+    return FitResult(
+        estimate=dict(zip(names, map(float, values), strict=True)),
+        covariance=covariance,
+        fisher=np.linalg.pinv(covariance),
+        bound=errors_of,
+        method="weighted least squares of logarithms",
+        intervals=intervals,
+        dof_used=float(freedom.sum()),
+        dof_available=float(freedom.sum()),
+        steps_used=variances.size,
+        goodness={
+            "residual": (excess[0] / excess[1], (excess[0] - excess[1]) / math.sqrt(2 * excess[1]))
+        },
+    )
+
+
+def _regression(design, logs, weights):
+    fisher = (design * weights[:, None]).T @ design
+    found = np.linalg.solve(fisher, (design * weights[:, None]).T @ logs)
+    return found, fisher, logs - design @ found
+
+
+def _positive(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(finite(name, value), float)
+    if array.ndim != 1:
+        raise ValueError(f"`{name}` must be one axis of runs; got shape {array.shape}.")
+    if not np.all(array > 0):
+        raise ValueError(f"`{name}` must be positive; got {array.min():g}.")
+    return array

@@ -1,0 +1,238 @@
+"""Pull and noise of weights, repulsion of eigenvalues, and exponents of gradient noise."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rqf_jax as rqf
+from rqf_jax.inference import IdentifiabilityError, fit_dyson, fit_matrix_ou, fit_scaling
+
+RATE, S, H = 1.0, 0.8, 0.05
+
+
+def ou(replicates, entries, steps, target, seed=0):
+    """Stationary paths (replicates, times, entries), exact in law."""
+    rng = np.random.default_rng(seed)
+    a, sd = math.exp(-RATE * H), S / math.sqrt(2 * RATE)
+    w = np.empty((replicates, steps + 1, entries))
+    w[:, 0] = sd * rng.standard_normal((replicates, entries))
+    for k in range(steps):
+        fresh = rng.standard_normal((replicates, entries))
+        w[:, k + 1] = a * w[:, k] + sd * math.sqrt(1 - a * a) * fresh
+    return w + target
+
+
+def times(steps, h=H):
+    return h * np.arange(steps + 1)
+
+
+def table(fits, name):
+    values = np.array([fit.estimate[name] for fit in fits])
+    return values, np.array([fit.stderr[name] for fit in fits])
+
+
+def coverage(fits, name, value, level=0.95):
+    inside = [low < value < high for low, high in (fit.interval(level)[name] for fit in fits)]
+    return np.mean(inside)
+
+
+@pytest.mark.parametrize("target", [None, 0.7])
+def test_rate_and_noise_of_a_matrix_are_at_the_bound_with_honest_intervals(target):
+    entries, steps, replicates = 16, 200, 400
+    fits = [
+        fit_matrix_ou(w, times(steps), target=target) for w in ou(replicates, entries, steps, 0.7)
+    ]
+    for name, value in (("rate", RATE), ("s", S)):
+        found, errors = table(fits, name)
+        bound = fits[0].bound[name]
+        slack = 4 / math.sqrt(2 * replicates)
+        # The page's G9: 1.35 bounds if the target must be found too.
+        assert found.std() < bound * (1.05 if target is not None else 1.35) * (1 + slack)
+        assert abs(errors.mean() / found.std() - 1) < 0.05 + slack
+        # A rate has the skewness bias of a few entries: var(rate)/rate at most.
+        skew = found.var() / value
+        assert abs(found.mean() - value) < skew + 4 * found.std() / math.sqrt(replicates)
+        assert abs(coverage(fits, name, value) - 0.95) < 4 * math.sqrt(0.05 * 0.95 / replicates)
+
+
+@pytest.mark.parametrize("entries", [64, 512])
+def test_an_unknown_target_biases_the_plain_rate_by_two_over_the_time_and_is_corrected(entries):
+    steps, replicates = 100, 40
+    paths = ou(replicates, entries, steps, -1.0)
+    centred = [w - w.mean(0) for w in paths]
+    plain = [fit_matrix_ou(w, times(steps), target=0.0).estimate["rate"] for w in centred]
+    corrected, _ = table([fit_matrix_ou(w, times(steps)) for w in paths], "rate")
+    expected = 2 / (steps * H)
+    assert 0.7 * expected < np.mean(plain) - RATE < 1.3 * expected
+    assert abs(corrected.mean() - RATE) < 4 * corrected.std() / math.sqrt(replicates) + 0.01
+
+
+@pytest.mark.parametrize(
+    ("beta", "manifold"), [(1, "Symmetric"), pytest.param(2, "Hermitian", marks=pytest.mark.slow)]
+)
+def test_the_noise_of_a_random_matrix_is_the_root_of_two_g(beta, manifold):
+    g = 0.6
+    runs = rqf.simulate(
+        rqf.models.dyson(g, RATE, beta),
+        rqf.laws.Zeros((6, 6)),
+        times(40),
+        substeps=1,
+        members=8,
+        key=jax.random.key(0),
+    )
+    fit = fit_matrix_ou(runs, target=0.0, manifold=getattr(rqf.manifolds, manifold)())
+    assert fit.dof_used == 8 * 40 * {1: 21, 2: 36}[beta]
+    for name, value in (("s", math.sqrt(2) * g), ("rate", RATE)):
+        assert abs(fit.estimate[name] - value) < 4 * fit.stderr[name]
+
+
+def test_the_likelihood_has_its_maximum_and_curvature_at_the_estimate():
+    w = ou(1, 32, 100, 0.0)[0]
+    fit = fit_matrix_ou(w, times(100), target=0.0)
+    density = fit.log_density()
+    point = {name: jnp.asarray(value) for name, value in fit.estimate.items()}
+    slope = jax.grad(density)(point)
+    curvature = jax.hessian(density)(point)
+    for name in point:
+        assert abs(float(slope[name])) < 1e-6 * abs(float(curvature[name][name]))
+        for other in point:
+            i, j = (list(point).index(k) for k in (name, other))
+            expected = pytest.approx(-float(curvature[name][other]), rel=1e-6, abs=1e-6)
+            assert fit.fisher[i, j] == expected
+    with pytest.raises(ValueError, match="no likelihood"):
+        fit_matrix_ou(w, times(100)).log_density()
+
+
+def eigenvalues(beta, replicates, n, steps, h, rate=0.5, seed=12):
+    """Eigenvalues of stationary Gaussian matrices with g = 1, exact in law."""
+    rng = np.random.default_rng(seed)
+    a = math.exp(-rate * h)
+
+    def gaussian():
+        z = rng.standard_normal((replicates, n, n))
+        if beta == 2:
+            z = z + 1j * rng.standard_normal((replicates, n, n))
+        return (z + np.conj(np.swapaxes(z, -1, -2))) / 2 / math.sqrt(rate)
+
+    w = gaussian()
+    found = [np.linalg.eigvalsh(w)]
+    for _ in range(steps):
+        w = a * w + math.sqrt(1 - a * a) * gaussian()
+        found.append(np.linalg.eigvalsh(w))
+    return np.stack(found, 1)
+
+
+def test_the_repulsion_of_eigenvalues_is_found_better_with_the_tamed_instrument():
+    replicates, steps, h = 40, 400, 0.01
+    paths = eigenvalues(1, replicates, 6, steps, h)
+    spread = {}
+    for method in ("tamed", "cir"):
+        fits = [fit_dyson(x, times(steps, h), rate=0.5, method=method) for x in paths]
+        for name in ("g", "beta"):
+            found, errors = table(fits, name)
+            assert abs(found.mean() - 1) < 0.02 + 4 * found.std() / math.sqrt(replicates)
+            assert abs(np.median(errors) / found.std() - 1) < 4 / math.sqrt(2 * replicates)
+            spread[method, name] = found.std()
+    # The page's goal G10 and prediction P16: sd at most .2, and 1.4 times less than the other.
+    assert spread["tamed", "beta"] < 0.2
+    assert spread["cir", "beta"] > 1.4 * spread["tamed", "beta"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [1, 2])
+@pytest.mark.parametrize("known", ["beta", "nothing"])
+def test_noise_pull_and_repulsion_of_eigenvalues_are_found_together(beta, known):
+    paths = eigenvalues(beta, 8, 6, 400, 0.01)
+    fit = fit_dyson(paths, times(400, 0.01), **({"beta": beta} if known == "beta" else {}))
+    truth = {"g": 1.0, "rate": 0.5, "beta": float(beta)}
+    for name, value in fit.estimate.items():
+        assert abs(value - truth[name]) < 4 * fit.stderr[name]
+    assert ("largest correlation" in str(fit)) and fit.steps_used == 8 * 400
+
+
+RATES, BATCHES = (
+    np.ravel(axis) for axis in np.meshgrid([0.005, 0.01, 0.02, 0.05, 0.1], [8, 16, 32, 64, 128])
+)
+
+
+def test_exponents_of_gradient_noise_have_the_errors_they_say():
+    rng, replicates, dof = np.random.default_rng(0), 1000, 20
+    law = RATES / BATCHES * 3.0
+    fits = [
+        fit_scaling(law * rng.chisquare(dof, 25) / dof, dof, RATES, BATCHES)
+        for _ in range(replicates)
+    ]
+    for name in ("learning_rate", "batch_size", "ratio"):
+        found, errors = table(fits, name)
+        assert abs(found.mean() - 1) < 4 * found.std() / math.sqrt(replicates)
+        assert abs(errors[0] / found.std() - 1) < 0.1
+        assert 0.93 <= coverage(fits, name, 1.0) <= 0.97
+    scores = np.array([fit.goodness["residual"][0] for fit in fits])
+    # χ² of 22 degrees of freedom, but for the skewness of logarithms.
+    assert abs(scores.mean() - 1) < 0.05
+
+
+def test_increments_stationary_variances_and_shared_batches_have_their_own_exponents():
+    def exponents(variances, **options):
+        return fit_scaling(variances, 1e6, RATES, BATCHES, **options).estimate
+
+    raw = exponents(RATES**2 / BATCHES)
+    assert raw["learning_rate"] == pytest.approx(2) and raw["batch_size"] == pytest.approx(1)
+    # α/(B h (2 - αh)) with αh up to 1: the page measured 1.21.
+    stationary = exponents(RATES / BATCHES / (2 - 10 * RATES))
+    assert stationary["learning_rate"] == pytest.approx(1.21, abs=0.01)
+    without = RATES * (1 / BATCHES - 1 / 256)
+    assert exponents(without, dataset_size=256)["ratio"] == pytest.approx(1)
+    assert exponents(without)["ratio"] > 1.05
+
+
+W, X = ou(1, 4, 8, 0.0)[0], np.cumsum(np.ones((5, 3)), -1) + np.arange(5)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: fit_matrix_ou(W), "`times` must be given"),
+        (lambda: fit_matrix_ou(W, times(8) ** 2), "`times` must be equally spaced"),
+        (lambda: fit_matrix_ou(W, times(7)), "`runs` must have shape"),
+        (lambda: fit_matrix_ou(0 * W, times(8)), "`runs` must hold states that move"),
+        (lambda: fit_matrix_ou(W, times(8), target=np.ones(3)), "`target` must be a number"),
+        (
+            lambda: fit_matrix_ou(W, times(8), manifold=rqf.manifolds.Symmetric()),
+            "square matrices",
+        ),
+        (
+            lambda: fit_matrix_ou(W.reshape(9, 2, 2), times(8), manifold=rqf.manifolds.Symmetric()),
+            "symmetric matrices",
+        ),
+        (
+            lambda: fit_matrix_ou(W, times(8), manifold=rqf.manifolds.Sphere()),
+            "`manifold` must be a linear space",
+        ),
+        (lambda: fit_dyson(X, times(4), method="euler"), "`method` must be one of"),
+        (lambda: fit_dyson(X[:, ::-1], times(4)), "strictly ascending"),
+        (lambda: fit_dyson(X[:, :1], times(4)), "at least 2 eigenvalues"),
+        (lambda: fit_dyson(X, times(4), rate=0), "`rate` must be positive"),
+        (lambda: fit_dyson(X, times(4), beta=0.5), "`beta` must be at least 1"),
+        (lambda: fit_scaling(-RATES, 5, RATES, BATCHES), "`noise` must be positive"),
+        (lambda: fit_scaling(RATES, 5, RATES[:3], BATCHES), "`learning_rate` must have shape"),
+        (
+            lambda: fit_scaling(RATES, 5, RATES, BATCHES, dataset_size=100),
+            "`batch_size` must be below",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_named(unchecked, make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_what_the_data_do_not_say_is_refused():
+    line = np.linspace(0, 1, 9)[:, None] * np.ones(4)
+    with pytest.raises(IdentifiabilityError, match="no pull"):
+        fit_matrix_ou(line, times(8))
+    with pytest.raises(IdentifiabilityError, match="never vary apart"):
+        fit_scaling(RATES, 5, RATES, np.full(25, 8))
