@@ -117,9 +117,9 @@ def test_bad_data_are_one_clear_error():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("step", "count", "most"), [(0.25, 12, 0.17), (1.0, 8, 0.35)])
-def test_one_sparse_path_is_as_precise_as_was_promised(step, count, most):
-    # Goal G8: 4 tokens in dimension 8; the theory's prototype has .29 and .27.
+@pytest.mark.parametrize(("step", "count", "most"), [(0.25, 12, 0.34), (1.0, 8, 0.40)])
+def test_one_sparse_path_is_as_precise_as_the_prototype(step, count, most):
+    # One path of 4 tokens in dimension 8; a prototype of this composite likelihood had 0.29, 0.27.
     many = rqf.simulate(
         isotropic(1.0),
         rqf.laws.Uniform(4, 8),
@@ -131,7 +131,7 @@ def test_one_sparse_path_is_as_precise_as_was_promised(step, count, most):
     fits = [fit_pairs(path, many.ts).estimate["symmetric"] ** 2 for path in many.ys]
     error = np.sqrt(np.mean((np.array(fits) - 1) ** 2))
     assert abs(np.mean(fits) - 1) < 5 * np.std(fits) / 10 + 0.1
-    assert error < 2 * most
+    assert error < most
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from .hidden_states import (
 )
 from .increments import half_angle as half_angle, logarithm as logarithm
 from .noise import fit_noise as fit_noise
+from .observation import fit_noise_observed as fit_noise_observed
 from .pairs import fit_pairs as fit_pairs
 from .scaling import fit_scaling as fit_scaling
 from .weights import fit_matrix_ou as fit_matrix_ou
