@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         losses as losses,
         plot as plot,
         theory as theory,
+        training as training,
     )
     from ._fit import Fit as Fit, fit as fit
 
@@ -40,7 +41,7 @@ __version__ = importlib.metadata.version("rqf_jax")
 
 def __getattr__(name: str) -> Any:
     # Figures, files, statistics and special functions take longer to import than all the rest.
-    if name in {"analysis", "inference", "io", "losses", "plot", "theory"}:
+    if name in {"analysis", "inference", "io", "losses", "plot", "theory", "training"}:
         return importlib.import_module(f".{name}", __name__)
     if name in {"Fit", "fit"}:
         return getattr(importlib.import_module("._fit", __name__), name)

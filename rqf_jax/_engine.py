@@ -182,10 +182,16 @@ class _Blocks(diffrax.AbstractSolver):
         return some_steps(y, jnp.asarray(blocks * count, jnp.int32), rest) if rest else y
 
     def _block_steps(self, ensemble, dtype) -> int:
-        """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16."""
+        """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16.
+
+        A divisor of the number of steps where a large one fits: what is left over after whole
+        blocks is a second copy of the step, which takes as long again to compile.
+        """
         numbers = math.prod(ensemble.shape) * ensemble.streams.shape[-1]
         fitting = CACHE_BYTES // max(1, numbers * dtype.itemsize)
-        return min(self.substeps, max(2, min(_BLOCK_STEPS, fitting)))
+        most = min(self.substeps, max(2, min(_BLOCK_STEPS, fitting)))
+        divisors = (d for d in range(most, most // 2, -1) if self.substeps % d == 0)
+        return next(divisors, most)
 
 
 def _rematerialised(body):

@@ -22,7 +22,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import Field, PlainValidator, ValidationError, model_validator
+
+from .catalogue import Model, Section
 
 # Seeds beyond 32 bits would lose their upper half on a machine without 64-bit integers.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -46,13 +48,7 @@ class ConfigError(ValueError):
     """A config that cannot be run: names every key that is wrong, its value and the rule."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class Run(_Section):
+class Run(Section):
     """The ensemble."""
 
     seed: Seed = 0
@@ -64,8 +60,8 @@ class Run(_Section):
     batch: Count = 1000
     """Members simulated at a time: memory and the progress bar, never the result."""
     coordinates: Literal["overlaps", "full"] = "overlaps"
-    """How tokens are written: "overlaps" in an orthonormal basis of their span, which keeps the
-    law of overlaps and is far cheaper in high dimensions; "full" in the axes of the space."""
+    """How tokens are written: "overlaps" in an orthonormal basis of their span, far cheaper in high
+    dimensions, for models where that keeps the law of overlaps; "full" in the axes of the space."""
     save: Annotated[
         tuple[
             Literal[
@@ -86,7 +82,7 @@ class Run(_Section):
     comparison and the figures need "overlaps", and its volumes "log_det_gram"."""
 
 
-class Times(_Section):
+class Times(Section):
     """The save times: `stop` and `points`, or `values`."""
 
     stop: Annotated[float, Field(gt=0)] | None = None
@@ -115,16 +111,7 @@ class Times(_Section):
         return tuple(self.stop * i / last for i in range(self.points))
 
 
-class RandomQuadraticForm(_Section):
-    """`rqf_jax.models.random_quadratic_form`: dX = -sigma P_X ∂Q X."""
-
-    name: Literal["random_quadratic_form"]
-    """The model."""
-    sigma: Annotated[float, Field(ge=0)]
-    """Noise strength; sigma² is the synchronisation rate, a variance per unit time."""
-
-
-class HiddenStatesLaw(_Section):
+class HiddenStatesLaw(Section):
     """The tokens of a sentence in one layer of a language model, projected to the sphere."""
 
     name: Literal["hidden_states"]
@@ -140,7 +127,7 @@ class HiddenStatesLaw(_Section):
     """Which tokens, by text (every occurrence) or by number; all by default."""
 
 
-class UniformLaw(_Section):
+class UniformLaw(Section):
     """Independent uniform tokens, fresh for every member."""
 
     name: Literal["uniform"]
@@ -151,7 +138,7 @@ class UniformLaw(_Section):
     """Dimension of the space; the sphere has one less."""
 
 
-class PairLaw(_Section):
+class PairLaw(Section):
     """Two tokens at a given angle."""
 
     name: Literal["pair"]
@@ -162,7 +149,7 @@ class PairLaw(_Section):
     """Dimension of the space; the sphere has one less."""
 
 
-class EquiangularLaw(_Section):
+class EquiangularLaw(Section):
     """Tokens with one common overlap."""
 
     name: Literal["equiangular"]
@@ -178,30 +165,33 @@ class EquiangularLaw(_Section):
 Law = HiddenStatesLaw | UniformLaw | PairLaw | EquiangularLaw
 
 
-class Report(_Section):
+class Report(Section):
     """What the comparison with closed forms and the figures show."""
 
     log_det_times: Floats = ()
-    """Save times at which E ln det G is compared; early ones, before tokens collapse."""
+    """Save times at which E ln det G is compared; early ones, before tokens collapse. Most models
+    have a closed form only for two tokens while they are close (0.1 radians)."""
+    one_point_times: Floats = ()
+    """Save times at which E<x(t), x(0)> is compared; needs the "state" in "full" coordinates."""
     angle_pair: Annotated[tuple[Token, Token], Field(strict=False)] = (0, 1)
     """The two tokens, by text or by number, of the figure of angles."""
     angle_time: Time | None = None
     """The save time of the figure of angles; without it there is none."""
 
 
-class Companion(_Section):
+class Companion(Section):
     """Uniform tokens in 3 dimensions under the same model, one member: the figure of the sphere."""
 
     tokens: Annotated[int, Field(ge=2)]
     """Number of tokens."""
 
 
-class Config(_Section):
+class Config(Section):
     """Everything that determines a run. Construct it with `read` or `parse`."""
 
     run: Run
     times: Times
-    model: RandomQuadraticForm
+    model: Model
     law: Annotated[Law, Field(discriminator="name")]
     report: Report = Report()
     companion: Companion | None = None
@@ -209,12 +199,31 @@ class Config(_Section):
     @model_validator(mode="after")
     def _times_exist(self) -> "Config":
         grid = self.times.grid()
-        wanted = {f"report.log_det_times[{i}]": t for i, t in enumerate(self.report.log_det_times)}
+        wanted = {
+            f"report.{name}[{i}]": time
+            for name in ("log_det_times", "one_point_times")
+            for i, time in enumerate(getattr(self.report, name))
+        }
         if self.report.angle_time is not None:
             wanted["report.angle_time"] = self.report.angle_time
         for name, time in wanted.items():
             if min(abs(time - t) for t in grid) > 1e-6 * grid[-1]:
                 raise ValueError(f"{name} must be one of the save times; got {time}")
+        return self
+
+    @model_validator(mode="after")
+    def _coordinates_do(self) -> "Config":
+        full = self.run.coordinates == "full"
+        if self.model.needs_space is not None and not full:
+            raise ValueError(
+                f'run.coordinates must be "full" for {self.model.name}, because '
+                f'{self.model.needs_space}; got "overlaps"'
+            )
+        if self.report.one_point_times and not (full and "state" in self.run.save):
+            raise ValueError(
+                'report.one_point_times must be empty unless run.coordinates is "full" and '
+                f'run.save has "state"; got {list(self.report.one_point_times)}'
+            )
         return self
 
     def toml(self) -> str:
@@ -321,7 +330,7 @@ def _problem(error: Any) -> str:
     return f"{key}: must {rule.replace('tuple', 'list')}; got {error['input']!r}."
 
 
-def _follow(location: Sequence[str | int]) -> tuple[str, type[_Section]]:
+def _follow(location: Sequence[str | int]) -> tuple[str, type[Section]]:
     """The dotted key of pydantic's location, and the section that the key is in."""
     key, section, tags = "", Config, {}
     for part in location:
@@ -338,11 +347,11 @@ def _follow(location: Sequence[str | int]) -> tuple[str, type[_Section]]:
     return key, section
 
 
-def _tags(section: type[_Section], name: str) -> dict[str, type[_Section]]:
+def _tags(section: type[Section], name: str) -> dict[str, type[Section]]:
     """The sections that may stand at a key, by their names; "" for the only one."""
     annotation = section.model_fields[name].annotation
     choices = typing.get_args(annotation) or (annotation,)
-    sections = [c for c in choices if isinstance(c, type) and issubclass(c, _Section)]
+    sections = [c for c in choices if isinstance(c, type) and issubclass(c, Section)]
     if len(sections) == 1:
         return {"": sections[0]}
     return {typing.get_args(c.model_fields["name"].annotation)[0]: c for c in sections}

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import sysconfig
 import tempfile
 import zipfile
 import zlib
@@ -21,8 +22,9 @@ from typing import Any
 import jax
 import numpy as np
 import xarray
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from ._arguments import integer
 from ._trajectories import Trajectories
 
 _PACKAGES = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
@@ -30,6 +32,23 @@ _PACKAGES = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray"
 
 class DataFileError(ValueError):
     """A file that cannot be read as what it should be: names the file, the array and the rule."""
+
+
+def standard_library(tokens: int) -> Int[np.ndarray, " tokens"]:
+    """The first `tokens` ASCII characters of the standard library's sources, as numbers below 128.
+
+    A text that every machine with Python has: its top modules in alphabetical order. Raises
+    ValueError if there are not so many, or tokens < 1.
+    """
+    tokens = integer("tokens", tokens)
+    parts, size = [], 0
+    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        part = np.frombuffer(file.read_bytes(), np.uint8)
+        parts.append(part[part < 128])
+        size += parts[-1].size
+        if size >= tokens:
+            return np.concatenate(parts)[:tokens].astype(np.int32)
+    raise ValueError(f"`tokens` must be at most the {size} characters there are; got {tokens}.")
 
 
 @dataclass(frozen=True)

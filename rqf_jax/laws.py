@@ -75,6 +75,25 @@ class Zeros(AbstractLaw):
         return jnp.zeros(self.state)
 
 
+class Normal(AbstractLaw):
+    """Independent normal entries of mean 0 and standard deviation `scale`.
+
+    The usual start of weights: squared singular values fill Marchenko & Pastur's law. Raises
+    ValueError for a shape that is no tuple of sizes and for scale < 0.
+    """
+
+    state: tuple[int, ...] = eqx.field(static=True)
+    scale: Float[Array, ""]
+
+    def __init__(self, shape: tuple[int, ...], scale: Any = 1.0):
+        self.state = Zeros(shape).state
+        self.scale = scalar("scale", minimum=0)(scale)
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        """A fresh array."""
+        return self.scale * jax.random.normal(key, self.state, self.scale.dtype)
+
+
 class GaussianEnsemble(AbstractLaw):
     """Eigenvalues of a Gaussian matrix for any Dyson index β > 0, ascending.
 

@@ -7,7 +7,7 @@ rows of one ensemble share its members and are not independent of each other.
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -21,13 +21,43 @@ from rich.table import Table
 from scipy.stats import norm
 
 from .theory import sphere
+from .theory._rapidity import Values
 
 SYNCHRONISED = 6.0
 """sigma² T from which on limits t → ∞ are compared with the last save (their distance, of order
 exp(-sigma² T/4) in expectations, is then a few 1e-3 or less)."""
 
-ALIGNED, LIMIT = "P(aligned)", "E G(∞)"
+ALIGNED, LIMIT, ANTIPODAL = "P(aligned)", "E G(∞)", "P(−)"
 _MOST_PAIRS = 45
+# Pairs of tokens are close while their angle is below it (radians): corrections to the linearised
+# motion are of second order in the angle.
+_CLOSE = 0.1
+
+
+@dataclass(frozen=True)
+class ClosedForms:
+    """What theory knows of the ensembles of one model; None where it knows nothing.
+
+    Only what is here gets rows in the comparison and lines in the figures.
+    """
+
+    hyperplane_time: float | None = None
+    """The time from which tokens are as good as split by one uniformly random hyperplane."""
+    volume_rate: float | None = None
+    """E ln det G of N tokens falls at N(N-1) times it, from every start."""
+    close_pair_rate: float | None = None
+    """E ln sin θ of two tokens falls at this rate in the limit θ → 0."""
+    antipodal_probability: Callable[[np.ndarray], Values] | None = None
+    """The probability that two tokens end opposite, from their overlap."""
+    one_point: Callable[[float], Values] | None = None
+    """E<x(t), x(0)> of every token, from the time."""
+    moments: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray] | None] | None = None
+    """E G_ab and E G_ab² (times, pairs) from times and initial overlaps (starts, pairs), the mean
+    over the starts; None for starts it does not cover."""
+    angle_density: Callable[[np.ndarray, float, float], Values] | None = None
+    """The density of an angle, from it, the time and the initial angle."""
+    notes: tuple[str, ...] = ()
+    """Thresholds and rates, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +81,49 @@ class Row:
 
 def compare(
     dataset: xarray.Dataset,
+    forms: ClosedForms,
     *,
-    sigma: float,
     labels: Sequence[str],
     log_det_times: Sequence[float] = (),
+    one_point_times: Sequence[float] = (),
 ) -> list[Row]:
-    """The rows for an ensemble of random quadratic forms.
+    """The rows of an ensemble, for those closed forms that its model has.
 
-    For tokens a ≠ b with initial overlap G_ab(0), volume det G and cluster size N_+:
+    Tokens split by one random hyperplane, from `hyperplane_time` on, with `theory.sphere`:
 
         P(aligned)     = 1 - θ_ab(0)/π                    binomial standard error
         E G_ab(∞)      = (2/π) arcsin G_ab(0)             G(∞)² = 1 gives its standard error
         Var N_+        = N/4 + (1/2π) Σ_{a≠b} arcsin G_ab(0)
-        E ln det G(t)  = ln det G(0) - N(N-1) sigma² t    at `log_det_times`
 
-    with `theory.sphere`. Members that start differently are each compared with their own start.
-    `dataset` holds `overlaps` (member, time, pair), and `log_det_gram` (member, time) for the
-    volumes; what it does not hold has no rows. Limits have rows from sigma² T = 6 on.
+    Two tokens, at the last save T whatever it is, because P(−) is a martingale:
+
+        P(−)           = h(r(0)) = E h(r(T)),  h the probability to end opposite
+
+    At `log_det_times`, from every start or for two tokens while they are close:
+
+        E ln det G(t)  = ln det G(0) - N(N-1) rate t
+
+    At `one_point_times`, E<x(t), x(0)>, the mean over tokens. Members that start differently are
+    each compared with their own start. `dataset` holds `overlaps` (member, time, pair),
+    `log_det_gram` (member, time) for volumes and `state` for one token; what it does not hold has
+    no rows.
     """
     rows = []
-    if "overlaps" in dataset and sigma**2 * float(dataset.time[-1]) >= SYNCHRONISED:
-        rows += _limits(dataset.overlaps, pair_labels(labels))
+    if "overlaps" in dataset:
+        overlaps = dataset.overlaps
+        if forms.hyperplane_time is not None and dataset.time[-1] >= forms.hyperplane_time:
+            rows += _limits(overlaps, pair_labels(labels))
+        if forms.antipodal_probability is not None and len(labels) == 2:
+            rows += _antipodal(overlaps, forms.antipodal_probability)
     if "log_det_gram" in dataset and np.all(np.isfinite(dataset.log_det_gram[:, 0])):
-        rows += [_log_det(dataset.log_det_gram, len(labels), time, sigma) for time in log_det_times]
+        for time in log_det_times:
+            rate = forms.volume_rate
+            if rate is None and len(labels) == 2 and _close(dataset.log_det_gram, time):
+                rate = forms.close_pair_rate
+            if rate is not None:
+                rows.append(_log_det(dataset.log_det_gram, len(labels), time, rate))
+    if "state" in dataset and forms.one_point is not None:
+        rows += [_one_point(dataset.state, time, forms.one_point) for time in one_point_times]
     return rows
 
 
@@ -96,7 +146,7 @@ def show(rows: Sequence[Row], dataset: xarray.Dataset, console: Console) -> None
     """Print the rows of `compare(dataset, ...)`: the pairs of tokens in one table, the rest in
     another; then the largest |z|, beside what that many normal numbers would show."""
     if not rows:
-        console.print("No closed form to compare with: nothing that has one was saved for long.")
+        console.print("No closed form to compare with: nothing that has one was saved for long.\n")
         return
     aligned = [row for row in rows if row.quantity == ALIGNED]
     limit = [row for row in rows if row.quantity == LIMIT]
@@ -117,31 +167,34 @@ def show(rows: Sequence[Row], dataset: xarray.Dataset, console: Console) -> None
     )
 
 
-def show_layers(dataset: xarray.Dataset, console: Console) -> None:
+def show_layers(dataset: xarray.Dataset, forms: ClosedForms, console: Console) -> None:
     """Print mean cosines of a language model's layers beside the ensemble's.
 
-    Each layer is matched with the time at which the ensemble has the layer's mean squared cosine,
-    so that column agrees by construction; the signed mean does not have to. Common noise sends
-    tokens to both ends of one axis and leaves the signed mean near zero, while a trained model
-    draws its tokens to one side: the difference is what noise alone does not explain. Nothing is
-    fitted and no layer is claimed to be a random matrix.
+    Each layer is matched with the first time at which the ensemble has the layer's mean squared
+    cosine, so that column agrees by construction; the signed mean does not have to. Common noise
+    alone sends tokens to both ends of one axis and leaves the signed mean near zero, while a
+    trained model draws its tokens to one side: the difference is what noise alone does not
+    explain. Nothing is fitted and no layer is claimed to be a random matrix.
     """
     r = np.asarray(dataset.overlaps, float)
     mean, square = r.mean((0, 2)), (r**2).mean((0, 2))
+    highest = np.maximum.accumulate(square)
     table = _table("layer", "⟨cos²⟩", "⟨cos⟩ of the model", "of the ensemble", "at t")
     for layer, cosine in enumerate(np.asarray(dataset.layer_overlaps)):
         level = (cosine**2).mean()
-        reached = square[0] - 1e-6 <= level <= square[-1]
-        time = float(np.interp(level, square, dataset.time))
+        reached = square[0] - 1e-6 <= level <= highest[-1]
+        time = float(np.interp(level, highest, dataset.time))
         there = f"{np.interp(time, dataset.time, mean):.3f}", f"{time:.2f}"
         table.add_row(
             str(layer), f"{level:.3f}", f"{cosine.mean():.3f}", *(there if reached else ("–", "–"))
         )
     console.print("[bold]the language model, and the ensemble when its ⟨cos²⟩ is the same[/]")
     console.print(table)
-    console.print(
-        "Common noise aligns tokens up to sign; the model raises their mean cosine too.\n"
-    )
+    if forms.hyperplane_time is not None:
+        console.print(
+            "Common noise aligns tokens up to sign; the model raises their mean cosine too."
+        )
+    console.print()
 
 
 def _print_pairs(
@@ -209,13 +262,41 @@ def _limits(overlaps: xarray.DataArray, labels: Sequence[str]) -> list[Row]:
     ]
 
 
-def _log_det(log_det: xarray.DataArray, tokens: int, time: float, sigma: float) -> Row:
+def _antipodal(
+    overlaps: xarray.DataArray, probability: Callable[[np.ndarray], Values]
+) -> list[Row]:
+    start, end = (np.asarray(overlaps[:, save, 0], float) for save in (0, -1))
+    if np.all(start == start[0]):
+        start = start[:1]
+    theory = float(np.mean(probability(start)))
+    # Where all pairs meet, or are decided from the start, there is nothing to see.
+    if not 0 < theory < 1:
+        return []
+    return [Row(ANTIPODAL, "", theory, *_mean(np.asarray(probability(end))))]
+
+
+def _log_det(log_det: xarray.DataArray, tokens: int, time: float, rate: float) -> Row:
     start = float(log_det[:, 0].astype(float).mean())
-    gain = np.asarray(log_det.sel(time=time, method="nearest") - log_det[:, 0], float)
+    gain = np.asarray(_at(log_det, time) - log_det[:, 0], float)
     mean, error = _mean(gain)
-    # The gain does not depend on the start, here N orthogonal tokens.
-    theory = start + float(sphere.mean_log_det_gram(time, np.eye(tokens), sigma=sigma))
+    theory = start - tokens * (tokens - 1) * rate * (time - float(log_det.time[0]))
     return Row("E ln det G", f"at t = {time:g}", theory, start + mean, error)
+
+
+def _one_point(state: xarray.DataArray, time: float, correlation: Callable[[float], Values]) -> Row:
+    turned = (_at(state, time).astype(float) * state[:, 0].astype(float)).sum("dim").mean("token")
+    theory = float(correlation(time - float(state.time[0])))
+    return Row("E⟨x(t), x(0)⟩", f"at t = {time:g}", theory, *_mean(np.asarray(turned)))
+
+
+def _close(log_det: xarray.DataArray, time: float) -> bool:
+    """Whether two tokens are still close at that time, in all members but one in a thousand."""
+    squared_sine = np.exp(np.asarray(_at(log_det, time), float))
+    return bool(np.quantile(squared_sine, 0.999) < _CLOSE**2)
+
+
+def _at(array: xarray.DataArray, time: float) -> xarray.DataArray:
+    return array.sel(time=time, method="nearest")
 
 
 def _gram(overlaps: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, "tokens tokens"]:

@@ -28,11 +28,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from . import config as configs, io, laws, models, observables, plot, report
+from . import config as configs, io, laws, observables, plot, report
 from ._sde import SDE
 from ._simulate import simulate
 from .config import Config, ConfigError
-from .theory import sphere
+from .report import ClosedForms
 
 # No ensemble has this member, so its key is free for the companion run.
 _COMPANION = 2**32 - 1
@@ -54,12 +54,13 @@ class Save(eqx.Module):
 class Start:
     """The initial law of a config, and what is known about its tokens.
 
-    `numbers` are the tokens' places in their sentence, `layers` (layers, pairs) their overlaps in
-    every layer of the language model, if there is one.
+    They are in R^`dim`; `numbers` are the tokens' places in their sentence, `layers` (layers,
+    pairs) their overlaps in every layer of the language model, if there is one.
     """
 
     title: str
     law: laws.AbstractLaw
+    dim: int
     tokens: tuple[str, ...]
     numbers: tuple[int, ...]
     layers: Float[np.ndarray, "layers pairs"] | None = None
@@ -94,8 +95,9 @@ def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
     io.check_target(out, overwrite=force)
     if folder.exists() and not (force and folder.is_dir()):
         raise FileExistsError(f"{folder} exists.")
-    sde = models.random_quadratic_form(config.model.sigma)
     start = initial(config.law)
+    sde = equation(config, start.dim)
+    companion = None if config.companion is None else equation(config, 3)
     pair = [start.place(token) for token in config.report.angle_pair]
     law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
     ts = jnp.asarray(config.times.grid())
@@ -106,13 +108,16 @@ def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
     console.print()
     if start.layers is not None:
         dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
-    if config.companion is not None:
-        companion = _companion(config.companion.tokens, config.run.substeps, sde, ts, key)
-        dataset["companion"] = (("time", "companion_token", "axis"), companion)
+    if companion is not None:
+        dataset["companion"] = (
+            ("time", "companion_token", "axis"),
+            _companion(config, companion, ts, key),
+        )
     attributes = {
         "config": config.toml(),
         "seed": config.run.seed,
         "tokens": start.labels(),
+        "dim": start.dim,
         "angle_pair": pair,
     }
     dataset = dataset.assign_attrs(attributes)
@@ -140,21 +145,38 @@ def initial(law: configs.Law) -> Start:
         raise ConfigError(f"law: {error}") from error
     tokens = jax.eval_shape(drawn, jax.random.key(0)).shape[0]
     title = f"{law.name}: {tokens} tokens in R^{law.dim}"
-    return Start(title, drawn, tuple(map(str, range(tokens))), tuple(range(tokens)))
+    return Start(title, drawn, law.dim, tuple(map(str, range(tokens))), tuple(range(tokens)))
+
+
+def equation(config: Config, dim: int) -> SDE:
+    """The equation that a config's section `model` names; ConfigError if R^dim has none."""
+    try:
+        return config.model.sde(dim)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+
+
+def closed_forms(dataset: xarray.Dataset) -> ClosedForms:
+    """What is known of the model of a stored run."""
+    return configs.parse(dataset.attrs["config"]).model.closed_forms(int(dataset.attrs["dim"]))
 
 
 def compare(dataset: xarray.Dataset, console: Console) -> list[report.Row]:
     """Print theory beside the ensemble of a stored run, and return its rows."""
     config = configs.parse(dataset.attrs["config"])
+    forms = closed_forms(dataset)
     rows = report.compare(
         dataset,
-        sigma=config.model.sigma,
+        forms,
         labels=dataset.attrs["tokens"],
         log_det_times=config.report.log_det_times,
+        one_point_times=config.report.one_point_times,
     )
     report.show(rows, dataset, console)
     if "layer_overlaps" in dataset and "overlaps" in dataset:
-        report.show_layers(dataset, console)
+        report.show_layers(dataset, forms, console)
+    for note in forms.notes:
+        console.print(note, "")
     return rows
 
 
@@ -195,7 +217,8 @@ def _sentence(law: configs.HiddenStatesLaw) -> Start:
         f"in R^{sentence.states.shape[-1]}"
     )
     start = laws.Fixed(chosen.unit(law.layer))
-    return Start(title, start, chosen.tokens, numbers, chosen.overlaps())
+    dim = sentence.states.shape[-1]
+    return Start(title, start, dim, chosen.tokens, numbers, chosen.overlaps())
 
 
 def _numbers(tokens: tuple[str, ...], wanted: tuple[str | int, ...] | None) -> tuple[int, ...]:
@@ -253,61 +276,67 @@ def _ensemble(
 
 
 def _companion(
-    tokens: int, substeps: int, sde: SDE, ts: Float[Array, " times"], key: PRNGKeyArray
+    config: Config, sde: SDE, ts: Float[Array, " times"], key: PRNGKeyArray
 ) -> Float[Array, "times tokens 3"]:
     """One member of uniform tokens in 3 dimensions."""
-    law = laws.Uniform(tokens, 3)
+    assert config.companion is not None
+    law, substeps = laws.Uniform(config.companion.tokens, 3), config.run.substeps
     one = simulate(sde, law, ts, substeps=substeps, members=1, key=key, first_member=_COMPANION)
     return one.ys[0]
 
 
 def _figures(dataset: xarray.Dataset, config: Config) -> Mapping[str, Figure]:
     """The figures that a stored run has the variables for."""
-    figures = {}
+    figures, forms = {}, closed_forms(dataset)
     if "overlaps" in dataset:
-        figures["order"] = _order(dataset, config)
+        figures["order"] = _order(dataset, forms)
         if config.report.angle_time is not None:
-            figures["angles"] = _angles(dataset, config, config.report.angle_time)
+            figures["angles"] = _angles(dataset, forms, config.report.angle_time)
     if "companion" in dataset:
         figures["sphere"] = _sphere(dataset)
     return figures
 
 
-def _order(dataset: xarray.Dataset, config: Config) -> Figure:
+def _order(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
     """Order parameters, and the overlaps of the closest and the farthest pair, against time."""
-    sigma = config.model.sigma
     time = np.asarray(dataset.time, float)
     overlaps = np.asarray(dataset.overlaps, float)
     tokens = len(dataset.attrs["tokens"])
-    initial = overlaps[:, 0].mean(0)
+    labels = report.pair_labels(dataset.attrs["tokens"])
+    ranks = np.argsort(overlaps[:, 0].mean(0))
+    chosen = dict.fromkeys((int(ranks[-1]), int(ranks[0])))
+    polar, nematic = "mean token, $|\\bar{x}|^2$", "pairs, $\\langle x_a, x_b\\rangle^2$"
     # Members that start alike have one theory line; otherwise it is the mean over their starts.
     starts = overlaps[:1, 0] if np.ptp(overlaps[:, 0], axis=0).max() == 0 else overlaps[:, 0]
-    mean = np.mean(sphere.mean_overlap(time[:, None, None], starts, sigma=sigma), 1)
-    square = np.mean(sphere.mean_squared_overlap(time[:, None, None], starts, sigma=sigma), (1, 2))
-    polar, nematic = "mean token, $|\\bar{x}|^2$", "pairs, $\\langle x_a, x_b\\rangle^2$"
+    moments = None if forms.moments is None else forms.moments(time, starts)
+    order_theory, pair_theory = {}, {}
+    if moments is not None:
+        mean, square = moments
+        order_theory = {
+            polar: (1 + (tokens - 1) * mean.mean(-1)) / tokens,
+            nematic: square.mean(-1),
+        }
+        pair_theory = {labels[i]: mean[:, i] for i in chosen}
     figure = Figure(figsize=(7.0, 2.9))
     left, right = figure.subplots(1, 2)
     plot.mean_lines(
         time,
         {polar: (1 + (tokens - 1) * overlaps.mean(-1)) / tokens, nematic: (overlaps**2).mean(-1)},
-        theory={polar: (1 + (tokens - 1) * mean.mean(-1)) / tokens, nematic: square},
+        theory=order_theory,
         ax=left,
         ylabel="order",
     )
-    labels = report.pair_labels(dataset.attrs["tokens"])
-    ranks = np.argsort(initial)
-    chosen = dict.fromkeys((int(ranks[-1]), int(ranks[0])))
     plot.mean_lines(
         time,
         {labels[i]: overlaps[..., i] for i in chosen},
-        theory={labels[i]: mean[:, i] for i in chosen},
+        theory=pair_theory,
         ax=right,
         ylabel="overlap $\\langle x_a, x_b\\rangle$",
     )
     return figure
 
 
-def _angles(dataset: xarray.Dataset, config: Config, time: float) -> Figure:
+def _angles(dataset: xarray.Dataset, forms: ClosedForms, time: float) -> Figure:
     """The angle of one pair at one time against its density."""
     a, b = sorted(dataset.attrs["angle_pair"])
     labels = dataset.attrs["tokens"]
@@ -316,12 +345,10 @@ def _angles(dataset: xarray.Dataset, config: Config, time: float) -> Figure:
     overlaps = np.asarray(dataset.overlaps.isel(pair=index), float)
     angles = 2 * np.arctan2(np.sqrt(1 - overlaps), np.sqrt(1 + overlaps))
     column = int(np.argmin(np.abs(np.asarray(dataset.time) - time)))
-    start = angles[:, 0]
-    density = None
-    if np.ptp(start) == 0:
-        density = lambda theta: sphere.angle_density(  # noqa: E731
-            theta, time, start[0], sigma=config.model.sigma
-        )
+    start, density = angles[:, 0], None
+    if forms.angle_density is not None and np.ptp(start) == 0:
+        known = forms.angle_density
+        density = lambda theta: known(theta, time, start[0])  # noqa: E731
     figure = Figure(figsize=(3.4, 2.6))
     ax = plot.angle_histogram(angles[:, column], density=density, ax=figure.subplots())
     ax.set_title(f"{labels[a]}–{labels[b]}, $t = {time:g}$")
@@ -337,8 +364,10 @@ def _sphere(dataset: xarray.Dataset) -> Figure:
     for ax, k in zip(figure.subplots(1, 3), (0, middle, len(time) - 1), strict=True):
         plot.sphere(x[k], ax=ax)
         ax.set_title(f"$t = {time[k]:g}$")
-    size = int(np.sum(x[-1] @ x[-1, 0] > 0))
-    ax.set_title(f"$t = {time[-1]:g}$: {size} + {x.shape[1] - size} tokens")
+    overlaps = x[-1] @ x[-1, 0]
+    if np.all(np.abs(overlaps) > 0.9):  # tokens about one axis are one cluster or two
+        size = int(np.sum(overlaps > 0))
+        ax.set_title(f"$t = {time[-1]:g}$: {size} + {x.shape[1] - size} tokens")
     return figure
 
 

@@ -1,7 +1,7 @@
 """Speed of the engine beside NumPy, a hand-written scan and diffrax, in one process.
 
-    python scripts/benchmark.py [--rounds 7] [--sizes 4096x2x3 ...] [--only steps accuracy]
-                                [--samples 1048576] [--json OUT]
+    python scripts/benchmark.py [--rounds 7] [--sizes 4096x2x3 ...]
+                                [--only steps attention accuracy] [--samples 1048576] [--json OUT]
 
 Contenders take turns, round after round, so that other work on the machine hits all of them; a
 time is the median over rounds, a ratio the median of the ratios within a round. Every call gets a
@@ -44,6 +44,8 @@ CONTROL = 0.1
 DIFFRAX_STEPS = 8
 ENGINE, NUMPY, SCAN, DIFFRAX = "engine", "NumPy", "scan", "diffrax"
 OVERLAPS, SPAN = "engine, overlaps only", "engine, tokens in their span"
+ATTENTION, PRODUCTS, NOISE = "attention + noise", "two products + noise", "noise alone"
+BETA = 1.0
 BIAS, ACCURACY_MEMBERS = 1e-3, 4096
 
 
@@ -88,6 +90,7 @@ SIZES = (
     Size(256, 64, 64),
     Size(1, 32, 768),
 )
+ATTENTION_SIZES = SIZES[1:4]
 
 
 class Contender(NamedTuple):
@@ -116,6 +119,20 @@ class AmbientNoise(rqf.noises.AbstractNoise):
     def calculus(self, manifold):
         """The noise depends on the state."""
         return rqf.noises.Calculus.STRATONOVICH
+
+
+class Products(rqf.drifts.AbstractDrift):
+    """x (xᵀ x) for every token: the two products of attention without its exponentials."""
+
+    def __call__(self, t, x):
+        """The scores times the tokens, in the engine's own way of small products."""
+        if x.shape[-1] > 4:
+            scores = jnp.matmul(x, x.T, precision="highest")
+            return jnp.matmul(scores, x, precision="highest")
+        columns = [x[:, k] for k in range(x.shape[-1])]
+        scores = sum(column[:, None] * column[None, :] for column in columns)
+        mean = [sum(scores[:, j] * c[j] for j in range(x.shape[0])) for c in columns]
+        return jnp.stack(mean, axis=-1)
 
 
 def engine(size: Size, steps: int) -> Contender:
@@ -164,6 +181,18 @@ def engine_span(size: Size, steps: int) -> Contender:
     return Contender(SPAN, steps, call)
 
 
+def engine_with(drift, size: Size, steps: int, name: str) -> Contender:
+    """A drift beside the noise, three times a step as the default solver splits it."""
+    law, ts = rqf.laws.Uniform(size.tokens, size.dim), jnp.array([0.0, steps * size.step])
+
+    def call(number, sigma):
+        sde = rqf.SDE(drift, rqf.noises.IsotropicNoise(sigma, 0.0), rqf.manifolds.Sphere())
+        key = jax.random.key(number)
+        return rqf.simulate(sde, law, ts, substeps=steps, members=size.members, key=key).ys
+
+    return Contender(name, steps, call)
+
+
 def numpy_loop(size: Size, steps: int) -> Contender:
     """x ← (1 - dQ) x, normalised, with NumPy's fastest generator and a batched product."""
     start, increments = size.tokens_at_start(), np.empty((size.members, size.dim, size.dim), "f4")
@@ -197,8 +226,8 @@ def hand_written_scan(size: Size, steps: int) -> Contender:
     return Contender(SCAN, steps, lambda number, sigma: run(start, jax.random.key(number), sigma))
 
 
-def plain_diffrax(size: Size, steps: int, step: float) -> Contender:
-    """vmap of `diffeqsolve` with a `VirtualBrownianTree` and `Heun`.
+def plain_diffrax(size: Size, steps: int, step: float, attention: bool = False) -> Contender:
+    """vmap of `diffeqsolve` with a `VirtualBrownianTree` and `Heun`, with or without attention.
 
     Only the first few of the `steps` are made, on the Brownian tree of all of them.
     """
@@ -215,9 +244,15 @@ def plain_diffrax(size: Size, steps: int, step: float) -> Contender:
 
             return lineax.FunctionLinearOperator(displacement, shape)
 
+        def velocity(t, x, args):
+            mean = jax.nn.softmax(BETA * (x @ x.T), axis=-1) @ x
+            return mean - x * jnp.sum(x * mean, axis=-1, keepdims=True)
+
         def one(x, key):
             path = diffrax.VirtualBrownianTree(0.0, steps * step, step / 2, shape, key)
             term, solver = diffrax.ControlTerm(coefficient, path), diffrax.Heun()
+            if attention:
+                term = diffrax.MultiTerm(diffrax.ODETerm(velocity), term)
             return diffrax.diffeqsolve(term, solver, 0.0, made * step, step, x).ys[0]
 
         return jax.vmap(one)(x, keys)
@@ -264,6 +299,23 @@ def race_steps(sizes: list[Size], rounds: int) -> list[dict]:
             contenders += [engine_overlaps(size), engine_span(size, size.steps)]
         seconds = race(contenders, rounds)
         steps = {contender.name: contender.steps for contender in contenders}
+        results.append({"size": list(size), "steps": steps, "seconds_per_step": seconds})
+        jax.clear_caches()
+    return results
+
+
+def race_attention(rounds: int, sizes=ATTENTION_SIZES) -> list[dict]:
+    """What softmax attention costs beside the noise, and beside its two products alone."""
+    results = []
+    for size in sizes:
+        steps = max(8, size.steps // 4)
+        contenders = [
+            engine(size, steps)._replace(name=NOISE),
+            engine_with(Products(), size, steps, PRODUCTS),
+            engine_with(rqf.drifts.Attention(BETA), size, steps, ATTENTION),
+            plain_diffrax(size, steps, size.step, attention=True),
+        ]
+        seconds = race(contenders, rounds)
         results.append({"size": list(size), "steps": steps, "seconds_per_step": seconds})
         jax.clear_caches()
     return results
@@ -365,6 +417,39 @@ def show_steps(results: list[dict]) -> list[list[str]]:
     return goals
 
 
+def show_attention(results: list[dict]) -> list[list[str]]:
+    """Print the table of `race_attention`; returns the goals."""
+    rows, goals = [], []
+    for result in results:
+        size, seconds = Size(*result["size"]), result["seconds_per_step"]
+        name = f"({size.members}, {size.tokens}, {size.dim})"
+        model = ratio(seconds[ATTENTION], seconds[PRODUCTS])
+        against_diffrax = ratio(seconds[DIFFRAX], seconds[ATTENTION])
+        times = [microseconds(seconds[way]) for way in (NOISE, PRODUCTS, ATTENTION, DIFFRAX)]
+        ratios = [f"{model:.3g}", f"{against_diffrax:.3g}"]
+        rows.append([name, str(result["steps"]), *times, *ratios])
+        measured = f"{model:.3g}"
+        goals.append(
+            [
+                f"{name} attention over two products",
+                "≤ 1.3",
+                measured,
+                "yes" if model <= 1.3 else "**no**",
+            ]
+        )
+        goals.append(goal(f"{name} attention against diffrax", 20, against_diffrax))
+    print("## Attention\n")
+    print("Microseconds a step: median (fastest round).\n")
+    times = [f"{way} µs" for way in (NOISE, PRODUCTS, ATTENTION, DIFFRAX)]
+    head = ["(members, tokens, dim)", "steps", *times]
+    print(table([*head, "attention over two products", "times faster than diffrax"], rows))
+    print(
+        "\nThe default solver evaluates the drift three times a step, for weak order 2; diffrax's "
+        "Heun evaluates it twice.\n"
+    )
+    return goals
+
+
 def show_accuracy(result: dict) -> list[list[str]]:
     """Print the table of `race_to_accuracy`; returns the goal."""
     bias, steps, seconds = result["heun_bias"], result["steps"], result["seconds"]
@@ -407,7 +492,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--sizes", type=Size.parse, nargs="+", default=SIZES, metavar="MxNxD")
     parser.add_argument(
-        "--only", nargs="+", choices=("steps", "accuracy"), default=("steps", "accuracy")
+        "--only",
+        nargs="+",
+        choices=("steps", "attention", "accuracy"),
+        default=("steps", "attention", "accuracy"),
     )
     parser.add_argument("--samples", type=int, default=2**20, help="members behind a measured bias")
     parser.add_argument("--json", type=Path, help="write all times to this file too")
@@ -431,6 +519,9 @@ def main(arguments: list[str] | None = None) -> None:
     if "steps" in options.only:
         results["steps"] = race_steps(options.sizes, options.rounds)
         goals += show_steps(results["steps"])
+    if "attention" in options.only:
+        results["attention"] = race_attention(options.rounds)
+        goals += show_attention(results["attention"])
     if "accuracy" in options.only:
         results["accuracy"] = race_to_accuracy(options.rounds, options.samples)
         goals += show_accuracy(results["accuracy"])

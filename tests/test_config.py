@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from rqf_jax import config
+from rqf_jax import catalogue, config
 from rqf_jax.config import ConfigError, parse, read
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -71,10 +71,11 @@ def test_a_config_cannot_be_changed():
 
 def test_every_key_is_documented():
     sections = [kind for kind in vars(config).values() if isinstance(kind, type)]
-    sections = [kind for kind in sections if issubclass(kind, config._Section)]
-    assert len(sections) == 11
+    sections = [kind for kind in sections if issubclass(kind, catalogue.Section)]
+    sections += catalogue.AbstractModel.__subclasses__()
+    assert len(sections) == 19
     for section in sections:
-        if section in (config._Section, config.Config):
+        if section in (catalogue.Section, config.Config):
             continue
         assert section.__doc__
         for name, field in section.model_fields.items():
@@ -125,7 +126,25 @@ def test_a_relative_path_starts_at_the_config_and_in_an_override_at_the_working_
         ("model.sigma=-1", "model.sigma: must be greater than or equal to 0; got -1."),
         ("model.sigma=nan", "model.sigma: must be a finite number; got nan."),
         ("model.sigma='1'", "model.sigma: must be a valid number; got '1'."),
-        ("model.name=dyson", "model.name: must be 'random_quadratic_form'; got 'dyson'."),
+        (
+            "model.name=dyson",
+            "model.name: must be one of 'random_quadratic_form', 'forced_rqf', 'm",
+        ),
+        ("model.sgma=1", "model.sgma: unknown key. Did you mean sigma? Keys here: name, sigma."),
+        ("model.name=noisy_attention", "model.beta: missing. Keys here: name, beta, sigma, str"),
+        ('model={name="mlp_flow", activation="elu"}', "model.activation: must be 'relu', 'tanh'"),
+        ('model={name="oja", value=[[1, 2]]}', "model.value: must be a square matrix, row by row;"),
+        ('model={name="oja", value=[[1, "a"], [0, 1]]}', "model.value[0][1]: must be a valid numb"),
+        (
+            'model={name="stochastic_transformer", beta=1}',
+            'run.coordinates must be "full" for stochastic_transformer, because the law of its '
+            'overlaps depends on the dimension; got "overlaps".',
+        ),
+        (
+            'model={name="oja", value=[[1.0]]}',
+            'run.coordinates must be "full" for oja, because its matrices are written in those',
+        ),
+        ("report.one_point_times=[0.5]", 'must be empty unless run.coordinates is "full" and run.'),
         ("law.name=normal", "law.name: must be one of 'hidden_states', 'uniform', 'pair', 'equi"),
         ("law.angle=3.2", "law.angle: must be less than or equal to 3.14159"),
         ("times.values=[0, 1]", "times: must have stop and points, or values alone; got points"),

@@ -117,7 +117,10 @@ ORDERS = {"ProjectiveFlow": 2, "GeodesicEuler": 1, "GeodesicHeun": 1}
 
 
 @pytest.mark.parametrize("dim", [2, 3])
-@pytest.mark.parametrize("strengths", MIXTURES)
+@pytest.mark.parametrize(
+    "strengths",
+    [*MIXTURES[:2], *(pytest.param(mixture, marks=pytest.mark.slow) for mixture in MIXTURES[2:])],
+)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_weak_orders_of_positions_and_overlaps(name, strengths, dim):
     symmetric, antisymmetric = strengths

@@ -61,7 +61,9 @@ def test_attention_is_the_weighted_mean_of_the_values(kind, dim, masked):
 
 
 @pytest.mark.parametrize("kind", [Attention, UnnormalisedAttention])
-@pytest.mark.parametrize("chunk_size", [1, 5, 8, 100])
+@pytest.mark.parametrize(
+    "chunk_size", [5, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 8, 100))]
+)
 def test_attention_in_chunks_is_attention_and_so_is_its_gradient(kind, chunk_size):
     x, (query_key, value) = jnp.asarray(unit_tokens(16, 5)), matrices(5)
     make = functools.partial(kind, 2.0, query_key=query_key, value=value, mask=causal_mask(16))
@@ -155,7 +157,9 @@ def flow(drift, x0, ts, substeps, manifold=SPHERE):
     ).ys[0]
 
 
-@pytest.mark.parametrize("kind", [Attention, UnnormalisedAttention])
+@pytest.mark.parametrize(
+    "kind", [Attention, pytest.param(UnnormalisedAttention, marks=pytest.mark.slow)]
+)
 def test_equiangular_tokens_stay_equiangular_and_follow_one_equation(kind):
     tokens, beta, start, ts = 4, 1.5, -0.2, np.linspace(0.0, 2.0, 5)
 
@@ -258,6 +262,7 @@ def solve(drift, x0, t1, solver, event=None):
     )
 
 
+@pytest.mark.slow
 def test_for_negative_mu_tokens_decay_as_one_over_root_t_with_the_stated_constants():
     ends = [1e4, 1e5]
     x0, stiff = [[1.0], [0.8], [0.5]], diffrax.Kvaerno5()
@@ -304,6 +309,7 @@ def test_a_unit_gate_is_a_sigmoid():
         assert found == pytest.approx(h * value, rel=1e-13)
 
 
+@pytest.mark.slow
 def test_on_the_sphere_tokens_of_a_state_space_stay_unit_vectors_and_the_first_is_autonomous():
     drift = random_state_space()
     x0, ts = unit_tokens(4, 3), np.array([0.0, 5.0])

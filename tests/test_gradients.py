@@ -110,6 +110,7 @@ def test_the_jacobian_of_all_members_and_times_by_forward_mode_has_the_mean_grad
     np.testing.assert_allclose(jnp.mean(jacobian[:, 1:]), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_gradient_does_not_depend_on_batches():
     f = functools.partial(mean, solver=GeodesicEuler(), batch_size=3)
     batched, whole = jax.jit(jax.grad(f))(POINT), reverse("GeodesicEuler")(POINT)

@@ -65,6 +65,7 @@ def test_the_interval_is_that_of_chi_square():
             assert scipy.stats.chi2.cdf(q, degrees) == pytest.approx(tail, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_both_strengths_are_found_together():
     result = fit(0.6)
     assert_right(result)
@@ -77,6 +78,7 @@ def test_both_strengths_are_found_together():
     assert blind.null_ratio > 3 and warned(blind, "antisymmetric=True")
 
 
+@pytest.mark.slow
 def test_no_antisymmetric_noise_is_told_from_none():
     result = fit_noise(runs(), antisymmetric=True)
     low, high = result.interval()["antisymmetric"]
@@ -97,6 +99,7 @@ def test_coarse_steps_leave_no_bias(step, members):
     assert all(abs(score) < 4 for _, score in result.goodness.values())
 
 
+@pytest.mark.slow
 def test_synchronised_members_are_pooled_and_what_was_dropped_is_said():
     ts, law = jnp.linspace(0.0, 6.0, 61), rqf.laws.Uniform(tokens=64, dim=3)
     sde = rqf.models.random_quadratic_form(sigma=1.0)
@@ -107,6 +110,7 @@ def test_synchronised_members_are_pooled_and_what_was_dropped_is_said():
     assert "warning: " in str(result) and "symmetric" in str(result)
 
 
+@pytest.mark.slow
 def test_equal_and_opposite_tokens_change_nothing_and_are_named():
     ys = runs().ys
     doubled = jnp.concatenate([ys, ys[:, :, :1], -ys[:, :, 1:2]], axis=2)
@@ -118,6 +122,7 @@ def test_equal_and_opposite_tokens_change_nothing_and_are_named():
     assert warned(result, "equal or opposite")
 
 
+@pytest.mark.slow
 def test_missing_tokens_are_left_out_step_by_step():
     there = np.random.default_rng(0).random((MEMBERS, TIMES, TOKENS)) > 0.2
     by_mask = fit_noise(runs().ys, TS, mask=there)
@@ -137,6 +142,7 @@ def test_steps_of_any_lengths_are_taken_for_what_they_are():
     assert_right(fit_noise(uneven))
 
 
+@pytest.mark.slow
 def test_noise_of_its_own_for_every_token_is_seen():
     sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(1.0), rqf.manifolds.Sphere())
     law = rqf.laws.Uniform(TOKENS, DIM)
@@ -165,12 +171,14 @@ def test_rounded_numbers_are_seen_where_they_matter():
     assert fine.estimate["symmetric"] == pytest.approx(fit().estimate["symmetric"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_single_precision_gives_the_same_numbers():
     found = fit_noise(np.asarray(runs().ys, np.float32), np.asarray(TS, np.float32))
     assert found.estimate["symmetric"] == pytest.approx(fit().estimate["symmetric"], abs=0.01)
     assert_right(found)
 
 
+@pytest.mark.slow
 def test_the_robust_likelihood_is_an_inverse_gamma_density():
     result = fit_noise(runs(), method="robust")
     assert_right(result)
@@ -186,6 +194,7 @@ def test_the_robust_likelihood_is_an_inverse_gamma_density():
     assert math.sqrt(scale) == pytest.approx(result.estimate["symmetric"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_one_token_shows_the_sum_of_the_squares_only():
     ys = runs().ys[:, :, :1]
     result = fit_noise(ys, TS)

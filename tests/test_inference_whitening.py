@@ -38,7 +38,16 @@ def whitened_deviance(w, p, r, dt):
     return total + float(np.sum(np.log(mixed) + np.asarray(w.z) ** 2 / (mixed * dt)))
 
 
-@pytest.mark.parametrize(("tokens", "dim"), [(1, 4), (2, 2), (3, 3), (3, 5), (6, 7)])
+@pytest.mark.parametrize(
+    ("tokens", "dim"),
+    [
+        *(
+            pytest.param(*sizes, marks=pytest.mark.slow)
+            for sizes in ((1, 4), (2, 2), (3, 3), (6, 7))
+        ),
+        (3, 5),
+    ],
+)
 def test_the_closed_form_is_the_dense_law(tokens, dim):
     x = unit_tokens(tokens, dim, seed=3)
     v = np.random.default_rng(0).standard_normal((3, tokens, dim, dim))
@@ -71,6 +80,7 @@ def test_symmetric_noise_leaves_the_null_space_free_and_antisymmetric_noise_the_
         assert float(getattr(w, silent)) < 1e-20 < 1e-3 < float(getattr(w, heard))
 
 
+@pytest.mark.slow
 def test_orthogonal_tokens_lose_the_mixed_numbers_and_everything_stays_finite():
     x, v = jnp.eye(3, 5), jnp.asarray(unit_tokens(3, 5, seed=2)) * (1 - jnp.eye(3, 5))
     w = jax.tree.map(lambda leaf: leaf[0], many(x[None], v[None]))
@@ -84,7 +94,7 @@ def test_orthogonal_tokens_lose_the_mixed_numbers_and_everything_stays_finite():
         assert np.all(np.isfinite(gradient))
 
 
-@pytest.mark.parametrize(("tokens", "dim"), [(7, 3), (6, 8)])
+@pytest.mark.parametrize(("tokens", "dim"), [(7, 3), pytest.param(6, 8, marks=pytest.mark.slow)])
 def test_choosing_is_pivoted_cholesky(tokens, dim):
     for seed in range(4):
         x = unit_tokens(tokens, dim, seed=seed)
@@ -130,7 +140,8 @@ def test_half_angles_are_odd_under_reversal_of_time_and_end_at_their_largest():
             assert np.all(np.isfinite(gradient))
 
 
-@pytest.mark.parametrize("dim", [3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [3, 8])
 def test_the_step_error_of_one_token_is_a_quarter_in_every_dimension(dim):
     h = 0.16 / dim
     runs = rqf.simulate(
@@ -155,6 +166,7 @@ def test_the_step_error_of_one_token_is_a_quarter_in_every_dimension(dim):
     assert_mean(plain / variance, exact)
 
 
+@pytest.mark.slow
 def test_the_null_space_moves_by_the_commutators_and_by_nothing_without_them():
     def null_ratio(substeps, increments):
         h, dim = 0.02, 5
@@ -176,6 +188,7 @@ def test_the_null_space_moves_by_the_commutators_and_by_nothing_without_them():
     assert null_ratio(1, half_angle).mean() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tokens", "dim"), [(3, 5), (6, 7)])
 def test_single_precision_is_enough(tokens, dim):
     rng = np.random.default_rng(0)

@@ -35,6 +35,7 @@ def test_the_mean_angle_of_a_pair_is_conserved_by_linear_layers_of_any_size(laye
     assert_mean(runs.ys[:, 1:, 0], 1.0)
 
 
+@pytest.mark.slow
 def test_volumes_under_plain_gaussian_layers_shrink_by_digammas():
     # E Δ ln det G_k = Σ_{j<k} ψ((n-j)/2) - k ψ(n/2) a layer; k = 2 is twice ln sin θ.
     for tokens, dim in ((2, 4), (3, 5)):
@@ -279,6 +280,7 @@ def test_bad_input_is_one_clear_error(case, unchecked):
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_limit_of_residual_layers_is_the_projective_flow_of_equal_strengths():
     # E ln sin θ after T = 1 in n = 3, where (3n-10)/2 < 0 is the first order of the bias.
     depth = 100

@@ -134,6 +134,7 @@ def test_distinct_tokens_have_the_exponents_of_one_token_each():
     assert_exponents(spectrum, [-1, -1])
 
 
+@pytest.mark.slow
 def test_a_linear_equation_has_exponent_a_minus_half_sigma_squared_on_its_own_path():
     # Itô dx = a x dt + sigma x dB, written in Stratonovich form.
     a, sigma = 0.3, 0.8

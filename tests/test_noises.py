@@ -191,7 +191,10 @@ def position_and_overlap(x):
     return x[0, 0] ** 2 * x[1, 1] + 0.5 * jnp.sum(x[0] * x[1]) ** 3 + x[0, 0]
 
 
-@pytest.mark.parametrize(("symmetric", "antisymmetric"), STRENGTHS)
+@pytest.mark.parametrize(
+    ("symmetric", "antisymmetric"),
+    [*(pytest.param(*pure, marks=pytest.mark.slow) for pure in STRENGTHS[:2]), STRENGTHS[2]],
+)
 @pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.parametrize(
     "degree", [2, *(pytest.param(degree, marks=pytest.mark.slow) for degree in (3, 4))]

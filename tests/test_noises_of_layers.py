@@ -243,6 +243,7 @@ def test_the_projective_flow_keeps_its_exact_step_beside_other_noises(dim):
     np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_scheduled_strength_is_a_change_of_clock():
     # E ln sin θ falls by ∫ s² sigma² dt.
     schedule = PiecewiseLinear([0.0, 1.0], [1.0, 0.0])

@@ -39,8 +39,14 @@ def numbers(words, shape, dtype, lanes_last):
     return np.moveaxis(np.asarray(compiled(words)), -1 if lanes_last else 1, 0)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES[:2])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        pytest.param(shape, dtype, marks=() if i == j else pytest.mark.slow)
+        for i, shape in enumerate(SHAPES[:2])
+        for j, dtype in enumerate(DTYPES)
+    ],
+)
 def test_a_members_noise_has_the_same_bits_in_every_ensemble_batch_and_layout(shape, dtype):
     everybody = numbers(streams(37), shape, dtype, lanes_last=True)
     for first, members, lanes_last in (

@@ -9,7 +9,7 @@ import xarray
 from rich.console import Console
 
 import rqf_jax as rqf
-from rqf_jax import report
+from rqf_jax import catalogue, report
 from rqf_jax.report import Row, compare
 
 
@@ -27,6 +27,10 @@ def hyperplane_rounding(starts, members, seed):
     )
 
 
+def rqf_forms(sigma=1.0):
+    return catalogue.RandomQuadraticForm(name="random_quadratic_form", sigma=sigma).closed_forms(3)
+
+
 @pytest.fixture(scope="module")
 def fox():
     return rqf.io.example_hidden_states()[0].select([1, 2, 3, 4, 7])
@@ -37,7 +41,7 @@ LABELS = ["the(1)", "quick", "brown", "fox", "the(7)"]
 
 def test_the_exact_limit_law_agrees_with_every_row(fox):
     dataset = hyperplane_rounding(fox.unit(0), members=40_000, seed=0)
-    rows = compare(dataset, sigma=1.0, labels=LABELS)
+    rows = compare(dataset, rqf_forms(), labels=LABELS)
     assert [row.quantity for row in rows] == 10 * ["P(aligned)"] + 10 * ["E G(∞)"] + ["Var N₊"]
     assert max(abs(row.z) for row in rows) < 5
     # If the standard errors were wrong, so would be the size of z.
@@ -47,7 +51,7 @@ def test_the_exact_limit_law_agrees_with_every_row(fox):
 
 def self_z(start, seed):
     dataset = hyperplane_rounding(start, members=500, seed=seed)
-    return [row.z for row in compare(dataset, sigma=1.0, labels=LABELS)]
+    return [row.z for row in compare(dataset, rqf_forms(), labels=LABELS)]
 
 
 @pytest.mark.slow
@@ -55,7 +59,7 @@ def test_members_that_start_differently_are_compared_with_their_own_starts():
     rng = np.random.default_rng(1)
     starts = rng.normal(size=(20_000, 3, 2)) + np.array([2.0, 0.0])
     starts /= np.linalg.norm(starts, axis=-1, keepdims=True)
-    rows = compare(hyperplane_rounding(starts, 20_000, seed=2), sigma=1.0, labels=["0", "1", "2"])
+    rows = compare(hyperplane_rounding(starts, 20_000, seed=2), rqf_forms(), labels=["0", "1", "2"])
     assert max(abs(row.z) for row in rows) < 5
     assert rows[0].theory > 0.6
 
@@ -63,13 +67,13 @@ def test_members_that_start_differently_are_compared_with_their_own_starts():
 def test_a_wrong_ensemble_is_found_out(fox):
     dataset = hyperplane_rounding(fox.unit(0), members=40_000, seed=0)
     dataset["overlaps"][:, 0] = dataset.overlaps[:, 0] + 0.1
-    rows = compare(dataset, sigma=1.0, labels=LABELS)
+    rows = compare(dataset, rqf_forms(), labels=LABELS)
     assert min(abs(row.z) for row in rows) > 5
 
 
 def test_rows_are_the_closed_forms_of_the_theory(fox):
     dataset = hyperplane_rounding(fox.unit(0), members=10, seed=0)
-    rows = compare(dataset, sigma=1.0, labels=LABELS)
+    rows = compare(dataset, rqf_forms(), labels=LABELS)
     gram = fox.unit(0) @ fox.unit(0).T
     pairs = np.triu_indices(5, 1)
     angles = np.asarray(rqf.observables.angles(jax.numpy.asarray(fox.unit(0))))
@@ -89,7 +93,7 @@ def test_the_mean_log_volume_falls_with_sigma_squared(sigma, agrees):
     noise = rng.normal(size=(4000, 3)) * np.sqrt(time)
     log_det = -1.0 - 6 * 0.7**2 * time + noise
     dataset = xarray.Dataset({"log_det_gram": (("member", "time"), log_det)}, {"time": time})
-    rows = compare(dataset, sigma=sigma, labels=["0", "1", "2"], log_det_times=[0.5, 1.0])
+    rows = compare(dataset, rqf_forms(sigma), labels=["0", "1", "2"], log_det_times=[0.5, 1.0])
     assert [row.label for row in rows] == ["at t = 0.5", "at t = 1"]
     assert rows[1].standard_error == pytest.approx(1 / math.sqrt(4000), rel=0.05)
     assert all((abs(row.z) < 5) == agrees for row in rows)
@@ -97,14 +101,14 @@ def test_the_mean_log_volume_falls_with_sigma_squared(sigma, agrees):
 
 def test_limits_wait_for_synchronisation(fox):
     dataset = hyperplane_rounding(fox.unit(0), members=10, seed=0)
-    assert compare(dataset, sigma=0.86, labels=LABELS) == []
-    assert len(compare(dataset, sigma=0.87, labels=LABELS)) == 21
+    assert compare(dataset, rqf_forms(0.86), labels=LABELS) == []
+    assert len(compare(dataset, rqf_forms(0.87), labels=LABELS)) == 21
 
 
 def test_dependent_tokens_have_no_row_of_volumes():
     log_det = np.full((10, 2), -np.inf)
     dataset = xarray.Dataset({"log_det_gram": (("member", "time"), log_det)}, {"time": [0.0, 1.0]})
-    assert compare(dataset, sigma=1.0, labels=["0", "1"], log_det_times=[1.0]) == []
+    assert compare(dataset, rqf_forms(), labels=["0", "1"], log_det_times=[1.0]) == []
 
 
 def test_z_is_the_difference_in_standard_errors():
@@ -133,7 +137,7 @@ def printed(show):
 
 def test_the_tables_fit_80_columns_uncut_and_name_every_pair(fox):
     dataset = hyperplane_rounding(fox.unit(0), members=10_000, seed=0)
-    rows = compare(dataset, sigma=1.0, labels=LABELS)
+    rows = compare(dataset, rqf_forms(), labels=LABELS)
     text = printed(lambda console: report.show(rows, dataset, console))
     assert "…" not in text
     for label in report.pair_labels(LABELS):
@@ -158,7 +162,7 @@ def test_a_layer_is_matched_with_the_time_of_its_mean_squared_cosine():
         },
         coords={"time": [0.0, 1.0, 2.0]},
     )
-    lines = printed(lambda console: report.show_layers(dataset, console)).splitlines()
+    lines = printed(lambda console: report.show_layers(dataset, rqf_forms(), console)).splitlines()
     cells = [line.split() for line in lines if line[:1] in {"0", "1", "2"}]
     assert cells[0] == ["0", "0.010", "0.100", "0.100", "0.00"]
     assert cells[1] == ["1", "0.090", "0.000", "0.300", "1.00"]

@@ -42,6 +42,7 @@ def tables(text):
     return found
 
 
+@pytest.mark.slow
 def test_the_accuracy_table_shows_a_right_projective_flow_and_a_biased_heun(monkeypatch, capsys):
     import accuracy
 
@@ -99,7 +100,14 @@ def test_a_member_that_overflows_is_counted_and_left_out(as_a_user):
     assert errors.error + accuracy.exact() == pytest.approx([0.3, 1.0, 0.09], abs=1e-6)
 
 
-@pytest.mark.parametrize("peer", ["engine", "numpy_loop", "hand_written_scan", "plain_diffrax"])
+@pytest.mark.parametrize(
+    "peer",
+    [
+        "engine",
+        "hand_written_scan",
+        *(pytest.param(peer, marks=pytest.mark.slow) for peer in ("numpy_loop", "plain_diffrax")),
+    ],
+)
 def test_all_contenders_move_overlaps_by_the_same_law(peer, as_a_user):
     import benchmark
 
@@ -137,6 +145,21 @@ def test_a_round_that_slows_everybody_leaves_the_ratio_alone():
     ) == pytest.approx(3.0)
 
 
+@pytest.mark.slow
+def test_the_table_of_attention_sets_it_beside_its_products(as_a_user, capsys):
+    import benchmark
+
+    (result,) = benchmark.race_attention(2, [benchmark.Size(2, 3, 4)])
+    goals = benchmark.show_attention([result])
+    ((_, row),) = tables(capsys.readouterr().out)
+    seconds = result["seconds_per_step"]
+    assert list(seconds) == ["noise alone", "two products + noise", "attention + noise", "diffrax"]
+    model = benchmark.ratio(seconds["attention + noise"], seconds["two products + noise"])
+    assert float(row[6]) == float(goals[0][2]) == pytest.approx(model, rel=1e-2)
+    assert (goals[0][3] == "yes") == (model <= 1.3)
+
+
+@pytest.mark.slow
 def test_the_speed_tables_and_verdicts_follow_from_the_recorded_times(as_a_user, capsys, tmp_path):
     import benchmark
 
@@ -197,3 +220,39 @@ def test_heun_needs_as_many_steps_as_its_measured_bias_says(as_a_user, capsys, t
     assert float(goal[2]) == pytest.approx(
         benchmark.ratio(seconds["diffrax"], seconds["engine"]), rel=1e-2
     )
+
+
+@pytest.mark.slow
+def test_the_linear_scaling_table_is_right_and_goes_on_where_it_was_stopped(
+    monkeypatch, capsys, tmp_path, as_a_user
+):
+    import linear_scaling
+
+    monkeypatch.setattr(linear_scaling, "MACHINES", [linear_scaling.Setting("machine", 0.1, 64)])
+    students = [linear_scaling.Setting("student", rate, 16, 0.1) for rate in (0.1, 0.5)]
+    monkeypatch.setattr(linear_scaling, "STUDENTS", students)
+    arguments = [str(tmp_path), "--seeds", "300", "--part", "150"]
+    linear_scaling.main(arguments)
+    printed = capsys.readouterr().out
+    ((_, *rows),) = tables(printed)
+    for row, bias in zip(rows, (0.04, 0.0, 0.0), strict=True):
+        ratio, error = (float(number) for number in row[5].split(" ± "))
+        assert abs(ratio - 1) < 5 * error + bias
+
+    # One part is lost; it alone is made again.
+    calls, train = [], rqf.training.train
+    monkeypatch.setattr(rqf.training, "train", lambda *a, **k: calls.append(k) or train(*a, **k))
+    lost = next(tmp_path.glob("student-0.5-*-150-150.npy"))
+    lost.unlink()
+    linear_scaling.main(arguments)
+    assert capsys.readouterr().out == printed
+    assert [call["first_seed"] for call in calls] == [150]
+
+
+@pytest.mark.slow
+def test_the_speed_table_has_a_faster_machine_than_a_loop_over_seeds(capsys, as_a_user):
+    import training_speed
+
+    training_speed.main(["--seeds", "64", "--updates", "100", "--loop-updates", "10"])
+    ((_, *rows),) = tables(capsys.readouterr().out)
+    assert float(rows[-1][3]) > 5

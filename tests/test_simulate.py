@@ -49,10 +49,10 @@ def whole(dim):
 
 
 @pytest.mark.parametrize(
-    "batch_size", [1, 2, *(pytest.param(size, marks=pytest.mark.slow) for size in (3, 4, 9)), 5]
+    "batch_size", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 3, 4, 5, 9))]
 )
 def test_the_size_of_batches_changes_no_member(whole, dim, batch_size):
-    if dim == 6 and batch_size != 3:
+    if dim == 6 and batch_size != 2:
         pytest.skip("one size is enough for the second layout")
     ys = run(law=Uniform(2, dim), batch_size=batch_size).ys
     assert ys.shape == whole.shape == (5, 3, 2, dim)
@@ -64,6 +64,7 @@ def test_first_member_continues_an_ensemble(whole, dim):
     assert np.abs(ys - whole[3:]).max() <= 1e-12
 
 
+@pytest.mark.slow
 def test_a_larger_ensemble_keeps_its_earlier_members(whole, dim):
     ys = run(law=Uniform(2, dim), members=7).ys
     assert np.abs(ys[:5] - whole).max() <= 1e-12

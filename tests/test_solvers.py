@@ -15,6 +15,7 @@ import rqf_jax as rqf
 from rqf_jax.solvers import GeodesicEuler, GeodesicHeun, ProjectiveFlow
 
 SOLVERS = [ProjectiveFlow(), GeodesicEuler(), GeodesicHeun()]
+OTHERS_SLOW = [SOLVERS[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SOLVERS[1:])]
 KEY = jax.random.key(11)
 
 
@@ -85,7 +86,7 @@ def by_diffrax(sde, solver, x0, ts, substeps, members):
             dim,
             Tide(jnp.asarray(0.7)),
             "float64",
-            marks=() if dim == 3 or isinstance(solver, ProjectiveFlow) else pytest.mark.slow,
+            marks=() if dim == 3 else pytest.mark.slow,
         )
         for solver in SOLVERS
         for tokens, dim in ((2, 3), (3, 6))
@@ -97,15 +98,15 @@ def by_diffrax(sde, solver, x0, ts, substeps, members):
             dim,
             Tide(jnp.asarray(0.7, jnp.float32)),
             "float32",
-            marks=pytest.mark.slow if dim == 6 else (),
+            marks=pytest.mark.slow,
         )
         for solver, tokens, dim in zip(SOLVERS, (3, 2, 3), (6, 3, 6), strict=True)
     ]
     + [
         pytest.param(solver, tokens, dim, rqf.drifts.NoDrift(), "float64", marks=marks)
         for solver, tokens, dim, marks in (
-            (ProjectiveFlow(), 2, 3, ()),
-            (GeodesicEuler(), 3, 6, pytest.mark.slow),
+            (ProjectiveFlow(), 2, 3, pytest.mark.slow),
+            (GeodesicEuler(), 3, 6, ()),
             (GeodesicHeun(), 2, 3, pytest.mark.slow),
         )
     ],
@@ -131,6 +132,7 @@ def test_an_ensemble_is_an_ordinary_vmap_of_diffeqsolve_on_the_same_noise(
     assert np.abs(np.diff(runs.ys, axis=0)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_diffraxs_heun_on_a_brownian_tree_nears_our_heun_as_steps_shrink():
     sde, x0 = equation(Tide(jnp.asarray(0.7))), jnp.asarray(unit_tokens(2, 3))
     path = diffrax.VirtualBrownianTree(
@@ -178,7 +180,7 @@ def test_without_noise_a_rotation_is_followed_with_the_solvers_order(solver, tok
     assert order == pytest.approx(solver.order(None), abs=0.1)
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+@pytest.mark.parametrize("solver", OTHERS_SLOW, ids=name)
 def test_a_hundred_thousand_steps_in_float32_stay_on_the_sphere(solver):
     runs = rqf.simulate(
         isotropic(1.0, 0.5),
@@ -201,7 +203,11 @@ def flat(noise):
     return rqf.SDE(rqf.drifts.NoDrift(), noise, FLAT)
 
 
-@pytest.mark.parametrize("solver", [diffrax.Euler(), GeodesicEuler(), GeodesicHeun()], ids=name)
+@pytest.mark.parametrize(
+    "solver",
+    [diffrax.Euler(), *(pytest.param(s, marks=pytest.mark.slow) for s in SOLVERS[1:])],
+    ids=name,
+)
 def test_token_noise_in_flat_space_is_exact_brownian_motion_at_any_step(solver):
     ts = jnp.array([0.0, 0.3, 2.0])
     runs = rqf.simulate(
@@ -311,8 +317,10 @@ def test_a_short_projective_step_is_a_normalised_quadratic_polynomial(tokens, di
     np.testing.assert_allclose(step, exact, atol=1e-14)
 
 
-@pytest.mark.parametrize("control", [0.2, 0.99, 2.0])
-@pytest.mark.parametrize(("tokens", "dim"), [(2, 3), (6, 5), (3, 6)])
+@pytest.mark.parametrize("control", [pytest.param(0.2, marks=pytest.mark.slow), 0.99, 2.0])
+@pytest.mark.parametrize(
+    ("tokens", "dim"), [pytest.param(2, 3, marks=pytest.mark.slow), (6, 5), (3, 6)]
+)
 def test_a_projective_step_is_the_normalised_exponential_to_fourth_order(tokens, dim, control):
     sde, x = equation(NONE), jnp.asarray(unit_tokens(tokens, dim))
     h = control / float(sde.noise.control(dim, jnp.ones(())))

@@ -141,7 +141,7 @@ def test_the_noise_in_the_span_has_exactly_the_covariance_of_the_full_noise(
 # ---- one token
 
 
-@pytest.mark.parametrize("dim", [3, 8])
+@pytest.mark.parametrize("dim", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_one_token_is_a_brownian_motion_for_every_mixture_of_the_noises(dim):
     ts = np.array([0.0, 0.25, 0.5, 1.0])
     for seed, (symmetric, antisymmetric) in enumerate(MIXTURES):
@@ -220,11 +220,16 @@ def test_independent_noise_makes_the_tokens_independent_brownian_motions():
 @pytest.mark.parametrize(
     ("tokens", "dim", "h", "symmetric", "antisymmetric"),
     [
-        (2, 2, 0.9, 1.0, 0.0),
-        (4, 4, 0.45, 1.0, 0.0),
         (4, 4, 0.45, 0.8, 0.6),
-        pytest.param(3, 8, 0.22, 1.0, 0.0, marks=pytest.mark.slow),
-        (6, 5, 0.35, 1.0, 0.0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (2, 2, 0.9, 1.0, 0.0),
+                (4, 4, 0.45, 1.0, 0.0),
+                (3, 8, 0.22, 1.0, 0.0),
+                (6, 5, 0.35, 1.0, 0.0),
+            )
+        ),
     ],
 )
 def test_steps_of_any_length_conserve_mean_angles_and_shrink_log_volumes_linearly(
@@ -401,6 +406,7 @@ def test_a_mixture_is_weakly_accurate_to_2_parts_in_1000_at_control_number_1():
 # ---- changes of coordinates, of matrix and of time
 
 
+@pytest.mark.slow
 def test_tokens_in_their_span_keep_their_overlaps_and_the_law_of_their_overlaps():
     law, ts = Uniform(3, 12), [0.0, 0.5]
     full, span = (
@@ -435,7 +441,10 @@ def test_noise_in_the_span_and_full_noise_give_long_geodesic_steps_of_one_law():
 
 @pytest.mark.parametrize(
     ("tokens", "dim", "control"),
-    [(4, 3, 5e-3), pytest.param(3, 8, 5e-3, marks=pytest.mark.slow), (6, 5, 1e-3)],
+    [
+        (4, 3, 5e-3),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in ((3, 8, 5e-3), (6, 5, 1e-3))),
+    ],
 )
 def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
     x0 = unit_tokens(tokens, dim)
@@ -472,7 +481,13 @@ def test_the_trace_of_the_noise_moves_nothing(solver, h, dim):
     np.testing.assert_allclose(x, traceless, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("solver", [ProjectiveFlow(), GeodesicEuler(), GeodesicHeun()])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        ProjectiveFlow(),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (GeodesicEuler(), GeodesicHeun())),
+    ],
+)
 def test_sigma_is_a_unit_of_time(solver):
     ts, factor = np.array([0.0, 0.3, 1.0]), 1.7
     slow, fast = (
@@ -491,6 +506,7 @@ def test_sigma_is_a_unit_of_time(solver):
     np.testing.assert_allclose(fast, slow, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_longer_run_begins_with_the_shorter_one():
     # 16 intervals are exact in any arithmetic of k/16; (k/49) 49 is below k from k = 1 on.
     sde = rqf.SDE(rqf.drifts.NoDrift(), TokenNoise(1.0), SPHERE)

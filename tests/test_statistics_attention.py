@@ -76,6 +76,7 @@ def test_two_tokens_end_opposite_with_the_probability_of_the_quadrature(
     assert_mean(r[:, 2] < 0, float(expected), bias=3e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "strength"),
     [("softmax", 1.0), pytest.param("unnormalised", 1.0, marks=pytest.mark.slow)],
@@ -119,6 +120,7 @@ def test_two_tokens_of_the_stochastic_transformer_end_opposite_with_the_stated_p
     assert_mean(r[:, 1] < 0, expected, bias=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dim", "beta"), [pytest.param(3, 1.0, marks=pytest.mark.slow), (5, 0.5)])
 def test_opposite_tokens_of_the_stochastic_transformer_part_at_the_stated_rate(dim, beta):
     # u = artanh r near -1: drift q (n-2) - (1-q), so ln |x + y| has minus the rate of attraction.
@@ -189,6 +191,7 @@ def test_common_and_private_noise_balance_in_the_stated_stationary_law():
     assert_mean(np.sqrt(1 - r**2), private_noise.mean_sine(**options), bias=3e-3)
 
 
+@pytest.mark.slow
 def test_random_linear_layers_with_anisotropic_weights_have_the_stated_invariant_law():
     rows, columns = np.diag([3.0, 1.0, 0.4]), np.diag([0.5, 1.0, 2.5])
     sde = rqf.models.random_linear_layers(np.sqrt(rows), np.sqrt(columns))
@@ -199,7 +202,7 @@ def test_random_linear_layers_with_anisotropic_weights_have_the_stated_invariant
     assert_mean(x[:, 1], expected, bias=4e-3)
 
 
-@pytest.mark.parametrize("harmonic", [2, 3])
+@pytest.mark.parametrize("harmonic", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_tokens_that_see_a_harmonic_close_their_gap_or_go_round(harmonic):
     gap = 1.2 / harmonic
     sde = rqf.SDE(NoDrift(), HarmonicNoise(harmonic, 1.0), SPHERE)
@@ -217,6 +220,7 @@ def test_tokens_that_see_a_harmonic_close_their_gap_or_go_round(harmonic):
 # ---- early moments
 
 
+@pytest.mark.slow
 def test_cotangents_of_the_angle_grow_exponentially():
     # Heavy tails: early times and the exact flow's weak order 2.
     ts, angle = np.array([0.0, 0.05, 0.1]), 1.1
@@ -228,6 +232,7 @@ def test_cotangents_of_the_angle_grow_exponentially():
     assert_mean(cot**2, annealed.mean_squared_cotangent(ts[1:], angle, sigma=1.0))
 
 
+@pytest.mark.slow
 def test_mean_roots_of_the_sine_stay_below_their_bound():
     ts = np.array([0.0, 0.5, 1.0, 3.0])
     theta = ensemble(isotropic(1.0), Pair(1.1, 3), ts, substeps=8, members=4000, save=angles)[

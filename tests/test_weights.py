@@ -69,6 +69,7 @@ def test_one_exact_step_gives_a_matrix_its_moments_at_every_time(beta, save):
     assert law.pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_law_of_a_pulled_matrix_does_not_depend_on_its_steps_or_on_irregular_saves():
     # Mean and variance of every entry, towards a target, by one and by many steps.
     target = np.array([[1.0, 0.5], [0.5, -1.0]])
@@ -91,6 +92,7 @@ def test_a_hermitian_matrix_of_two_levels_has_their_mean_gap():
         )
 
 
+@pytest.mark.slow
 def test_spacing_ratios_of_three_levels_are_those_of_their_ensemble():
     for beta, save in ((1, spectrum), (2, hermitian_spectrum)):
         sde = rqf.models.dyson(G, 0.0, beta)
@@ -174,6 +176,7 @@ def test_a_matrix_jump_is_exact_in_law_for_a_step_of_any_length(beta):
     assert n == len(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "beta", [1.0, *(pytest.param(beta, marks=pytest.mark.slow) for beta in (2.5, 4.0))]
 )
@@ -218,6 +221,7 @@ def test_the_step_of_backward_euler_solves_its_equation_and_so_does_its_derivati
         np.testing.assert_allclose(jacobian[:, i], central, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_potential_beside_the_pull_has_the_stationary_law_of_metropolis():
     # n = 2, β = 2: density ∝ (λ_1 - λ_2)² exp(-Σ U/g²), by quadrature on a grid.
     grid = np.linspace(-4, 4, 801)

@@ -6,6 +6,7 @@ of the mean over members. What to compare with is in `theory.levels` and `theory
 """
 
 import math
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -116,6 +117,58 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
     distance = max(np.max(share - steps[:-1]), np.max(steps[1:] - share))
     edges = spectra.marchenko_pastur_edges(rows, n, variance)
     return MarchenkoPasturFit(variance, edges, squares[bulk:], float(distance))
+
+
+class TailExponent(eqx.Module):
+    """The tail of a distribution, density ∝ x^{-exponent} above `start`.
+
+    `error` is the standard error of the exponent, and `count` the number of values above `start`.
+    """
+
+    exponent: float
+    error: float
+    start: float
+    count: int
+
+    def __repr__(self) -> str:
+        return (
+            f"TailExponent({self.exponent:.3f} ± {self.error:.3f} above {self.start:.4g}, "
+            f"{self.count} values)"
+        )
+
+
+def tail_exponent(values: Any, start: Any = None) -> TailExponent:
+    """The exponent of a power law fitted to the largest of positive `values`.
+
+    By the package `powerlaw` (maximum likelihood; Alstott, Bullmore & Plenz 2014), which also
+    chooses `start`, if it is left out, by the least Kolmogorov distance. A fit always gives a
+    number: for the 128 squared singular values of a square matrix of pure noise, from 2 to 6.
+
+    Raises ValueError unless `values` are at least 10 positive numbers, and ImportError without the
+    package: `pip install 'powerlaw>=2'`.
+    """
+    found = np.asarray(finite("values", values), float).reshape(-1)
+    if found.size < 10 or not found.min() > 0:
+        raise ValueError(
+            f"`values` must be at least 10 positive numbers; got {found.size}"
+            f"{f', the least of them {found.min():g}' if found.size else ''}."
+        )
+    try:
+        import powerlaw
+    except ImportError:
+        raise ImportError(
+            "`tail_exponent` needs the package `powerlaw`: pip install 'powerlaw>=2'."
+        ) from None
+    threshold = None if start is None else float(scalar("start", minimum=0)(start))
+    with warnings.catch_warnings():
+        # Its search warns of first guesses out of bounds. Its own bounds end at 3, and exponents of
+        # weights do not.
+        warnings.simplefilter("ignore")
+        ranges = {"alpha": [1, None]}
+        fit = powerlaw.Fit(found, xmin=threshold, parameter_ranges=ranges, verbose=False)
+        law = fit.power_law
+    count = int(np.sum(found >= law.xmin))
+    return TailExponent(float(law.alpha), float(law.standard_err), float(law.xmin), count)
 
 
 def _mean(samples: Float[np.ndarray, " members"]) -> tuple[float, float]:

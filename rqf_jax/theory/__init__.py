@@ -9,6 +9,7 @@ from . import (
     fields as fields,
     forcing as forcing,
     homogenised as homogenised,
+    learning as learning,
     levels as levels,
     linear_networks as linear_networks,
     mamba as mamba,

@@ -1,0 +1,184 @@
+"""The strength of symmetric noise from pairs of tokens: exact at every step length."""
+
+import math
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from ..theory.sphere import symmetric_rank
+from ._checks import rounding_warning, spacing
+from ._data import observed
+from ._likelihood import total
+from ._pair_law import log_cosh, log_density, rapidity
+from ._result import FitResult
+
+PAIRS = 36
+"""Of more pairs than this, so many, evenly spaced, are looked at."""
+
+_SMALLEST_GAP = 1000
+_NEWTON_STEPS = 30
+
+
+class Pairs(eqx.Module):
+    """Rapidities of pairs at the `start` and `end` of every step; `there` says which count."""
+
+    start: Float[Array, "members steps pairs"]
+    end: Float[Array, "members steps pairs"]
+    there: Bool[Array, "members steps pairs"]
+    dt: Float[Array, " steps"]
+
+
+def fit_pairs(
+    runs: Any, times: Any = None, *, mask: Any = None, normalise: str = "raise"
+) -> FitResult:
+    """The strength σ_s of common matrix noise from the overlaps of pairs, for steps of any length.
+
+        du = σ_s² tanh u dt + √2 σ_s dB,   u = artanh <x_a, x_b>
+
+    This law is exact, has neither the dimension nor σ_a in it, and is that of a gap on a
+    logarithmic scale: it serves sparse observations (σ_s² dt up to 4) and tokens that are nearly
+    synchronised, where `fit_noise` drops them. For dense observations `fit_noise` uses more of the
+    data.
+
+    Arguments are those of `fit_noise`. Pairs share their noise, so their likelihood is a composite
+    one: its maximum is consistent, and the error is that of the sandwich (Godambe), from scores
+    that are martingale differences over steps and members, with Student's quantiles. Pairs whose
+    gap at the start of a step is below 1000 roundings are left out of it.
+
+    Returns a `FitResult` with the name "symmetric". Goodness holds `drift / spread`, the strength
+    from E Δ ln cosh u = σ_s² dt over that of the fit, squared. Raises ValueError as `fit_noise`
+    does, for fewer than two tokens, and if fewer than two steps have a pair in them.
+    """
+    data = observed(runs, times, mask, normalise)
+    members, count, tokens, dim = data.xs.shape
+    if tokens < 2:
+        raise ValueError(f"`runs` must hold at least 2 tokens; got {tokens}.")
+    rows, columns = np.triu_indices(tokens, 1)
+    if rows.size > PAIRS:
+        spaced = np.arange(PAIRS) * rows.size // PAIRS
+        rows, columns = rows[spaced], columns[spaced]
+    pairs, close = _pairs(data.xs, data.dt, data.mask, rows, columns)
+    blocks = int(jnp.sum(jnp.any(pairs.there, -1)))
+    if blocks < 2:
+        raise ValueError(
+            "`runs` must have at least 2 steps with a pair of tokens that is neither missing nor "
+            f"equal or opposite to rounding; got {blocks}."
+        )
+    if not bool(jnp.any(jnp.where(pairs.there, pairs.start != pairs.end, False))):
+        raise ValueError("`runs` must hold overlaps that move; got the same at all times.")
+    theta, curvature, power, ratio, score = map(float, _estimate(pairs))
+    if not math.isfinite(theta) or not curvature > 0:
+        raise ValueError(
+            "the likelihood has no maximum: the steps are too long to show a strength."
+        )
+    strength, variance = math.exp(theta / 2), power / curvature**2
+    scale = strength / 2
+    full = symmetric_rank(tokens, dim) * members * (count - 1)
+    used, warnings = int(jnp.sum(pairs.there)), []
+    if bool(close):
+        warnings.append(
+            f"{float(close):.0f} gaps are below {_SMALLEST_GAP} roundings and left out: "
+            "the pairs are equal or opposite."
+        )
+    if blocks < 10:
+        warnings.append(f"the error is estimated from {blocks} steps alone.")
+    moved = math.exp(theta) * float(jnp.median(data.dt))
+    if moved > 4:
+        warnings.append(f"σ_s² dt is {moved:.1f}: overlaps hardly remember the step before.")
+    coarse = rounding_warning(spacing(runs.ys if times is None else runs), moved)
+    if coarse:
+        warnings.append(coarse)
+
+    def density(parameters):
+        point = 2 * jnp.log(jnp.asarray(parameters["symmetric"]))
+        return total(_log_likelihood(point.astype(pairs.dt.dtype), pairs))
+
+    return FitResult(
+        estimate={"symmetric": strength},
+        covariance=np.array([[variance * scale**2]]),
+        fisher=np.array([[curvature**2 / power / scale**2]]),
+        bound={"symmetric": scale * math.sqrt(2 / full)},
+        method="pairs",
+        intervals=partial(_interval, theta, math.sqrt(variance), blocks - 1),
+        density=density,
+        dof_used=float(used),
+        dof_available=float(members * (count - 1) * tokens * (tokens - 1) // 2),
+        steps_used=blocks,
+        steps_dropped=members * (count - 1) - blocks,
+        tokens_available=tokens,
+        goodness={"drift / spread": (ratio, score)},
+        identifiability="pairs say nothing about antisymmetric",
+        warnings=tuple(warnings),
+    )
+
+
+@eqx.filter_jit
+def _pairs(xs, dt, mask, rows, columns) -> tuple[Pairs, Float[Array, ""]]:
+    """The pairs, and how many of them are left out because they are too close."""
+    xs = xs / jnp.sqrt(jnp.sum(xs * xs, -1, keepdims=True))
+    u, gap = rapidity(xs[:, :, rows], xs[:, :, columns])
+    seen = ~jnp.isnan(u)
+    if mask is not None:
+        seen = seen & mask[:, :, rows] & mask[:, :, columns]
+    known = seen[:, :-1] & seen[:, 1:]
+    apart = gap[:, :-1] > _SMALLEST_GAP * float(jnp.finfo(xs.dtype).eps)
+    there = known & apart
+    start, end = (jnp.where(there, part, 0.0) for part in (u[:, :-1], u[:, 1:]))
+    return Pairs(start, end, there, dt), jnp.sum((known & ~apart).astype(u.dtype))
+
+
+def _log_likelihood(theta, pairs: Pairs) -> Float[Array, "members steps"]:
+    """The composite log likelihood of every step at θ = ln σ_s²."""
+    clock = jnp.broadcast_to(jnp.exp(theta) * pairs.dt[None, :, None], pairs.start.shape)
+    values = log_density(pairs.end, pairs.start, clock)
+    return jnp.sum(jnp.where(pairs.there, values, 0.0), -1)
+
+
+@eqx.filter_jit
+def _estimate(pairs: Pairs):
+    """θ, the curvature, the sum of squared scores, and the drift's ratio with its z."""
+    on, dt = pairs.there.astype(pairs.dt.dtype), pairs.dt[None, :, None]
+    time = total(on * dt)
+
+    def slopes(theta):
+        """Score and second derivative, step by step."""
+        one = jnp.ones_like(theta)
+
+        def score(point):
+            return jax.jvp(lambda t: _log_likelihood(t, pairs), (point,), (one,))[1]
+
+        return jax.jvp(score, (theta,), (one,))
+
+    def move(state):
+        theta, _, number = state
+        score, second = map(total, slopes(theta))
+        step = jnp.clip(score / jnp.maximum(jnp.abs(second), 1e-12), -0.7, 0.7)
+        return theta + step, jnp.abs(step), number + 1
+
+    def more(state):
+        return (state[1] > 100 * jnp.finfo(dt.dtype).eps) & (state[2] < _NEWTON_STEPS)
+
+    first = jnp.log(total(on * (pairs.end - pairs.start) ** 2) / (2 * time))
+    theta = lax.while_loop(more, move, (first, jnp.asarray(jnp.inf, dt.dtype), 0))[0]
+    score, second = slopes(theta)
+    curvature, rate = -total(second), jnp.exp(theta)
+    change = on * (log_cosh(pairs.end) - log_cosh(pairs.start))
+    drift = jnp.sum(change - rate * on * dt, -1)
+    # The fitted rate takes its share of the drift away, and of its variance.
+    influence = drift - rate * time * score / curvature
+    z = total(drift) / jnp.sqrt(total(influence**2))
+    return theta, curvature, total(score**2), total(change) / (rate * time), z
+
+
+def _interval(theta, error, dof, level):
+    """Student's in ln σ."""
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(dof, (1 + level) / 2)) * error
+    return {"symmetric": (math.exp((theta - reach) / 2), math.exp((theta + reach) / 2))}

@@ -1,0 +1,91 @@
+"""What stochastic gradient descent leaves of a minimum: widths, and gaps of degenerate values.
+
+`learning_rate` is α and `batch` is B: an update is w ← w - α (mean gradient of B examples). Where
+α times the curvature is small, stationary laws depend on them through α/B alone, and gaps grow as
+√(α/B): linear scaling. Functions compute in float64 and return float64 numbers or arrays; a bad
+argument raises ValueError.
+
+All formulas were derived for this library and are checked against training runs in its tests. The
+experiments are those of Aarts, Lucini & Park, arXiv:2407.16427 (abstract and programs read).
+"""
+
+import numpy as np
+
+from .._arguments import integer
+from ._numbers import Real, check, nonnegative, positive
+from ._rapidity import Values
+
+
+def stationary_variance(
+    curvature: Real, *, learning_rate: Real, gradient_variance: Real, momentum: Real = 0.0
+) -> Values:
+    """α c (1 + b)/(κ (1 - b) (2 (1 + b) - ακ)), the variance of a weight in a quadratic well.
+
+    κ is the curvature, c the variance of one update's gradient, b the momentum of a heavy ball
+    (m ← b m + gradient, w ← w - α m). Without momentum α c/(κ (2 - ακ)).
+    """
+    kappa, alpha = positive("curvature", curvature), nonnegative("learning_rate", learning_rate)
+    c, b = nonnegative("gradient_variance", gradient_variance), nonnegative("momentum", momentum)
+    check("momentum", b, b < 1, "be below 1")
+    check("learning_rate", alpha, alpha * kappa < 2 * (1 + b), "keep the descent stable")
+    return alpha * c * (1 + b) / (kappa * (1 - b) * (2 * (1 + b) - alpha * kappa))
+
+
+def teacher_gap(*, learning_rate: float, batch: int, noise: float) -> float:
+    """The mean gap of the two singular values of a `training.TeacherStudent` of a teacher c·1.
+
+    √(π v/2) with v the variance of D_11 - D_22, D = W - c·1, in the stationary state of
+
+        D ← D (1 - α Ĉ) - α A S/√B,   Ĉ = (1/B) Σ x xᵀ
+
+    whose second moments solve a linear equation. For large B it is √π A √(α/B)/√(1 - α/2): linear
+    scaling with its first correction. Redrawn inputs.
+    """
+    alpha, strength = float(positive("learning_rate", learning_rate)), nonnegative("noise", noise)
+    b, one = integer("batch", batch), np.eye(2)
+    # Pairs of indices on one row: E Ĉ_kl Ĉ_pq and E S_ik S_jl are sums of products of deltas.
+    straight = np.einsum("kl,pq->klpq", one, one)
+    crossed = np.einsum("kp,lq->klpq", one, one) + np.einsum("kq,lp->klpq", one, one)
+    step = (1 - 2 * alpha) * straight + alpha**2 * (straight + crossed / b)
+    kick = (alpha * strength) ** 2 / b * (np.einsum("ij,kl->ikjl", one, one)
+                                          + np.einsum("il,jk->ikjl", one, one))  # fmt: skip
+    # Moments E D_ik D_jl: the step acts on the second index of each D.
+    linear = np.einsum("ia,jb,pkql->ikjlapbq", one, one, step).reshape(16, 16)
+    if np.abs(np.linalg.eigvals(linear)).max() >= 1:
+        raise ValueError(
+            f"`learning_rate` must keep the descent stable; got {alpha:g} for a batch of {b}."
+        )
+    moments = np.linalg.solve(np.eye(16) - linear, kick.reshape(16)).reshape(2, 2, 2, 2)
+    variance = moments[0, 0, 0, 0] + moments[1, 1, 1, 1] - 2 * moments[0, 0, 1, 1]
+    return float(np.sqrt(np.pi / 2 * variance))
+
+
+def machine_gap(
+    precision: Real, *, mass: Real, learning_rate: Real, batch: int, sweeps: int | None = None
+) -> Values:
+    """√(2π α x/B), x = μ² - κ: the mean gap of a doubly degenerate value of a `GaussianRBM`.
+
+    κ is the eigenvalue of C⁻¹, the precision of the data. With `sweeps` k the chains' memory is
+    added, a factor √((1 + ρ)/(1 - ρ)), ρ = (x/μ²)^{2k}. The limit of small α/B: at α/B = 1/160
+    gaps of ten units are some 5 to 10 per cent smaller, as the well is not harmonic and levels
+    repel those of other modes.
+    """
+    x = _square(precision, mass)
+    alpha, b = positive("learning_rate", learning_rate), integer("batch", batch)
+    gap = np.sqrt(2 * np.pi * alpha * x / b)
+    if sweeps is None:
+        return gap
+    rho = (x / positive("mass", mass) ** 2) ** (2 * integer("sweeps", sweeps))
+    return gap * np.sqrt((1 + rho) / (1 - rho))
+
+
+def machine_relaxation(precision: Real, *, mass: Real, learning_rate: Real) -> Values:
+    """2αx/κ², the rate per update at which a squared singular value returns to x = μ² - κ."""
+    x = _square(precision, mass)
+    return 2 * positive("learning_rate", learning_rate) * x / positive("precision", precision) ** 2
+
+
+def _square(precision: Real, mass: Real) -> Values:
+    kappa, square = positive("precision", precision), positive("mass", mass) ** 2
+    check("precision", kappa, kappa < square, "be below the squared mass")
+    return square - kappa

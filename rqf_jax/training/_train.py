@@ -1,0 +1,196 @@
+"""The verb: many seeds of one training process."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+
+from .._arguments import integer
+from .._members import member_keys, member_range, raise_failed, typed_key, whole_state
+from .._trajectories import Trajectories
+from ._process import AbstractProcess
+
+CACHE_BYTES = 2**17
+"""The states that are updated at a time: with what is made of them on the way, a core's cache."""
+
+
+def train(
+    process: AbstractProcess,
+    updates: Int[Any, " times"] | Sequence[int],
+    *,
+    seeds: int,
+    key: PRNGKeyArray,
+    save: Callable[[PyTree], PyTree] = whole_state,
+    batch_size: int | None = None,
+    progress: Callable[[float], None] | None = None,
+    throw: bool = True,
+    first_seed: int = 0,
+) -> Trajectories:
+    """Independent runs of a training process, one a seed, seen after the given numbers of updates.
+
+    **Main arguments**
+
+    - `process`: one of `rqf_jax.training`, or your own `AbstractProcess`.
+    - `updates`: after how many updates to save: whole numbers, strictly increasing, at least two;
+      0 is the start. The first need not be saved at 0.
+    - `seeds`: number of runs. All have the same data and differ in everything that is drawn.
+    - `key`: one JAX key. Seed i draws from `member_keys(key, i)`, at update k from the second of
+      them folded with k; so results depend neither on `updates` nor on how seeds are batched.
+
+    **Other arguments**
+
+    - `save`: what to keep of the weights, a function of ONE seed's weights; all by default. Give a
+      named function: each new function object compiles anew.
+    - `batch_size`: how many seeds are updated at a time; all of them, or on a CPU what fits a
+      cache.
+    - `progress`: called after each save with the share of all updates that is done, from 0 to 1;
+      see `progress_bar`.
+    - `throw`: raise if a seed's weights became NaN or infinite; with False such seeds are marked in
+      `Trajectories.status`.
+    - `first_seed`: global index of the first seed, to continue an ensemble.
+
+    **Returns** `Trajectories` whose `ts` are the numbers of updates and whose members are seeds.
+
+    **Raises** ValueError for arguments that break a rule above; `NonFiniteError` for seeds that
+    became NaN or infinite.
+    """
+    if not isinstance(process, AbstractProcess):
+        raise ValueError(f"`process` must be a process of `rqf_jax.training`; got {process!r}.")
+    if not callable(save):
+        raise ValueError(f"`save` must be a function of the weights; got {save!r}.")
+    counts = _counts(updates)
+    # Named as the caller knows them, before they are checked as members are.
+    seeds, first_seed = integer("seeds", seeds), integer("first_seed", first_seed, minimum=0)
+    member_range(seeds, first_seed)
+    key = typed_key(key)
+    batch_size = _batch_size(process, key, seeds, batch_size)
+
+    ids = first_seed + np.arange(math.ceil(seeds / batch_size) * batch_size, dtype=np.uint32)
+    law_keys, keys = _keys(key, jnp.asarray(ids.reshape(-1, batch_size)))
+    states = _start(process, law_keys)
+    process = _in_dtype_of(states, process)
+    saved, finite, last = [], [], 0
+    for count in counts:
+        first, last = last, int(count)
+        states = _advance(process, keys, states, jnp.asarray(first), jnp.asarray(last))
+        values, good = _look(process, states, save)
+        saved.append(values)
+        finite.append(good)
+        if progress is not None:
+            jax.block_until_ready(good)
+            progress(last / int(counts[-1]))
+    ys = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1)[:seeds], *saved)
+    status = _status(jnp.stack(finite)[:, :seeds])
+    if throw:
+        ys = raise_failed(ys, status, first_seed)
+    return Trajectories(jnp.asarray(counts, float), ys, status)
+
+
+@contextlib.contextmanager
+def progress_bar(text: str = "training") -> Iterator[Callable[[float], None]]:
+    """A bar on the screen, for `train(..., progress=...)`.
+
+    with progress_bar("RBM") as progress:
+        runs = train(process, updates, seeds=500, key=key, progress=progress)
+    """
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task(text, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def _in_dtype_of(states: PyTree[Array], process: AbstractProcess) -> AbstractProcess:
+    """The process with its parameters in the float type of its states."""
+    floats = [leaf.dtype for leaf in jax.tree.leaves(states) if eqx.is_inexact_array(leaf)]
+    dtype = jnp.result_type(*floats)
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, process
+    )
+
+
+@eqx.filter_jit
+def _keys(key, ids):
+    # By itself, so that it is compiled once for all processes.
+    return jax.vmap(jax.vmap(member_keys, (None, 0)), (None, 0))(key, ids)
+
+
+@eqx.filter_jit
+def _start(process, keys):
+    return lax.map(jax.vmap(process.start), keys)
+
+
+@eqx.filter_jit
+def _advance(process, keys, states, first, last):
+    """Every batch of seeds by the updates first, …, last - 1."""
+
+    def batch(keys_and_states):
+        keys, states = keys_and_states
+
+        def one(number, states):
+            def of_a_seed(key, state):
+                return process.update(jax.random.fold_in(key, number), number, state)
+
+            return jax.vmap(of_a_seed)(keys, states)
+
+        return lax.fori_loop(first, last, one, states)
+
+    return lax.map(batch, (keys, states))
+
+
+@eqx.filter_jit
+def _look(process, states, save):
+    """What is saved of every seed, and whether its weights are finite; batches put together."""
+
+    def one(state):
+        weights = process.weights(state)
+        good = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(weights)]
+        return save(weights), jnp.all(jnp.stack(good))
+
+    both = lax.map(jax.vmap(one), states)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), both)
+
+
+def _status(finite: Bool[Array, "times seeds"]) -> Int[Array, " seeds"]:
+    """The first save, after the initial one, at which a seed is not finite; 0 if it always is."""
+    failed = ~finite.at[0].set(True)
+    return jnp.where(finite.all(0), 0, jnp.maximum(jnp.argmax(failed, 0), 1)).astype(jnp.int32)
+
+
+def _counts(updates: Any) -> np.ndarray:
+    counts = np.asarray(updates)
+    if counts.ndim != 1 or counts.size < 2 or not np.issubdtype(counts.dtype, np.integer):
+        raise ValueError(
+            "`updates` must be at least 2 whole numbers along one axis; got dtype "
+            f"{counts.dtype} and shape {counts.shape}."
+        )
+    if counts[0] < 0 or counts[-1] >= 2**31:
+        raise ValueError(f"`updates` must be from 0 to 2³¹ - 1; got {counts[0]} to {counts[-1]}.")
+    wrong = np.flatnonzero(np.diff(counts) <= 0)
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"`updates` must be strictly increasing; got {counts[i]} then {counts[i + 1]} at index "
+            f"{i}."
+        )
+    return counts
+
+
+def _batch_size(process: AbstractProcess, key: PRNGKeyArray, seeds: int, asked: Any) -> int:
+    """Equal batches, as few as asked for or as fit a CPU's cache."""
+    if asked is not None:
+        limit = integer("batch_size", asked)
+    elif jax.default_backend() != "cpu":
+        limit = seeds
+    else:
+        state = jax.tree.leaves(eqx.filter_eval_shape(process.start, key))
+        size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in state)
+        limit = max(1, CACHE_BYTES // max(1, size))
+    return math.ceil(seeds / math.ceil(seeds / limit))

@@ -1,0 +1,172 @@
+"""Linear networks that learn a teacher by stochastic gradient descent."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._arguments import finite, integer, scalar, square
+from ..laws import AbstractLaw
+from ._data import drawing, examples, in_turn
+from ._process import AbstractProcess, mean_product, normal, product
+
+
+class TeacherStudent(AbstractProcess[Array]):
+    """One square matrix that learns another from batches of examples, with noise on the gradient.
+
+        W ← W - α [ (W - T) (1/B) Σ x xᵀ + A S/√B ]
+
+    x are standard normal inputs and S, drawn for every update, is a symmetric Gaussian matrix of
+    variance 1 off the diagonal and 2 on it: noise of strength A for each example. Without `inputs`
+    every seed draws fresh ones in every update. `inputs` (samples, n) are the same for all seeds,
+    taken B at a time in their order, over and over, what is left over at the end unused: then the
+    seeds share the noise of their last 1/α batches, and a mean over seeds does not average it.
+
+    Around a teacher c·1 singular values have the gap `theory.learning.teacher_gap`. `teacher` is
+    T (n, n), `law` draws the first W, `learning_rate` is α ≥ 0 and `noise` A ≥ 0. Raises ValueError
+    for other values or shapes, and for a batch larger than the data set.
+
+    Source: the program released with Aarts, Lucini & Park, arXiv:2407.16427 (read), with n = 2,
+    T = 2·1, B = 16, A = 0.1, α = 0.1 and shared inputs.
+    """
+
+    teacher: Float[Array, "n n"]
+    law: AbstractLaw
+    learning_rate: Float[Array, ""]
+    noise: Float[Array, ""]
+    inputs: Float[Array, "samples n"] | None
+    batch: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        teacher: Any,
+        law: AbstractLaw,
+        *,
+        learning_rate: Any,
+        batch: int,
+        noise: Any = 0.0,
+        inputs: Any = None,
+    ):
+        self.teacher = square("teacher")(teacher)
+        self.law = drawing(law, self.teacher.shape)
+        self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
+        self.noise = scalar("noise", minimum=0)(noise)
+        self.batch = integer("batch", batch)
+        features = self.teacher.shape[1]
+        self.inputs = None if inputs is None else examples("inputs", inputs, features, self.batch)
+
+    def start(self, key: PRNGKeyArray) -> Float[Array, "n n"]:
+        """A draw of the law."""
+        return self.law(key)
+
+    def update(
+        self, key: PRNGKeyArray, number: Int[Array, ""], state: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        """One step down the gradient of a batch."""
+        n = state.shape[1]
+        fresh = self.batch if self.inputs is None else 0
+        draws = normal(key, (fresh + n, n), state.dtype)
+        x = draws[:fresh] if self.inputs is None else in_turn(self.inputs, number, self.batch)
+        kick = (draws[fresh:] + draws[fresh:].T) / math.sqrt(2 * self.batch)
+        error = product(state - self.teacher, mean_product(x, x))
+        return state - self.learning_rate * (error + self.noise * kick)
+
+    def weights(self, state: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """W."""
+        return state
+
+
+class DeepLinear(AbstractProcess[tuple[Array, ...]]):
+    """A deep linear network that learns a teacher on whitened inputs, with noise on its gradients.
+
+        W_l ← W_l - α [ (W_L … W_{l+1})ᵀ (W_L … W_1 - T) (W_{l-1} … W_1)ᵀ + A G_l ]
+
+    gradient descent of |W_L … W_1 - T|²/2, with independent matrices G_l of standard normals in
+    every update. For A = 0 and small α the modes follow `theory.linear_networks` with time αk; and
+    in one mode of two layers the balance D = a² - b² is multiplied by 1 - α²e² in an update of
+    error e (derived).
+
+    `teacher` is T (out, in); a seed starts from `layers` (W_1, …, W_L), to which independent normal
+    entries of standard deviation `scale` are added. A state is the tuple of matrices. Raises
+    ValueError for other values, and for layers that do not fit each other or the teacher.
+    """
+
+    teacher: Float[Array, "out in"]
+    layers: tuple[Float[Array, "rows columns"], ...]
+    learning_rate: Float[Array, ""]
+    scale: Float[Array, ""]
+    noise: Float[Array, ""]
+
+    def __init__(
+        self,
+        teacher: Any,
+        layers: Sequence[Any],
+        *,
+        learning_rate: Any,
+        scale: Any = 0.0,
+        noise: Any = 0.0,
+    ):
+        self.teacher = finite("teacher", teacher)
+        self.layers = tuple(finite("layers", layer) for layer in layers)
+        shapes = [layer.shape for layer in self.layers]
+        if self.teacher.ndim != 2 or not _is_chain(shapes, self.teacher.shape):
+            raise ValueError(
+                "`layers` must be matrices (W_1, …, W_L) with a product W_L … W_1 of the teacher's "
+                f"shape {self.teacher.shape}; got shapes {shapes}."
+            )
+        self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
+        self.scale = scalar("scale", minimum=0)(scale)
+        self.noise = scalar("noise", minimum=0)(noise)
+
+    def start(self, key: PRNGKeyArray) -> tuple[Float[Array, "rows columns"], ...]:
+        """The layers, with random entries added."""
+        return self._moved(self.layers, key, self.scale)
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        number: Int[Array, ""],
+        state: tuple[Float[Array, "rows columns"], ...],
+    ) -> tuple[Float[Array, "rows columns"], ...]:
+        """One step down the gradient of all layers."""
+
+        def loss(layers):
+            return jnp.sum((reduce(lambda below, w: product(w, below), layers) - self.teacher) ** 2)
+
+        gradients = jax.grad(loss)(state)
+        stepped = tuple(
+            w - self.learning_rate / 2 * g for w, g in zip(state, gradients, strict=True)
+        )
+        return self._moved(stepped, key, self.learning_rate * self.noise)
+
+    def weights(
+        self, state: tuple[Float[Array, "rows columns"], ...]
+    ) -> tuple[Float[Array, "rows columns"], ...]:
+        """(W_1, …, W_L)."""
+        return state
+
+    def _moved(
+        self,
+        layers: tuple[Float[Array, "rows columns"], ...],
+        key: PRNGKeyArray,
+        size: Float[Array, ""],
+    ) -> tuple[Float[Array, "rows columns"], ...]:
+        keys = jax.random.split(key, len(layers))
+        return tuple(
+            w + size.astype(w.dtype) * normal(k, w.shape, w.dtype)
+            for w, k in zip(layers, keys, strict=True)
+        )
+
+
+def _is_chain(shapes: list[tuple[int, ...]], teacher: tuple[int, ...]) -> bool:
+    """Whether matrices of these shapes can be multiplied, to the shape of the teacher."""
+    if not shapes or any(len(shape) != 2 for shape in shapes):
+        return False
+    fits = all(above[1] == below[0] for below, above in itertools.pairwise(shapes))
+    return fits and (shapes[-1][0], shapes[0][1]) == teacher
