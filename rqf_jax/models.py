@@ -16,11 +16,14 @@ from .drifts import (
     AbstractDrift,
     Attention,
     Coulomb,
+    Geometric,
     Linear,
+    Network,
     NoDrift,
     Oja,
     Pull,
     SelectiveStateSpace,
+    Sum as SumOfDrifts,
     TwoLayer,
     UnnormalisedAttention,
 )
@@ -32,6 +35,7 @@ from .noises import (
     HomogenisedNoise,
     IsotropicNoise,
     KernelNoise,
+    LinearNoise,
     NoNoise,
     SpectralNoise,
     Sum,
@@ -327,3 +331,50 @@ def two_layer(s: Any, teacher: Any, rate: Any = 1.0) -> SDE:
     ValueError for negative s or rate, and for a teacher that is no matrix.
     """
     return SDE(TwoLayer(rate, teacher), TokenNoise(s), Euclidean())
+
+
+# ---- learned
+
+
+def neural_langevin(
+    state: tuple[int, ...], *, rate: Any = 1.0, sigma: Any = 1.0, key: PRNGKeyArray, **sizes: Any
+) -> SDE:
+    """A learnable equation with additive noise that no parameters make explode.
+
+        dx = [-rate x + network(x)] dt + sigma dB,
+        E x_i² ≤ max(E x_i(0)², (bound/rate)² + sigma²/rate)
+
+    `state`, `key` and `sizes` (`width`, `depth`, `bound`) are those of `drifts.Network`. Fit it by
+    `rqf_jax.fit(..., where=lambda sde: (sde.drift, sde.noise))`. Raises ValueError as its parts do.
+    Source: the three kinds are those of Oh, Lim & Kim, ICLR 2024 (recalled, the equations from the
+    authors' README second-hand); pull, bounded network and the bound on moments are ours.
+    """
+    drift = SumOfDrifts(Pull(rate), Network(state, key=key, **sizes))
+    return SDE(drift, TokenNoise(sigma), Euclidean())
+
+
+def neural_linear_noise(
+    state: tuple[int, ...], *, rate: Any = 1.0, sigma: Any = 1.0, key: PRNGKeyArray, **sizes: Any
+) -> SDE:
+    """The same drift as `neural_langevin` with noise proportional to the state (Stratonovich).
+
+        dx = [-rate x + network(x)] dt + sigma x ∘ dB
+
+    Nor does it explode: |x| is at most y with dy = (bound - rate y) dt + sigma y ∘ dB, y_0 = |x_0|,
+    whose mean stays bounded for sigma² < 2 rate. Raises ValueError as its parts do.
+    Source: `neural_langevin`.
+    """
+    drift = SumOfDrifts(Pull(rate), Network(state, key=key, **sizes))
+    return SDE(drift, LinearNoise(sigma), Euclidean())
+
+
+def neural_geometric(
+    state: tuple[int, ...], *, sigma: Any = 1.0, key: PRNGKeyArray, **sizes: Any
+) -> SDE:
+    """A learnable equation of positive (or negative) numbers, none of which changes sign.
+
+        dx = x network(x) dt + sigma x ∘ dB,   |ln(x/x_0) - sigma B| ≤ bound · t
+
+    Raises ValueError as its parts do. Source: `neural_langevin`.
+    """
+    return SDE(Geometric(Network(state, key=key, **sizes)), LinearNoise(sigma), Euclidean())

@@ -8,6 +8,7 @@ from .attention import (
     causal_mask as causal_mask,
 )
 from .combined import Scheduled as Scheduled, Sum as Sum
+from .learned import Geometric as Geometric, Network as Network
 from .linear import Constant as Constant, Linear as Linear, MeanField as MeanField, Oja as Oja
 from .pull import Coulomb as Coulomb, Pull as Pull, TwoLayer as TwoLayer
 from .state_space import SelectiveStateSpace as SelectiveStateSpace

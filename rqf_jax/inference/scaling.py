@@ -96,7 +96,7 @@ def fit_scaling(
             for name, value, d in zip(names, values, reach, strict=True)
         }
 
-    errors_of = dict(zip(names, map(float, errors), strict=True))
+    errors_of: dict[str, float] = dict(zip(names, map(float, errors), strict=True))
     return FitResult(
         estimate=dict(zip(names, map(float, values), strict=True)),
         covariance=covariance,

@@ -18,6 +18,7 @@ from .field import (
     HomogenisedNoise as HomogenisedNoise,
     KernelNoise as KernelNoise,
 )
+from .linear import LinearNoise as LinearNoise
 from .matrix import (
     AbstractMatrixNoise as AbstractMatrixNoise,
     AnisotropicNoise as AnisotropicNoise,

@@ -1,0 +1,81 @@
+"""Velocities that are learned from data, and stay bounded while they are."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._arguments import integer, scalar
+from ._abstract import AbstractDrift
+
+
+class Network(AbstractDrift):
+    """A bounded velocity field with free parameters: a perceptron of the whole state.
+
+        f = bound · tanh( L_depth ∘ swish ∘ … ∘ swish ∘ L_0 (x) )
+
+    No entry of f ever exceeds `bound`, whatever the weights are, so that beside a `Pull` the motion
+    has bounded moments during the whole of a fit. `state` is the shape of a state, `width` and
+    `depth` those of the hidden layers; the weights are drawn from `key`. Fit them by
+    `rqf_jax.fit(..., where=lambda sde: sde.drift)`.
+
+    Raises ValueError for sizes that are not positive integers, a negative bound and, when called, a
+    state of another shape.
+    """
+
+    network: eqx.nn.MLP
+    bound: Float[Array, ""] = eqx.field(converter=scalar("bound", minimum=0))
+    state: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        state: tuple[int, ...],
+        *,
+        width: int = 32,
+        depth: int = 2,
+        bound: Any = 1.0,
+        key: PRNGKeyArray,
+    ):
+        if not isinstance(state, tuple):
+            raise ValueError(f"`state` must be a tuple of sizes; got {state!r}.")
+        self.state = tuple(integer("state", size) for size in state)
+        self.bound = bound
+        size = math.prod(self.state)
+        self.network = eqx.nn.MLP(
+            size,
+            size,
+            integer("width", width),
+            integer("depth", depth),
+            activation=jax.nn.silu,
+            final_activation=jnp.tanh,
+            key=key,
+        )
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+        """The velocity of the state as one vector."""
+        if x.shape != self.state:
+            raise ValueError(f"`x` must have the shape {self.state}; got {x.shape}.")
+        return self.bound * self.network(x.ravel()).reshape(x.shape)
+
+
+class Geometric(AbstractDrift):
+    """Growth at a rate: every entry is multiplied, so that none changes sign.
+
+        f_i = x_i γ_i(t, x)
+
+    `rates` is γ, any drift. With `noises.LinearNoise` and a constant γ, x = x_0 e^(γt + σB), and 0
+    is absorbing. Raises ValueError if `rates` is not a drift.
+    """
+
+    rates: AbstractDrift
+
+    def __check_init__(self):
+        if not isinstance(self.rates, AbstractDrift):
+            raise ValueError(f"`rates` must be a drift of `rqf_jax.drifts`; got {self.rates!r}.")
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+        """x γ(t, x), entry by entry."""
+        return x * self.rates(t, x)
