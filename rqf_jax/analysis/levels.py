@@ -142,7 +142,7 @@ def tail_exponent(values: Any, start: Any = None) -> TailExponent:
 
     By the package `powerlaw` (maximum likelihood; Alstott, Bullmore & Plenz 2014), which also
     chooses `start`, if it is left out, by the least Kolmogorov distance. A fit always gives a
-    number: for the 128 squared singular values of a square matrix of pure noise, from 2 to 6.
+    number: for 128 squared singular values of a square matrix of pure noise, mostly from 2 to 8.
 
     Raises ValueError unless `values` are at least 10 positive numbers, and ImportError without the
     package: `pip install 'powerlaw>=2'`.

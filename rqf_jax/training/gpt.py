@@ -41,13 +41,16 @@ class Transformer(eqx.Module):
         """Logits of the next token at every place of one text, each seeing what is before it."""
         length, width = tokens.shape[0], self.embedding.shape[1]
         x = self.embedding[tokens] + self.position[:length]
+        before = jnp.tril(jnp.ones((length, length), bool))
         for layer in range(self.query.shape[0]):
             seen = _normalise(x)
             query, key, value = (
                 (seen @ matrix[layer].T).reshape(length, self.heads, width // self.heads)
                 for matrix in (self.query, self.key, self.value)
             )
-            mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+            scores = jnp.einsum("qhd,khd->hqk", query, key) / math.sqrt(width // self.heads)
+            attention = jax.nn.softmax(jnp.where(before[None], scores, -jnp.inf), axis=-1)
+            mixed = jnp.einsum("hqk,khd->qhd", attention, value)
             x = x + mixed.reshape(length, width) @ self.output[layer].T
             x = x + jax.nn.gelu(_normalise(x) @ self.mlp_in[layer].T) @ self.mlp_out[layer].T
         return _normalise(x) @ self.embedding.T
