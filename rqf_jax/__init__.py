@@ -29,10 +29,12 @@ if TYPE_CHECKING:
         analysis as analysis,
         inference as inference,
         io as io,
+        losses as losses,
         plot as plot,
         theory as theory,
         training as training,
     )
+    from ._fit import Fit as Fit, fit as fit
     from .io import load as open  # noqa: F401
 
 __version__ = importlib.metadata.version("rqf_jax")
@@ -42,6 +44,8 @@ def __getattr__(name: str) -> Any:
     if name == "open":
         return importlib.import_module(".io", __name__).load
     # Figures, files, statistics and special functions take longer to import than all the rest.
-    if name in {"analysis", "inference", "io", "plot", "theory", "training"}:
+    if name in {"analysis", "inference", "io", "losses", "plot", "theory", "training"}:
         return importlib.import_module(f".{name}", __name__)
+    if name in {"Fit", "fit"}:
+        return getattr(importlib.import_module("._fit", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -71,6 +71,8 @@ def scalar(
             raise ValueError(f"`{name}` must be {rule}; got {float(array):g}.")
         return array
 
+    # What a fit must know of the parameter.
+    convert.__dict__["minimum"] = minimum
     return convert
 
 
@@ -106,4 +108,14 @@ def mask(name: str) -> Callable[[Any], Bool[Array, "n n"]]:
 
 def optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The same field converter, which lets None through."""
-    return lambda value: None if value is None else convert(value)
+
+    def maybe(value: Any) -> Any:
+        return None if value is None else convert(value)
+
+    maybe.__dict__.update(vars(convert))
+    return maybe
+
+
+def lower_bound(converter: Any) -> float:
+    """The least value that a field converter lets through: -infinity unless it was told."""
+    return getattr(converter, "minimum", -math.inf)

@@ -34,7 +34,17 @@ FLOORS = [
     {"_members"},
     {"_engine"},
     {"_propagate", "_simulate"},
-    {"_program", "analysis", "inference", "io", "plot", "report", "training"},
+    {
+        "_fit",
+        "_program",
+        "analysis",
+        "inference",
+        "io",
+        "losses",
+        "plot",
+        "report",
+        "training",
+    },
     {"models"},
     {"__init__"},
     {"catalogue", "chunks"},
@@ -48,7 +58,7 @@ FLOORS = [
 
 MATHEMATICS = set().union(
     *FLOORS[: FLOORS.index({"_propagate", "_simulate"}) + 1],
-    {"analysis", "inference", "models", "training"},
+    {"analysis", "inference", "losses", "models", "training"},
 )
 
 

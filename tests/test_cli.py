@@ -205,6 +205,45 @@ def test_a_law_that_cannot_be_is_refused(fox, capsys):
     assert "law: `overlap` must be in [-0.5, 1]" in fails(capsys, "run", "law.toml")
 
 
+def test_a_matrix_that_does_not_fit_the_tokens_or_the_companion_is_refused(fox, capsys):
+    oja = ["--set", "model={name='oja', value=[[1, 0], [0, 2]]}", "--set", "run.coordinates=full"]
+    pair = ["--set", "law={name='pair', angle=1.0, dim=2}", "--set", "report.angle_pair=[0, 1]"]
+    said = fails(capsys, "run", "fox.toml", *oja)
+    assert "model.value must be 384 x 384 for tokens in R^384; got 2 x 2." in said
+    said = fails(capsys, "run", "fox.toml", *oja, *pair, "--set", "companion.tokens=5")
+    assert "model.value must be 3 x 3 for tokens in R^3; got 2 x 2." in said
+    assert files(fox) == ["fox.toml"]
+
+
+def test_two_tokens_of_a_stochastic_transformer_are_compared_with_their_fate(fox, capsys):
+    (fox / "fate.toml").write_text(
+        """
+        [run]
+        members = 600
+        substeps = 32
+        coordinates = "full"
+        [times]
+        values = [0.0, 1.0]
+        [model]
+        name = "stochastic_transformer"
+        beta = 2.0
+        [law]
+        name = "pair"
+        angle = 1.5
+        dim = 4
+        [report]
+        log_det_times = [1.0]
+        """
+    )
+    out = succeeds(capsys, "run", "fate.toml")
+    assert "P(−)" in out and "threshold 0.6585" in out
+    assert not any(word in out for word in ("P(aligned)", "E G(∞)", "Var N₊", "ln det"))
+    line = (fox / "runs/fate/comparison.csv").read_text().splitlines()[1].split(",")
+    theory = rqf.theory.value_noise.antipodal_probability(np.cos(1.5), beta=2.0, dim=4)
+    assert float(line[2]) == pytest.approx(theory, rel=1e-4) and abs(float(line[5])) < 5
+    assert files(fox / "runs/fate") == ["comparison.csv", "order.png"]
+
+
 @pytest.mark.filterwarnings("ignore:the step h")
 def test_failed_members_are_exit_code_1_and_nothing_is_written(fox, capsys):
     said = fails(capsys, "run", "fox.toml", "--set", "model.sigma=1e15", code=1)

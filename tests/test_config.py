@@ -130,6 +130,21 @@ def test_a_relative_path_starts_at_the_config_and_in_an_override_at_the_working_
             "model.name=dyson",
             "model.name: must be one of 'random_quadratic_form', 'forced_rqf', 'm",
         ),
+        ("model.sgma=1", "model.sgma: unknown key. Did you mean sigma? Keys here: name, sigma."),
+        ("model.name=noisy_attention", "model.beta: missing. Keys here: name, beta, sigma, str"),
+        ('model={name="mlp_flow", activation="elu"}', "model.activation: must be 'relu', 'tanh'"),
+        ('model={name="oja", value=[[1, 2]]}', "model.value: must be a square matrix, row by row;"),
+        ('model={name="oja", value=[[1, "a"], [0, 1]]}', "model.value[0][1]: must be a valid numb"),
+        (
+            'model={name="stochastic_transformer", beta=1}',
+            'run.coordinates must be "full" for stochastic_transformer, because the law of its '
+            'overlaps depends on the dimension; got "overlaps".',
+        ),
+        (
+            'model={name="oja", value=[[1.0]]}',
+            'run.coordinates must be "full" for oja, because its matrices are written in those',
+        ),
+        ("report.one_point_times=[0.5]", 'must be empty unless run.coordinates is "full" and run.'),
         ("law.name=normal", "law.name: must be one of 'hidden_states', 'uniform', 'pair', 'equi"),
         ("law.angle=3.2", "law.angle: must be less than or equal to 3.14159"),
         ("times.values=[0, 1]", "times: must have stop and points, or values alone; got points"),

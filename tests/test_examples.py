@@ -27,9 +27,10 @@ def fewer(code: str, members: int) -> str:
 @pytest.fixture
 def readme():
     """The namespace that the README's Python blocks leave behind."""
-    first, analysis, drift = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, analysis, _, drift = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     namespace = {}
     exec(fewer(first, 200), namespace)
+    namespace["sde_of_first"] = namespace["sde"]
     exec(analysis, namespace)
     exec(drift, namespace)
     yield namespace
@@ -62,6 +63,28 @@ def test_the_drift_of_the_readme_pulls_the_mean_token_to_its_target(readme):
     )
     heights = np.asarray(runs.ys[:, -1, :, 2]).mean(1)
     assert heights.mean() > 5 * heights.std() / np.sqrt(500)
+
+
+@pytest.mark.slow
+def test_the_fit_of_the_readme_finds_the_strength_within_three_standard_errors(readme):
+    readme["order"] = rqf.simulate(
+        readme["sde_of_first"],
+        readme["law"],
+        readme["ts"],
+        substeps=2,
+        members=2000,
+        key=jax.random.key(0),
+        save=rqf.observables.nematic_order,
+    ).ys
+    block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[2]
+    exec(block, readme)
+    found = float(readme["fit"].sde.noise.symmetric)
+    # The moments of t at strength σ are those of σ² t at strength 1, so their slope in σ at 1 is
+    # 2t d/dt; the least squares weigh the error of a mean of 64 and of 2000 members with it.
+    order, ts = np.asarray(readme["order"], float), np.asarray(readme["ts"], float)
+    slope = 2 * ts * np.gradient(order.mean(0), ts)
+    variance = slope @ np.cov(order.T) @ slope / (slope @ slope) ** 2
+    assert abs(found - 1) < 3 * np.sqrt(variance * (1 / 64 + 1 / 2000))
 
 
 def test_every_file_that_the_readme_names_exists():

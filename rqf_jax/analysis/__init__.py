@@ -29,9 +29,11 @@ from .invariant import (
 )
 from .levels import (
     MarchenkoPasturFit as MarchenkoPasturFit,
+    TailExponent as TailExponent,
     fit_marchenko_pastur as fit_marchenko_pastur,
     mean_spacing_ratio as mean_spacing_ratio,
     number_variance as number_variance,
+    tail_exponent as tail_exponent,
     unfold as unfold,
 )
 from .lyapunov import (

@@ -118,6 +118,51 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
     return MarchenkoPasturFit(variance, edges, squares[bulk:], float(distance))
 
 
+class TailExponent(eqx.Module):
+    """The tail of a distribution, density ∝ x^{-exponent} above `start`.
+
+    `error` is the standard error of the exponent, and `count` the number of values above `start`.
+    """
+
+    exponent: float
+    error: float
+    start: float
+    count: int
+
+    def __repr__(self) -> str:
+        return (
+            f"TailExponent({self.exponent:.3f} ± {self.error:.3f} above {self.start:.4g}, "
+            f"{self.count} values)"
+        )
+
+
+def tail_exponent(values: Any, start: Any = None) -> TailExponent:
+    """The exponent of a power law fitted to the largest of positive `values`.
+
+    By the package `powerlaw` (maximum likelihood; Alstott, Bullmore & Plenz 2014), which also
+    chooses `start`, if it is left out, by the least Kolmogorov distance. A fit always gives a
+    number: a spectrum of pure noise has one too, usually well above 4.
+
+    Raises ValueError unless `values` are at least 10 positive numbers, and ImportError without the
+    package: `pip install powerlaw`.
+    """
+    found = np.asarray(finite("values", values), float).reshape(-1)
+    if found.size < 10 or not found.min() > 0:
+        raise ValueError(
+            f"`values` must be at least 10 positive numbers; got {found.size}"
+            f"{f', the least of them {found.min():g}' if found.size else ''}."
+        )
+    try:
+        import powerlaw
+    except ImportError:
+        raise ImportError("`tail_exponent` needs the package `powerlaw`: pip install it.") from None
+    threshold = None if start is None else float(scalar("start", minimum=0)(start))
+    fit = powerlaw.Fit(found, xmin=threshold, verbose=False)
+    law = fit.power_law
+    count = int(np.sum(found >= law.xmin))
+    return TailExponent(float(law.alpha), float(law.sigma), float(law.xmin), count)
+
+
 def _mean(samples: Float[np.ndarray, " members"]) -> tuple[float, float]:
     return float(samples.mean()), float(samples.std(ddof=1)) / math.sqrt(samples.size)
 

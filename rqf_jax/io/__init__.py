@@ -29,6 +29,7 @@ from ._hidden_states import (
     Sentence as Sentence,
     example_hidden_states as example_hidden_states,
     read_hidden_states as read_hidden_states,
+    standard_library as standard_library,
 )
 from ._manifest import Manifest as Manifest, damaged as damaged
 from ._provenance import identity as identity, provenance as provenance

@@ -1,6 +1,7 @@
-"""Hidden states of a language model, from NumPy's npz format."""
+"""Hidden states of a language model, from NumPy's npz format; and a text to train one on."""
 
 import os
+import sysconfig
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from .._arguments import integer
 from ._files import DataFileError
+
+
+def standard_library(tokens: int) -> Int[np.ndarray, " tokens"]:
+    """The first `tokens` ASCII characters of the standard library's sources, as numbers below 128.
+
+    A text that every machine with Python has: its top modules in alphabetical order. Raises
+    ValueError if there are not so many, or tokens < 1.
+    """
+    tokens = integer("tokens", tokens)
+    parts, size = [], 0
+    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        part = np.frombuffer(file.read_bytes(), np.uint8)
+        parts.append(part[part < 128])
+        size += parts[-1].size
+        if size >= tokens:
+            return np.concatenate(parts)[:tokens].astype(np.int32)
+    raise ValueError(f"`tokens` must be at most the {size} characters there are; got {tokens}.")
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._arguments import integer, is_concrete, scalar, square
 from ..laws import AbstractLaw
-from ._data import drawing
+from ._data import drawing, examples
 from ._process import AbstractProcess, mean_product, normal, product
 
 
@@ -112,3 +113,110 @@ def _check_positive(name: str, matrix: Float[np.ndarray, "n n"]) -> None:
     least = float(np.linalg.eigvalsh(matrix)[0])
     if not least > 0:
         raise ValueError(f"`{name}` must be positive definite; got the eigenvalue {least:.3g}.")
+
+
+class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
+    """A machine of binary units that learns binary data, such as images of digits.
+
+        p(v, h) ∝ exp(hᵀW v + a·v + b·h),   v and h of zeros and ones
+        W ← W + α [ (1/B) Σ p(v) vᵀ - (1/B) Σ p(v') v'ᵀ ],   p(v) = P(h = 1 | v)
+
+    and the same for the biases a and b; v is a batch of B examples, drawn with replacement, and v'
+    the state of B persistent chains, which take `sweeps` sweeps of block Gibbs sampling before
+    every update. Chains start as random bits; a starts at the logit of the data's means, kept
+    within [0.01, 0.99], and b at 0.
+
+    `data` (samples, visible) are zeros and ones; `law` draws the first W (hidden, visible);
+    `learning_rate` is α ≥ 0. Weights are (W, a, b), and a state has the chains besides. Raises
+    ValueError for other values or shapes and for a batch larger than the data set.
+    """
+
+    data: Float[Array, "samples visible"]
+    law: AbstractLaw
+    learning_rate: Float[Array, ""]
+    batch: int = eqx.field(static=True)
+    sweeps: int = eqx.field(static=True)
+
+    def __init__(
+        self, data: Any, law: AbstractLaw, *, learning_rate: Any, batch: int, sweeps: int = 1
+    ):
+        self.batch = integer("batch", batch)
+        self.data = examples("data", data, jnp.shape(data)[-1] if jnp.ndim(data) else 0, self.batch)
+        if is_concrete(self.data) and not np.isin(np.asarray(self.data), (0, 1)).all():
+            values = np.asarray(self.data)
+            bad = values[~np.isin(values, (0, 1))].flat[0]
+            raise ValueError(f"`data` must be zeros and ones; got {bad:g}.")
+        self.law = drawing(law, (None, self.data.shape[1]))
+        self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
+        self.sweeps = integer("sweeps", sweeps)
+
+    def start(
+        self, key: PRNGKeyArray
+    ) -> tuple[
+        Float[Array, "hidden visible"],
+        Float[Array, " visible"],
+        Float[Array, " hidden"],
+        Float[Array, "batch visible"],
+    ]:
+        """A draw of the law, biases, and chains of random bits."""
+        law_key, chain_key = jax.random.split(key)
+        weights = self.law(law_key)
+        hidden, visible = weights.shape
+        means = jnp.clip(self.data.mean(0), 0.01, 0.99).astype(weights.dtype)
+        chains = jax.random.bernoulli(chain_key, 0.5, (self.batch, visible))
+        logits = jnp.log(means) - jnp.log1p(-means)
+        return weights, logits, jnp.zeros(hidden, weights.dtype), chains.astype(weights.dtype)
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        number: Int[Array, ""],
+        state: tuple[
+            Float[Array, "hidden visible"],
+            Float[Array, " visible"],
+            Float[Array, " hidden"],
+            Float[Array, "batch visible"],
+        ],
+    ) -> tuple[
+        Float[Array, "hidden visible"],
+        Float[Array, " visible"],
+        Float[Array, " hidden"],
+        Float[Array, "batch visible"],
+    ]:
+        """`sweeps` sweeps of all chains and one step up the likelihood."""
+        weights, visible_bias, hidden_bias, chains = state
+        batch_key, *keys = jax.random.split(key, 1 + 2 * self.sweeps)
+        chosen = jax.random.randint(batch_key, (self.batch,), 0, self.data.shape[0])
+        batch = self.data[chosen]
+
+        def hidden_means(visible):
+            return jax.nn.sigmoid(product(visible, weights.T) + hidden_bias[None])
+
+        for up, down in zip(keys[::2], keys[1::2], strict=True):
+            hidden = _bits(up, hidden_means(chains))
+            chains = _bits(down, jax.nn.sigmoid(product(hidden, weights) + visible_bias[None]))
+        seen, dreamt = hidden_means(batch), hidden_means(chains)
+        change = mean_product(seen, batch) - mean_product(dreamt, chains)
+        return (
+            weights + self.learning_rate * change,
+            visible_bias + self.learning_rate * (batch - chains).mean(0),
+            hidden_bias + self.learning_rate * (seen - dreamt).mean(0),
+            chains,
+        )
+
+    def weights(
+        self,
+        state: tuple[
+            Float[Array, "hidden visible"],
+            Float[Array, " visible"],
+            Float[Array, " hidden"],
+            Float[Array, "batch visible"],
+        ],
+    ) -> tuple[Float[Array, "hidden visible"], Float[Array, " visible"], Float[Array, " hidden"]]:
+        """(W, a, b)."""
+        return state[:3]
+
+
+def _bits(key: PRNGKeyArray, means: Float[Array, "rows units"]) -> Float[Array, "rows units"]:
+    """Independent zeros and ones with the given means."""
+    return jax.random.bernoulli(key, means).astype(means.dtype)

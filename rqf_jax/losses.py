@@ -1,0 +1,289 @@
+"""What a gradient fit makes small: functions of an equation and a key, for `rqf_jax.fit`.
+
+The mean squared distance between simulated and observed paths is not among them: it is least
+without noise, whatever the noise of the data.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._arguments import finite, integer, is_concrete
+from ._members import whole_state
+from ._sde import SDE
+from ._simulate import simulate
+from ._trajectories import Trajectories
+from .laws import AbstractLaw
+from .manifolds import Euclidean, Hermitian
+
+
+class SimulatedMoments(eqx.Module):
+    """How far means of simulated members are from observed ones.
+
+        mean over times and components of (( m(sde) - target ) / error)²
+
+    m is the mean of `observable` over `members` trajectories started from `law`, at the times `ts`;
+    `target` (times, *observable) is what it should be, such as the mean over the members of a data
+    set, and `error`, a number or an array like it, its standard error (default 1). To match second
+    moments, return them from `observable`. The members are the same at every step of a fit; they
+    add about 1/`members` to the variance of an estimate as one observed member would.
+
+    Raises ValueError for targets of another shape or not finite and errors that are not positive.
+    """
+
+    law: AbstractLaw
+    ts: Float[Array, " times"]
+    target: Float[Array, "times *observable"]
+    observable: Callable
+    error: Float[Array, "..."]
+    substeps: int = eqx.field(static=True)
+    members: int = eqx.field(static=True)
+    solver: diffrax.AbstractSolver | None
+
+    def __init__(
+        self,
+        law: AbstractLaw,
+        ts: Any,
+        target: Any,
+        observable: Callable = whole_state,
+        *,
+        substeps: int,
+        members: int,
+        error: Any = 1.0,
+        solver: diffrax.AbstractSolver | None = None,
+    ):
+        self.law, self.observable, self.solver = law, observable, solver
+        self.ts, self.target, self.error = (
+            finite("ts", ts),
+            finite("target", target),
+            finite("error", error),
+        )
+        self.substeps, self.members = integer("substeps", substeps), integer("members", members)
+        shape = _observed_shape(law, self.ts, observable)
+        if self.target.shape != shape:
+            raise ValueError(
+                f"`target` must have the shape of the observable at all times, {shape}; got "
+                f"{self.target.shape}."
+            )
+        if self.error.shape not in ((), shape):
+            raise ValueError(f"`error` must be a number or have shape {shape}; got {error!r}.")
+        if is_concrete(self.error) and not np.all(np.asarray(self.error) > 0):
+            raise ValueError(f"`error` must be positive; got {np.min(self.error)}.")
+
+    def __call__(self, sde: SDE, key: PRNGKeyArray) -> Float[Array, ""]:
+        """The mean squared distance, in standard errors if `error` was given."""
+        ys = _ensemble(self, sde, key)
+        distance = jnp.mean(ys, 0) - self.target.astype(ys.dtype)
+        return jnp.mean((distance / self.error.astype(ys.dtype)) ** 2)
+
+
+class MaximumMeanDiscrepancy(eqx.Module):
+    """How far the law of simulated members is from the law of observed ones.
+
+        MMD² = E k(X, X') + E k(Y, Y') - 2 E k(X, Y),   k(a, b) = exp(-|a - b|²/(2 ℓ²))
+
+    X are simulated, Y observed: values of `observable` at all times `ts`, laid end to end;
+    `samples` is (observed members, times, *observable), whose start has the law `law`. The estimate
+    leaves out k(X, X) and is unbiased, so it may be negative. ℓ² (`bandwidth`²) is half the median
+    squared distance of samples by default. The cost is quadratic in the number of members.
+
+    Raises ValueError for samples of another shape or not finite, fewer than two samples or members,
+    samples that are all the same, and a bandwidth that is not positive.
+    Source: Gretton et al., JMLR 13 (2012) 723, eq. (3) (recalled).
+    """
+
+    law: AbstractLaw
+    ts: Float[Array, " times"]
+    samples: Float[Array, "samples times *observable"]
+    observable: Callable
+    bandwidth: Float[Array, ""]
+    substeps: int = eqx.field(static=True)
+    members: int = eqx.field(static=True)
+    solver: diffrax.AbstractSolver | None
+
+    def __init__(
+        self,
+        law: AbstractLaw,
+        ts: Any,
+        samples: Any,
+        observable: Callable = whole_state,
+        *,
+        substeps: int,
+        members: int,
+        bandwidth: Any = None,
+        solver: diffrax.AbstractSolver | None = None,
+    ):
+        self.law, self.observable, self.solver = law, observable, solver
+        self.ts, self.samples = finite("ts", ts), finite("samples", samples)
+        self.substeps = integer("substeps", substeps)
+        self.members = integer("members", members, minimum=2)
+        shape = _observed_shape(law, self.ts, observable)
+        if self.samples.shape[1:] != shape or self.samples.shape[0] < 2:
+            raise ValueError(
+                f"`samples` must have at least 2 members and shape (members, *{shape}); got "
+                f"{self.samples.shape}."
+            )
+        if bandwidth is None:
+            flat = _flat(self.samples)
+            rows, columns = np.triu_indices(len(flat), 1)
+            bandwidth = jnp.sqrt(jnp.median(_squares(flat, flat)[rows, columns]) / 2)
+        self.bandwidth = finite("bandwidth", bandwidth)
+        if is_concrete(self.bandwidth) and not float(self.bandwidth) > 0:
+            raise ValueError(f"`bandwidth` must be positive; got {float(self.bandwidth):g}.")
+
+    def __call__(self, sde: SDE, key: PRNGKeyArray) -> Float[Array, ""]:
+        """MMD², estimated without bias."""
+        ys = _ensemble(self, sde, key)
+        x, y = _flat(ys), _flat(self.samples.astype(ys.dtype))
+        scale = 2 * self.bandwidth.astype(ys.dtype) ** 2
+
+        def among(a):
+            count = len(a)
+            return (jnp.sum(jnp.exp(-_squares(a, a) / scale)) - count) / (count * (count - 1))
+
+        return among(x) + among(y) - 2 * jnp.mean(jnp.exp(-_squares(x, y) / scale))
+
+
+class TransitionLikelihood(eqx.Module):
+    """Minus the mean log density of observed steps of an equation in flat space.
+
+    Every step has the Gaussian law of the equation linearised at its start: exact for linear drifts
+    with additive noise and any step length, with an error of O(h) of the parameters otherwise. The
+    noise must move every entry of a state. States are small: the cost is cubic in their size.
+    `runs` are `Trajectories` of whole states, or an array (members, times, *state) with `ts`.
+
+    With J the Jacobian of the Itô drift b, C = g gᵀ and a step of length h,
+    the mean is x + ∫_0^h e^(Js) b ds and the covariance ∫_0^h e^(Js) C e^(Jᵀs) ds.
+
+    Raises ValueError for data of a wrong shape or not finite, times that do not increase and, when
+    called, for equations on curved spaces, where noise common to all tokens has no density (use
+    `inference.fit_noise`), and of symmetric matrices (use `inference.fit_matrix_ou`).
+    Source: Ozaki, Statistica Sinica 2 (1992) 113; Shoji & Ozaki, Stoch. Anal. Appl. 16 (1998) 733;
+    Van Loan, IEEE TAC 23 (1978) 395 (recalled).
+    """
+
+    ts: Float[Array, " times"]
+    ys: Float[Array, "members times *state"]
+
+    def __init__(self, runs: Any, ts: Any = None):
+        if isinstance(runs, Trajectories):
+            if ts is not None:
+                raise ValueError(
+                    "`ts` must be left out for `Trajectories`, which know their times."
+                )
+            runs, ts = runs.ys, runs.ts
+        elif ts is None:
+            raise ValueError("`ts` must be given with an array: steps may be of any length.")
+        self.ts, self.ys = finite("ts", ts), finite("runs", runs)
+        if self.ys.ndim < 3 or self.ys.shape[1] != self.ts.size or self.ts.size < 2:
+            raise ValueError(
+                "`runs` must have shape (members, times, *state) with at least 2 times; got "
+                f"{self.ys.shape} for {self.ts.size} times."
+            )
+        if is_concrete(self.ts) and np.any(np.diff(np.asarray(self.ts)) <= 0):
+            raise ValueError(f"`ts` must be strictly increasing; got {np.asarray(self.ts)}.")
+
+    def __call__(self, sde: SDE, key: PRNGKeyArray) -> Float[Array, ""]:
+        """Minus the mean log density of a step; `key` is not used."""
+        if not isinstance(sde.manifold, Euclidean | Hermitian):
+            raise ValueError(
+                "`TransitionLikelihood` is for equations in flat space whose noise has a density; "
+                f"got one on {type(sde.manifold).__name__}. See `rqf_jax.inference`."
+            )
+        t, h = self.ts[:-1].astype(self.ys.dtype), jnp.diff(self.ts).astype(self.ys.dtype)
+        over_steps = jax.vmap(lambda *a: _log_density(sde, *a))
+        over_members = jax.vmap(over_steps, in_axes=(None, None, 0, 0))
+        return -jnp.mean(over_members(t, h, self.ys[:, :-1], self.ys[:, 1:]))
+
+
+def _log_density(sde: SDE, t, h, x, y) -> Float[Array, ""]:
+    """ln of the density of a step from `x` at `t` to `y` at t + h."""
+    shape, size = x.shape, x.size
+    noise = sde.noise.shape(x)
+    numbers = int(np.prod(noise))
+    units = jnp.eye(numbers, dtype=x.dtype).reshape(numbers, *noise)
+
+    def columns(state):
+        return jax.vmap(lambda unit: sde.noise(t, state.reshape(shape), unit).ravel())(units)
+
+    def ito(state):
+        # The Stratonovich correction ½ Σ_k (∂ g_k) g_k, one directional derivative a column.
+        def turned(unit, column):
+            moved = jax.jvp(
+                lambda s: sde.noise(t, s.reshape(shape), unit).ravel(), (state,), (column,)
+            )
+            return moved[1]
+
+        drift = sde.drift(t, state.reshape(shape)).ravel()
+        return drift + jnp.sum(jax.vmap(turned)(units, columns(state)), 0) / 2
+
+    start = x.ravel()
+    velocity, jacobian = ito(start), jax.jacfwd(ito)(start)
+    g = columns(start)
+    zero = jnp.zeros((size, size), x.dtype)
+    # One exponential has both integrals in it (Van Loan).
+    block = jnp.block([[-jacobian, jnp.matmul(g.T, g, precision="highest")], [zero, jacobian.T]])
+    flow = jax.scipy.linalg.expm(block * h)
+    forward = flow[size:, size:].T
+    covariance = jnp.matmul(forward, flow[:size, size:], precision="highest")
+    pushed = jnp.block([[jacobian, velocity[:, None]], [jnp.zeros((1, size + 1), x.dtype)]])
+    mean = start + jax.scipy.linalg.expm(pushed * h)[:size, size]
+    lower = jnp.linalg.cholesky((covariance + covariance.T) / 2)
+    white = jax.scipy.linalg.solve_triangular(lower, y.ravel() - mean, lower=True)
+    return -jnp.sum(white**2 + jnp.log(2 * jnp.pi)) / 2 - jnp.sum(jnp.log(jnp.diagonal(lower)))
+
+
+def _ensemble(loss: Any, sde: SDE, key: PRNGKeyArray) -> Float[Array, "members times *observable"]:
+    # A member that fails makes the loss NaN, which `fit` reports with its step.
+    runs = simulate(
+        sde,
+        loss.law,
+        loss.ts,
+        substeps=loss.substeps,
+        members=loss.members,
+        key=key,
+        solver=loss.solver,
+        save=loss.observable,
+        throw=False,
+    )
+    return runs.ys
+
+
+def _observed_shape(law: Any, ts: Array, observable: Any) -> tuple[int, ...]:
+    if not isinstance(law, AbstractLaw):
+        raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {law!r}.")
+    if ts.ndim != 1 or ts.size < 2:
+        raise ValueError(f"`ts` must be one axis of at least 2 times; got shape {ts.shape}.")
+    if not callable(observable):
+        raise ValueError(f"`observable` must be a function of one state; got {observable!r}.")
+    state = eqx.filter_eval_shape(law, jax.random.key(0))
+    seen = eqx.filter_eval_shape(observable, state)
+    if not isinstance(seen, jax.ShapeDtypeStruct) or not jnp.issubdtype(seen.dtype, jnp.floating):
+        raise ValueError(f"`observable` must return one array of floats; got {seen}.")
+    return (ts.size, *seen.shape)
+
+
+def _flat(samples: Float[Array, "samples ..."]) -> Float[Array, "samples features"]:
+    return samples.reshape(len(samples), -1)
+
+
+def _squares(a: Float[Array, "a features"], b: Float[Array, "b features"]) -> Float[Array, "a b"]:
+    """Squared distances, by products: a difference for every pair would be a large array."""
+    inner = jnp.matmul(a, b.T, precision="highest")
+    return jnp.sum(a * a, -1)[:, None] + jnp.sum(b * b, -1)[None, :] - 2 * inner
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"PathMSE", "PathMeanSquaredError", "MSE", "MeanSquaredError"}:
+        raise AttributeError(
+            f"rqf_jax.losses has no {name}, on purpose: E|X - Y|² of independent paths is "
+            "|E X - E Y|² + Var X + Var Y, so it is least where the simulated noise is zero. Use "
+            "SimulatedMoments, MaximumMeanDiscrepancy or a likelihood."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

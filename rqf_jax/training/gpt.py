@@ -1,0 +1,197 @@
+"""A small language model: a decoder-only transformer trained by AdamW, all of whose spectra show.
+
+    x ← x + O softmax(QᵀK) V norm(x),   x ← x + W_out gelu(W_in norm(x))
+
+with RMS norms without gains, learnt positions, and logits from the embedding. Text is a sequence of
+whole numbers, such as the bytes of a file.
+"""
+
+import math
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from .._arguments import integer, is_concrete, scalar
+from ..observables import singular_values
+from ._process import AbstractProcess
+
+MATRICES = ("query", "key", "value", "output", "mlp_in", "mlp_out")
+"""The weight matrices of every layer."""
+
+
+class Transformer(eqx.Module):
+    """The weights of a language model, layers stacked along the first axis of each matrix."""
+
+    embedding: Float[Array, "vocabulary width"]
+    position: Float[Array, "context width"]
+    query: Float[Array, "layers width width"]
+    key: Float[Array, "layers width width"]
+    value: Float[Array, "layers width width"]
+    output: Float[Array, "layers width width"]
+    mlp_in: Float[Array, "layers hidden width"]
+    mlp_out: Float[Array, "layers width hidden"]
+    heads: int = eqx.field(static=True)
+
+    def __call__(self, tokens: Int[Array, " length"]) -> Float[Array, "length vocabulary"]:
+        """Logits of the next token at every place of one text, each seeing what is before it."""
+        length, width = tokens.shape[0], self.embedding.shape[1]
+        x = self.embedding[tokens] + self.position[:length]
+        for layer in range(self.query.shape[0]):
+            seen = _normalise(x)
+            query, key, value = (
+                (seen @ matrix[layer].T).reshape(length, self.heads, width // self.heads)
+                for matrix in (self.query, self.key, self.value)
+            )
+            mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+            x = x + mixed.reshape(length, width) @ self.output[layer].T
+            x = x + jax.nn.gelu(_normalise(x) @ self.mlp_in[layer].T) @ self.mlp_out[layer].T
+        return _normalise(x) @ self.embedding.T
+
+
+def cross_entropy(model: Transformer, text: Int[Array, " length"]) -> Float[Array, ""]:
+    """-mean ln p of each next token of one text, in nats; ln(vocabulary) for a uniform guess."""
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(model(text[:-1]), text[1:]))
+
+
+def spectra(model: Transformer) -> dict[str, Float[Array, "layers least"]]:
+    """The singular values of every matrix of every layer, ascending, by its name."""
+    return {name: jax.vmap(singular_values)(getattr(model, name)) for name in MATRICES}
+
+
+class Record(eqx.Module):
+    """What to save of a language model: its spectra, and its loss on texts it has not seen.
+
+    `texts` (count, length) are whole numbers. For `train(process, updates, save=Record(texts))`.
+    """
+
+    texts: Int[Array, "count length"] = eqx.field(converter=jnp.asarray)
+
+    def __call__(self, model: Transformer) -> dict[str, Float[Array, "..."]]:
+        """`spectra`, and `loss` in nats per token."""
+        return spectra(model) | {
+            "loss": jnp.mean(jax.vmap(cross_entropy, (None, 0))(model, self.texts))
+        }
+
+
+class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
+    """A small transformer that learns to continue a text, by AdamW.
+
+    An update takes `batch` random pieces of `context` + 1 tokens. Matrices start with independent
+    normal entries of variance 1/columns (1/(2 layers columns) where they write to the residual
+    stream), so squared singular values fill Marchenko & Pastur's law.
+
+    `text` (tokens,) are whole numbers in [0, vocabulary); `width` must be a multiple of `heads`;
+    `learning_rate` ≥ 0 and `weight_decay` ≥ 0 are AdamW's, whose other numbers are optax's. A state
+    is (the weights, AdamW's). Raises ValueError for other values and a text shorter than a piece.
+    """
+
+    text: Int[Array, " tokens"]
+    learning_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+    batch: int = eqx.field(static=True)
+    context: int = eqx.field(static=True)
+    layers: int = eqx.field(static=True)
+    heads: int = eqx.field(static=True)
+    width: int = eqx.field(static=True)
+    vocabulary: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        text: Any,
+        *,
+        learning_rate: Any = 1e-3,
+        weight_decay: Any = 0.1,
+        batch: int = 16,
+        context: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        width: int = 128,
+        vocabulary: int = 128,
+    ):
+        self.context = integer("context", context)
+        self.vocabulary = integer("vocabulary", vocabulary, minimum=2)
+        self.text = _tokens(text, self.vocabulary, self.context)
+        self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
+        self.weight_decay = scalar("weight_decay", minimum=0)(weight_decay)
+        self.batch = integer("batch", batch)
+        self.layers = integer("layers", layers)
+        self.heads = integer("heads", heads)
+        self.width = integer("width", width)
+        if self.width % self.heads:
+            raise ValueError(
+                f"`width` must be a multiple of `heads`; got {self.width} and {self.heads}."
+            )
+
+    def start(self, key: PRNGKeyArray) -> tuple[Transformer, PyTree]:
+        """Random weights, and AdamW at rest."""
+        d, hidden, dtype = self.width, 4 * self.width, self.learning_rate.dtype
+        keys = iter(jax.random.split(key, 2 + len(MATRICES)))
+
+        def drawn(*shape: int, scale: float) -> Float[Array, "..."]:
+            return scale * jax.random.normal(next(keys), shape, dtype)
+
+        square, residual = 1 / math.sqrt(d), 1 / math.sqrt(2 * self.layers)
+        model = Transformer(
+            embedding=drawn(self.vocabulary, d, scale=square),
+            position=drawn(self.context, d, scale=square),
+            query=drawn(self.layers, d, d, scale=square),
+            key=drawn(self.layers, d, d, scale=square),
+            value=drawn(self.layers, d, d, scale=square),
+            output=drawn(self.layers, d, d, scale=square * residual),
+            mlp_in=drawn(self.layers, hidden, d, scale=square),
+            mlp_out=drawn(self.layers, d, hidden, scale=residual / math.sqrt(hidden)),
+            heads=self.heads,
+        )
+        return model, self._optimiser().init(cast(Any, model))
+
+    def update(
+        self, key: PRNGKeyArray, number: Int[Array, ""], state: tuple[Transformer, PyTree]
+    ) -> tuple[Transformer, PyTree]:
+        """One step of AdamW on a batch of pieces."""
+        model, memory = state
+        places = jax.random.randint(key, (self.batch,), 0, self.text.size - self.context)
+        pieces = self.text[places[:, None] + jnp.arange(self.context + 1)[None]]
+
+        def loss(model):
+            return jnp.mean(jax.vmap(cross_entropy, (None, 0))(model, pieces))
+
+        # optax's types know arrays and containers, and no modules.
+        gradient, parameters = cast(Any, jax.grad(loss)(model)), cast(Any, model)
+        change, memory = self._optimiser().update(gradient, memory, parameters)
+        return cast(Transformer, optax.apply_updates(parameters, change)), memory
+
+    def weights(self, state: tuple[Transformer, PyTree]) -> Transformer:
+        """The weights of the model."""
+        return state[0]
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
+
+
+def _normalise(x: Float[Array, "length width"]) -> Float[Array, "length width"]:
+    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6)
+
+
+def _tokens(text: Any, vocabulary: int, context: int) -> Int[Array, " tokens"]:
+    array = jnp.asarray(text)
+    if array.ndim != 1 or not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(
+            "`text` must be whole numbers along one axis; got dtype "
+            f"{array.dtype} and shape {array.shape}."
+        )
+    if array.size <= context:
+        raise ValueError(
+            f"`text` must be longer than a piece of {context + 1} tokens; got {array.size}."
+        )
+    if is_concrete(array):
+        least, most = int(np.min(np.asarray(array))), int(np.max(np.asarray(array)))
+        if least < 0 or most >= vocabulary:
+            raise ValueError(
+                f"`text` must have tokens from 0 to {vocabulary - 1}; got {least} to {most}."
+            )
+    return array.astype(jnp.int32)

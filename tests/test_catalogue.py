@@ -1,0 +1,231 @@
+"""Theorems about the models of a config: their equations, and which closed forms each one has."""
+
+import inspect
+import math
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import xarray
+
+import rqf_jax as rqf
+from rqf_jax import catalogue, report, runs
+from rqf_jax.config import parse
+from rqf_jax.theory import attention, forcing, value_noise
+
+SYMMETRIC = [[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -1.0]]
+PARAMETERS = {
+    "random_quadratic_form": "sigma = 0.5",
+    "forced_rqf": "sigma = 0.5\nforcing = 0.4",
+    "mlp_flow": 'activation = "tanh"\nbias_in = 0.3\nbias_out = 0.2',
+    "noisy_attention": "beta = 1.0\nsigma = 1.0\nstrength = 0.5",
+    "noisy_unnormalised_attention": "beta = 1.0\nsigma = 1.0\nstrength = 0.2",
+    "stochastic_transformer": "beta = 0.7\nvariance = 0.8",
+    "mean_field_attention": "beta = 1.0\ndiffusion = 0.1\nstrength = 2.0",
+    "self_attention": f"beta = 1.0\nvalue = {SYMMETRIC}",
+    "oja": f"value = {SYMMETRIC}",
+}
+
+
+def model(name, parameters=None):
+    """The section of a config with this model."""
+    return parse(
+        f"""
+        [run]
+        members = 8
+        substeps = 2
+        coordinates = "full"
+        [times]
+        stop = 1.0
+        points = 3
+        [law]
+        name = "pair"
+        angle = 1.0
+        dim = 3
+        [model]
+        name = "{name}"\n{PARAMETERS[name] if parameters is None else parameters}
+        """
+    ).model
+
+
+def ensemble(overlaps, time, **other):
+    """A stored run of two tokens with these overlaps (members, times)."""
+    variables = {"overlaps": (("member", "time", "pair"), np.asarray(overlaps)[..., None]), **other}
+    return xarray.Dataset(variables, {"time": time}, {"tokens": ["0", "1"]})
+
+
+def rapidities(drift, variance, start, time, *, members=4000, steps=200, seed=0):
+    """Members of du = drift(r) dt + √variance(r) dW by Euler's method, r = tanh u."""
+    rng, u = np.random.default_rng(seed), np.full(members, math.atanh(start))
+    for _ in range(steps):
+        r = np.tanh(u)
+        u = u + drift(r) * time / steps
+        u = u + np.sqrt(variance(r) * time / steps) * rng.normal(size=members)
+    return np.tanh(u)
+
+
+def test_the_parameters_of_every_model_are_those_of_the_model_in_the_library():
+    assert {section.model_fields["name"].annotation.__args__[0] for section in sections()} == set(
+        PARAMETERS
+    )
+    for name in PARAMETERS:
+        section = model(name)
+        build = getattr(rqf.models, name)
+        given = {key: value for key, value in section.model_dump().items() if key != "name"}
+        given = {
+            key: np.asarray(value) if key == "value" else value for key, value in given.items()
+        }
+        if "dim" in inspect.signature(build).parameters:
+            given["dim"] = 3
+        assert eqx.tree_equal(section.sde(3), build(**given)), name
+
+
+def sections():
+    return catalogue.AbstractModel.__subclasses__()
+
+
+@pytest.mark.parametrize("time", [3.0, pytest.param(0.3, marks=pytest.mark.slow)])
+def test_the_fate_of_two_tokens_is_a_martingale_that_a_wrong_model_is_not(time):
+    cases = []
+    for name, weight, strength in (
+        ("noisy_attention", attention.softmax_weight, 0.5),
+        ("noisy_unnormalised_attention", attention.unnormalised_weight, 0.2),
+    ):
+        drift = lambda r, w=weight, s=strength: attention.rapidity_drift(  # noqa: E731
+            r, w, beta=1.0, strength=s, sigma=1.0
+        )
+        cases.append((name, drift, lambda r: 2.0 + 0 * r))
+    cases.append(
+        (
+            "stochastic_transformer",
+            lambda r: value_noise.rapidity_drift(r, beta=0.7, dim=3, sigma=0.8**0.5),
+            lambda r: value_noise.rapidity_variance(r, beta=0.7, sigma=0.8**0.5),
+        )
+    )
+    for name, drift, variance in cases:
+        end = rapidities(drift, variance, 0.2, time)
+        dataset = ensemble(np.stack([np.full_like(end, 0.2), end], 1), [0.0, time])
+        (row,) = report.compare(dataset, model(name).closed_forms(3), labels=["0", "1"])
+        assert row.quantity == "P(−)" and 0.05 < row.theory < 0.4
+        assert abs(row.z) < 5, name
+    # The last one under the law of a model that attends more sharply.
+    if time == 3.0:
+        sharper = model("stochastic_transformer", "beta = 1.6\nvariance = 0.8").closed_forms(3)
+        (row,) = report.compare(dataset, sharper, labels=["0", "1"])
+        assert abs(row.z) > 5
+
+
+def test_pairs_that_always_meet_have_no_row_of_their_fate():
+    meet = ("noisy_attention", "beta = 0.0\nsigma = 1.0\nstrength = 1.0")
+    end = np.tile([[0.2, 1.0]], (10, 1))
+    for name, parameters, dim in (
+        (*meet, 3),
+        ("stochastic_transformer", "beta = 0.5", 8),
+    ):
+        forms = model(name, parameters).closed_forms(dim)
+        assert report.compare(ensemble(end, [0.0, 9.0]), forms, labels=["0", "1"]) == []
+        assert "always meet" in forms.notes[0]
+
+
+def test_only_random_quadratic_forms_are_compared_with_their_own_closed_forms():
+    """The pairs, limits and volumes of `theory.sphere` hold for no other model."""
+    rng = np.random.default_rng(0)
+    overlaps = rng.uniform(-0.5, 0.5, size=(20, 2, 3))
+    dataset = xarray.Dataset(
+        {
+            "overlaps": (("member", "time", "pair"), overlaps),
+            "log_det_gram": (("member", "time"), rng.normal(size=(20, 2)) - 1),
+        },
+        {"time": [0.0, 50.0]},
+        {"tokens": ["0", "1", "2"]},
+    )
+    for name in PARAMETERS:
+        forms = model(name).closed_forms(3)
+        rows = report.compare(dataset, forms, labels=["0", "1", "2"], log_det_times=[50.0])
+        assert len(rows) == (8 if name == "random_quadratic_form" else 0), name
+        figure = runs._order(dataset, forms)
+        dashed = [
+            line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "--"
+        ]
+        assert len(dashed) == (4 if name == "random_quadratic_form" else 0), name
+        assert (forms.angle_density is not None) == (name == "random_quadratic_form")
+
+
+def test_close_pairs_contract_at_the_rate_of_every_model_and_while_they_are_close():
+    rng, time = np.random.default_rng(0), np.array([0.0, 1.0, 2.0])
+    rates = {
+        "forced_rqf": 0.5**2 + 0.4**2 * (3 - 1) / 2,
+        "noisy_attention": 1 + 0.5,
+        "noisy_unnormalised_attention": 1 + 0.2 * math.e,
+        "stochastic_transformer": 0.8 * (3 - 1) / 2,
+        "mlp_flow": None,
+    }
+    for name, rate in rates.items():
+        forms = model(name).closed_forms(3)
+        if rate is None:
+            kernel = rqf.kernels.MLP("tanh", 3, 0.3, 0.2)
+            rate = float(kernel(1.0 + jax.numpy.zeros(())))  # (n-1) κ(1)/2 and κ' cancels at n = 3
+        log_det = -9 - 2 * rate * time + rng.normal(size=(4000, 3)) * np.sqrt(time) / 2
+        dataset = xarray.Dataset({"log_det_gram": (("member", "time"), log_det)}, {"time": time})
+        rows = report.compare(dataset, forms, labels=["0", "1"], log_det_times=[1.0, 2.0])
+        assert [row.label for row in rows] == ["at t = 1", "at t = 2"]
+        assert max(abs(row.z) for row in rows) < 5, name
+        far = dataset.assign(log_det_gram=dataset.log_det_gram + 6)
+        assert report.compare(far, forms, labels=["0", "1"], log_det_times=[1.0]) == []
+        assert report.compare(dataset, forms, labels=["0", "1", "2"], log_det_times=[1.0]) == []
+
+
+def test_one_token_under_forcing_forgets_its_start_at_the_rate_of_theory():
+    section = model("forced_rqf")
+    ts = jax.numpy.array([0.0, 1.0, 2.0])
+    ran = rqf.simulate(
+        section.sde(3),
+        rqf.laws.Uniform(2, 3),
+        ts,
+        substeps=4,
+        members=2000,
+        key=jax.random.key(0),
+    )
+    dataset = xarray.Dataset(
+        {"state": (("member", "time", "token", "dim"), np.asarray(ran.ys))},
+        {"time": np.asarray(ts)},
+    )
+    rows = report.compare(
+        dataset, section.closed_forms(3), labels=["0", "1"], one_point_times=[1.0, 2.0]
+    )
+    assert [row.quantity for row in rows] == ["E⟨x(t), x(0)⟩"] * 2
+    expected = forcing.one_point_correlation(2.0, symmetric=0.5, forcing=0.4, dim=3)
+    assert rows[1].theory == pytest.approx(float(expected), rel=1e-12)
+    assert max(abs(row.z) for row in rows) < 5
+    # Tokens of one member share their noise: the error is that of members, not of tokens.
+    turned = np.einsum("mnd,mnd->mn", ran.ys[:, 1], ran.ys[:, 0]).mean(1)
+    assert rows[0].standard_error == pytest.approx(turned.std(ddof=1) / 2000**0.5, rel=1e-9)
+
+
+def test_equiangular_tokens_without_noise_follow_their_line_and_others_have_none():
+    section = model("self_attention", "beta = 2.0")
+    ts = np.linspace(0.0, 2.0, 5)
+    ran = rqf.simulate(
+        section.sde(3),
+        rqf.laws.Equiangular(3, 3, 0.1),
+        jax.numpy.asarray(ts),
+        substeps=64,
+        members=2,
+        key=jax.random.key(0),
+        save=rqf.observables.overlaps,
+    )
+    moments = section.closed_forms(3).moments
+    mean, square = moments(ts, np.asarray(ran.ys[:, 0]))
+    np.testing.assert_allclose(mean, ran.ys[0], atol=1e-5)
+    np.testing.assert_allclose(square, ran.ys[0] ** 2, atol=1e-5)
+    assert moments(ts, np.array([[0.1, 0.1, 0.2]])) is None
+    assert moments(ts, np.array([[0.1], [0.2]])) is None
+
+
+def test_a_matrix_of_another_size_than_the_tokens_is_refused():
+    for name, key in (("oja", "value"), ("self_attention", "value")):
+        with pytest.raises(ValueError, match=f"{key} must be 4 x 4 for tokens in R\\^4; got 3 x 3"):
+            model(name).sde(4)
+    with pytest.raises(ValueError, match="query_key must be 3 x 3 for tokens in R\\^3; got 2 x 2"):
+        model("self_attention", "beta = 1\nquery_key = [[1, 0], [0, 1]]").sde(3)
