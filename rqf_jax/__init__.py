@@ -35,11 +35,14 @@ if TYPE_CHECKING:
         training as training,
     )
     from ._fit import Fit as Fit, fit as fit
+    from .io import load as open  # noqa: F401
 
 __version__ = importlib.metadata.version("rqf_jax")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open":
+        return importlib.import_module(".io", __name__).load
     # Figures, files, statistics and special functions take longer to import than all the rest.
     if name in {"analysis", "inference", "io", "losses", "plot", "theory", "training"}:
         return importlib.import_module(f".{name}", __name__)

@@ -76,7 +76,7 @@ def simulate(
         batch_size = min(integer("batch_size", batch_size), integer("members", members))
     run = checked(sde, law, ts, substeps, members, key, solver, first_member)
     if batch_size is None:
-        batch_size = _batch_size(sde, run.state, members)
+        batch_size = default_batch_size(sde, run.state, members)
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     if not isinstance(adjoint, diffrax.AbstractAdjoint):
         raise ValueError(f"`adjoint` must be one of diffrax's adjoints; got {adjoint!r}.")
@@ -118,7 +118,7 @@ def checked(sde, law, ts, substeps, members, key, solver, first_member) -> Run:
     return Run(ts, key, solver, state)
 
 
-def _batch_size(sde: SDE, state: Any, members: int) -> int:
+def default_batch_size(sde: SDE, state: Any, members: int) -> int:
     """Equal batches, as few as let the noise of one step fit a CPU's cache."""
     if jax.default_backend() != "cpu":
         return members

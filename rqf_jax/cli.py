@@ -1,6 +1,7 @@
 """The command line: run a config, draw a run again, look at a run, fit its noise."""
 
 import contextlib
+import errno
 import math
 import sys
 import warnings
@@ -23,27 +24,63 @@ app = typer.Typer(
 )
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A store that `rqf-jax run` wrote.")]
+Hosts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ADDRESS:PORT,COUNT,NUMBER",
+        help="Be one of several processes: as SLURM says, or number NUMBER of COUNT.",
+        show_default="alone",
+    ),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; bad input is one message and exit code 2, failed members are 1."""
+    """Run the command line: whatever can be foreseen is one message and an exit code.
+
+    1 members became NaN or infinite, or files are damaged; 2 bad input, or a run is in the way;
+    3 the disk is full or cannot be written; 4 out of memory; 5 another process is at this run;
+    130 and 143 stopped by SIGINT and SIGTERM.
+    """
     warnings.showwarning = _warn
     try:
         app(arguments, prog_name="rqf-jax")
-    except (ArithmeticError, OSError, ValueError) as error:
-        from . import NonFiniteError, config, io
-
-        match error:
-            case NonFiniteError():
-                code = 1
-            case config.ConfigError() | io.DataFileError():
-                code = 2
-            case FileExistsError():
-                error, code = f"{error} --force replaces a run, and nothing else.", 2
-            case _:
-                raise
-        print(f"rqf-jax: {error}", file=sys.stderr)
+    except Exception as error:
+        code, message = _explained(error)
+        if code is None:
+            raise
+        print(f"rqf-jax: {message}", file=sys.stderr)
         sys.exit(code)
+    except BaseException as stop:
+        number = getattr(stop, "number", None)
+        if number is None:
+            raise
+        print(f"rqf-jax: {stop}. {_CONTINUE}", file=sys.stderr)
+        sys.exit(128 + number)
+
+
+_CONTINUE = "The same command continues the run."
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _explained(error: Exception) -> tuple[int | None, str]:
+    """The exit code and the message of an error; no code for one that nobody foresaw."""
+    from . import NonFiniteError, _program, config, io
+
+    match error:
+        case NonFiniteError():
+            return 1, str(error)
+        case config.ConfigError() | io.DataFileError():
+            return 2, str(error)
+        case FileExistsError():
+            return 2, f"{str(error).rstrip()} --force replaces a run, and nothing else."
+        case io.LockedError():
+            return 5, str(error)
+        case OSError(errno=number) if number in _DISK:
+            where = f" ({error.filename})" if error.filename else ""
+            return 3, f"{error.strerror}{where}. {_CONTINUE}"
+        case _ if _program.is_out_of_memory(error):
+            return 4, f"out of memory: {error}"
+    return None, ""
 
 
 def _warn(message, category, filename, lineno, file=None, line=None) -> None:
@@ -80,21 +117,79 @@ def run(
         typer.Option(metavar="PATH", help="Where to, .zarr.", show_default="runs/CONFIG.zarr"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run that is there.")] = False,
+    hosts: Hosts = None,
 ) -> None:
     """Simulate the ensemble that CONFIG describes, and compare it with theory.
 
-    Writes the ensemble to runs/CONFIG.zarr, and figures and comparison.csv to runs/CONFIG.
+    Writes the ensemble to runs/CONFIG.zarr, and figures and comparison.csv to runs/CONFIG. A run
+    that was stopped or killed continues, and a finished one is only checked.
 
     [bold]Examples[/]
 
     rqf-jax run configs/demo.toml
 
     rqf-jax run configs/demo.toml --set model.sigma=0.5 --set run.members=2000 --out runs/slow.zarr
+
+    srun rqf-jax run configs/demo.toml --hosts auto
     """
     from . import config as configs, runs
 
+    console = _console(hosts)
     out = Path("runs", f"{config.stem}.zarr") if out is None else out
-    runs.run(configs.read(config, changes or ()), out, force=force, console=Console())
+    runs.run(configs.read(config, changes or ()), out, force=force, console=console)
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="KEY=FROM:TO:COUNT", help="An axis; or KEY=A,B,C."),
+    ] = None,
+    zipped: Annotated[bool, typer.Option("--zip", help="Take the axes in step.")] = False,
+    random: Annotated[
+        list[str] | None,
+        typer.Option("--random", metavar="KEY=FROM:TO", help="A range to draw from."),
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, help="How many points to draw.")] = 100,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Where to.", show_default="runs/CONFIG-sweep.zarr"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the sweep that is there.")
+    ] = False,
+    hosts: Hosts = None,
+) -> None:
+    """Simulate CONFIG at many values of some of its keys, into one store.
+
+    Its dimensions are named by the keys, and it holds mean, variance and histogram of every
+    observable over the members of each point; `--set run.keep=trajectories` keeps the members.
+
+    [bold]Examples[/]
+
+    rqf-jax sweep configs/pair.toml --grid model.sigma=0.2:1.2:11 --grid law.angle=0.5,1,2
+
+    rqf-jax sweep configs/pair.toml --random model.sigma=0:1 --random law.angle=0:3 --points 50
+    """
+    from . import config as configs, sweeps
+
+    if bool(grid) == bool(random) or (zipped and random):
+        raise configs.ConfigError(
+            "a sweep needs either --grid, with or without --zip, or --random."
+        )
+    console = _console(hosts)
+    out = Path("runs", f"{config.stem}-sweep.zarr") if out is None else out
+    one = configs.read(config, ["run.keep=summaries", *(changes or ())])
+    if grid:
+        design = sweeps.Design(tuple(map(sweeps.Axis.parse, grid)), zipped)
+    else:
+        design = sweeps.Design.random(random or (), points, one.run.seed)
+    sweeps.sweep(one, design, out, force=force, console=console)
 
 
 @app.command()
@@ -111,11 +206,9 @@ def plot(
 
     rqf-jax plot runs/demo.zarr --out figures
     """
-    from . import io, runs
+    from . import runs
 
-    console = Console()
-    with io.load(run) as dataset:
-        runs.draw(dataset, runs.compare(dataset, console), out or run.with_suffix(""), console)
+    runs.look(run, out or run.with_suffix(""), Console())
 
 
 @app.command()
@@ -129,18 +222,24 @@ def info(run: Run) -> None:
     from . import io
 
     console = Console()
+    draft = io.Draft.find(run)
+    if draft is not None:
+        console.print(f"{draft.folder}: {draft.written()} of {draft.plan.regions} chunks are there")
+        if not run.exists():
+            print(f"\n{draft.plan.config.rstrip()}")
+            return
     with io.load(run) as dataset:
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for name, variable in dataset.variables.items():
+        rows = []
+        for name, variable in sorted(dataset.variables.items(), key=lambda item: str(item[0])):
             sizes = " × ".join(f"{size} {dim}" for dim, size in variable.sizes.items())
-            table.add_row(str(name), sizes, str(variable.dtype), f"{variable.nbytes / 1e6:.1f} MB")
-        console.print(table)
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            rows.append((str(name), sizes, str(variable.dtype), f"{variable.nbytes / 1e6:.1f} MB"))
+        console.print(_table(rows))
+        rows = []
         for name, value in dataset.attrs.items():
             if name != "config":
                 text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                table.add_row(name, text)
-        console.print(table)
+                rows.append((name, text))
+        console.print(_table(rows))
         if "config" in dataset.attrs:
             print(f"\n{dataset.attrs['config'].rstrip()}")
 
@@ -238,3 +337,58 @@ def _print_layers(result: "HiddenStatesFit", console: Console) -> None:
         f"gain of overlap     {result.gathering[0]:+.3f} (z = {result.gathering[1]:+.1f})"
     )
     console.print(f"\n{result.verdict}", markup=False)
+
+
+@app.command()
+def verify(run: Run) -> None:
+    """Read every file of a run, and compare it with the SHA-256 that was written with the run.
+
+    Damaged files are named, and the exit code is 1; the `run` that made them makes them again.
+
+    [bold]Example[/]
+
+    rqf-jax verify runs/demo.zarr
+    """
+    from . import io
+
+    manifest = io.Manifest.read(run)
+    if manifest is None:
+        raise io.DataFileError(f"{run}: has no manifest; it was not written by `rqf-jax run`.")
+    damaged = list(io.damaged(run, manifest))
+    for name in damaged:
+        print(f"{run / name}: damaged")
+    print(f"{len(manifest.files) - len(damaged)} of {len(manifest.files)} files are as written.")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Run, file: Annotated[Path, typer.Argument(metavar="FILE", help="A netCDF file, .nc.")]
+) -> None:
+    """Write a run to one netCDF file, for other programs.
+
+    [bold]Example[/]
+
+    rqf-jax export runs/demo.zarr demo.nc
+    """
+    from . import io
+
+    with io.load(run) as dataset:
+        io.to_netcdf(dataset, file)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _console(hosts: str | None) -> Console:
+    """Where to print, once this process has joined its hosts, of which only the first prints."""
+    if hosts is None:
+        return Console()
+    from . import session
+
+    return Console(quiet=not session.join(hosts))

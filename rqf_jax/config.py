@@ -1,6 +1,6 @@
 """A run written down: TOML to a complete, frozen, validated `Config`, and back.
 
-    [run]        seed, members, substeps, batch, coordinates, save
+    [run]        seed, members, substeps, chunk, coordinates, save, keep, failures
     [times]      stop and points, or values
     [model]      name and its parameters
     [law]        name and its parameters: the initial tokens
@@ -57,8 +57,15 @@ class Run(Section):
     """Number of members of the ensemble."""
     substeps: Count
     """Micro-steps per save interval; keep dim * sigma² * step at 1 or below."""
-    batch: Count = 1000
-    """Members simulated at a time: memory and the progress bar, never the result."""
+    chunk: Count | None = None
+    """Members that are written at a time, and lost at most when a run is killed; by default from
+    the memory there is. It changes results by rounding at most."""
+    keep: Literal["trajectories", "summaries"] = "trajectories"
+    """What is stored of what is saved: every member's, or only its mean, variance and histogram
+    over members, which are stored in any case."""
+    failures: Literal["stop", "mark"] = "stop"
+    """What happens when members become NaN or infinite: the run ends there, or they are marked
+    in `status`, left out of the summaries, and counted."""
     coordinates: Literal["overlaps", "full"] = "overlaps"
     """How tokens are written: "overlaps" in an orthonormal basis of their span, far cheaper in high
     dimensions, for models where that keeps the law of overlaps; "full" in the axes of the space."""

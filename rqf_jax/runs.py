@@ -1,15 +1,13 @@
 """A config becomes an ensemble on disk, with its figures and its comparison with closed forms.
 
 Everything that can be wrong with a config, its files and its output path is found before anything
-is compiled, and what is written appears complete or not at all.
+is compiled, and what is written appears complete or not at all; see `session`.
 """
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,84 +15,63 @@ import xarray
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
-from . import config as configs, io, laws, observables, plot, report
+from . import chunks, config as configs, io, laws, plot, report, session
+from ._program import Problem, Program, check
 from ._sde import SDE
 from ._simulate import simulate
 from .config import Config, ConfigError
+from .problems import Save, equation, initial
 from .report import ClosedForms
 
 # No ensemble has this member, so its key is free for the companion run.
 _COMPANION = 2**32 - 1
-
-
-class Save(eqx.Module):
-    """A state to a dict of what a config asks to keep of it."""
-
-    names: tuple[str, ...] = eqx.field(static=True)
-
-    def __call__(self, x: Float[Array, "tokens dim"]) -> dict[str, Array]:
-        """The state under "state", an observable under its own name."""
-        return {
-            name: x if name == "state" else getattr(observables, name)(x) for name in self.names
-        }
-
-
-@dataclass(frozen=True)
-class Start:
-    """The initial law of a config, and what is known about its tokens.
-
-    They are in R^`dim`; `numbers` are the tokens' places in their sentence, `layers` (layers,
-    pairs) their overlaps in every layer of the language model, if there is one.
-    """
-
-    title: str
-    law: laws.AbstractLaw
-    dim: int
-    tokens: tuple[str, ...]
-    numbers: tuple[int, ...]
-    layers: Float[np.ndarray, "layers pairs"] | None = None
-
-    def labels(self) -> list[str]:
-        """The tokens, with their numbers where one occurs twice."""
-        return [
-            f"{token}({number})" if self.tokens.count(token) > 1 else token
-            for token, number in zip(self.tokens, self.numbers, strict=True)
-        ]
-
-    def place(self, token: str | int) -> int:
-        """Where a token that a config names stands in the state; ConfigError if nowhere."""
-        known = self.numbers if isinstance(token, int) else self.tokens
-        if known.count(token) == 1:
-            return known.index(token)
-        listed = ", ".join(f"{n} {t!r}" for n, t in zip(self.numbers, self.tokens, strict=True))
-        rule = "one of the tokens" if token not in known else "a number, for it occurs twice"
-        raise ConfigError(f"report.angle_pair: must be {rule} ({listed}); got {token!r}.")
+_TABLE = "comparison.csv"
+_LOOKED_AT = 2**28
 
 
 def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
     """Simulate, compare, draw and write: the store `out` and a folder of that name without .zarr.
 
-    Raises `ConfigError`, `io.DataFileError` and FileExistsError before anything is compiled, and
-    `NonFiniteError`, with nothing written, if members became NaN or infinite. `force` replaces
-    the run at `out`, and nothing that is not a run.
+    A run that was interrupted continues, and one that is complete is only checked. Raises
+    `ConfigError`, `io.DataFileError` and FileExistsError before anything is compiled,
+    `NonFiniteError` if members became NaN or infinite and the config does not have them marked,
+    and see `session.carry_out`. `force` replaces the run at `out`, and nothing that is not a run.
     """
     folder = out.with_suffix("")
     if out.suffix != ".zarr":
         raise ConfigError(f"the path of a run must end in .zarr; got {out}.")
-    io.check_target(out, overwrite=force)
-    if folder.exists() and not (force and folder.is_dir()):
+    if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} exists.")
+    if folder.exists() and not (out.exists() or io.Draft.folder_of(out).exists()):
+        raise FileExistsError(f"{folder} exists.")
+    job = _job(config, out, console)
+    new = session.carry_out(job, force=force, console=console)
+    if jax.process_index() == 0 and (new or not (folder / _TABLE).exists()):
+        look(out, folder, console)
+        console.print(f"The ensemble is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
+
+
+def look(out: Path, folder: Path, console: Console) -> None:
+    """Compare the run at `out` with theory, and draw its figures into `folder`.
+
+    Members that failed are left out, and so is what is beyond 256 MiB of members.
+    """
+    with io.load(out) as dataset:
+        if dataset.attrs.get("failed"):
+            dataset = dataset.isel(member=np.flatnonzero(dataset.status == 0))
+        members = dataset.sizes["member"]
+        size = sum(v.nbytes for v in dataset.variables.values() if "member" in v.dims)
+        most = max(1, min(members, _LOOKED_AT * members // max(1, size)))
+        if most < members:
+            console.print(f"Compared and drawn from the first {most:,} of {members:,} members.")
+            dataset = dataset.isel(member=slice(most))
+        if members:
+            draw(dataset, compare(dataset, console), folder, console)
+
+
+def _job(config: Config, out: Path, console: Console) -> session.Job:
+    """The ensemble of a config as a job; everything that can be wrong with it is found here."""
     start = initial(config.law)
     sde = equation(config, start.dim)
     companion = None if config.companion is None else equation(config, 3)
@@ -102,58 +79,47 @@ def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
     law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
     ts = jnp.asarray(config.times.grid())
     key = jax.random.key(config.run.seed)
+    members = config.run.members
+    problem = Problem(sde, law, ts, key, Save(config.run.save), config.run.substeps)
+    check(problem, members)
+    console.print(f"[bold]{start.title}[/]\n{members:,} members to t = {ts[-1]:g}\n")
 
-    console.print(f"[bold]{start.title}[/]\n{config.run.members:,} members to t = {ts[-1]:g}\n")
-    dataset = _ensemble(config, sde, law, ts, key, console)
-    console.print()
-    if start.layers is not None:
-        dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
-    if companion is not None:
-        dataset["companion"] = (
-            ("time", "companion_token", "axis"),
-            _companion(config, companion, ts, key),
-        )
-    attributes = {
-        "config": config.toml(),
-        "seed": config.run.seed,
-        "tokens": start.labels(),
-        "dim": start.dim,
-        "angle_pair": pair,
-    }
-    dataset = dataset.assign_attrs(attributes)
-    rows = compare(dataset, console)
-    io.save_dataset(dataset, out, attributes=attributes, overwrite=force)
-    draw(dataset, rows, folder, console)
-    console.print(f"The ensemble is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
+    def plan() -> tuple[io.Plan, Program]:
+        chunk, program = chunks.choose(problem, members, config.run.chunk, jax.local_devices())
+        divided = (("member", members, chunk),)
+        kept = chunks.variables(problem, config.run.keep)
+        return io.Plan(config.toml(), io.identity(), divided, kept, program.batch), program
 
+    def compute(worker: chunks.Worker, plan: io.Plan, region: int) -> session.Result:
+        (part,) = plan.slices(region)
+        ys, status = worker(problem, part.start, part.stop - part.start)
+        summaries = chunks.digest(ys, status, part.start, config.run.failures)
+        return session.Result(ys | {"status": status}, summaries, int(np.sum(status > 0)))
 
-def initial(law: configs.Law) -> Start:
-    """The initial law that a config's section `law` names; ConfigError if there is no such law."""
-    try:
-        match law:
-            case configs.HiddenStatesLaw():
-                return _sentence(law)
-            case configs.UniformLaw():
-                drawn = laws.Uniform(law.tokens, law.dim)
-            case configs.PairLaw():
-                drawn = laws.Pair(law.angle, law.dim)
-            case configs.EquiangularLaw():
-                drawn = laws.Equiangular(law.tokens, law.dim, law.overlap)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"law: {error}") from error
-    tokens = jax.eval_shape(drawn, jax.random.key(0)).shape[0]
-    title = f"{law.name}: {tokens} tokens in R^{law.dim}"
-    return Start(title, drawn, law.dim, tuple(map(str, range(tokens))), tuple(range(tokens)))
+    def finish(plan: io.Plan, records: Sequence[io.Record]) -> xarray.Dataset:
+        facts = {
+            "config": config.toml(),
+            "seed": config.run.seed,
+            "tokens": start.labels(),
+            "dim": start.dim,
+            "angle_pair": pair,
+            "failed": sum(record.failed for record in records),
+        }
+        dataset = chunks.summarised(records).assign_coords(time=np.asarray(ts))
+        if start.layers is not None:
+            dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
+        if companion is not None:
+            states = _companion(config, companion, ts, key)
+            dataset["companion"] = (("time", "companion_token", "axis"), states)
+        if facts["failed"]:
+            console.print(f"[bold red]{facts['failed']:,} of {members:,} members failed.[/]")
+        return dataset.assign_attrs(facts | io.provenance())
 
+    def size(plan: io.Plan, region: int) -> int:
+        (part,) = plan.slices(region)
+        return part.stop - part.start
 
-def equation(config: Config, dim: int) -> SDE:
-    """The equation that a config's section `model` names; ConfigError if R^dim has none."""
-    try:
-        return config.model.sde(dim)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
+    return session.Job(out, config.toml(), problem, plan, compute, finish, size)
 
 
 def closed_forms(dataset: xarray.Dataset) -> ClosedForms:
@@ -186,93 +152,13 @@ def draw(dataset: xarray.Dataset, rows: list[report.Row], folder: Path, console:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".rqf_jax.", dir=folder) as name, plot.style():
         workshop = Path(name)
-        report.write_csv(rows, workshop / "comparison.csv")
+        report.write_csv(rows, workshop / _TABLE)
         for stem, figure in _figures(dataset, config).items():
             figure.savefig(workshop / f"{stem}.png")
         names = sorted(path.name for path in workshop.iterdir())
         for name in names:
             (workshop / name).replace(folder / name)
     console.print(f"{', '.join(names)} are in {folder}.", soft_wrap=True)
-
-
-def _sentence(law: configs.HiddenStatesLaw) -> Start:
-    sentences = io.example_hidden_states() if law.file is None else io.read_hidden_states(law.file)
-    if law.sentence >= len(sentences):
-        raise ConfigError(
-            f"law.sentence: must be below {len(sentences)}, the number of sentences; "
-            f"got {law.sentence}."
-        )
-    sentence = sentences[law.sentence]
-    if law.layer >= len(sentence.states):
-        raise ConfigError(
-            f"law.layer: must be below {len(sentence.states)}, the number of layers; "
-            f"got {law.layer}."
-        )
-    numbers = _numbers(sentence.tokens, law.tokens)
-    if len(numbers) < 2:
-        raise ConfigError(f"law.tokens: must be at least 2 tokens; got {len(numbers)}.")
-    chosen = sentence.select(numbers)
-    title = (
-        f"“{sentence.text}”\n{len(numbers)} tokens of layer {law.layer} "
-        f"in R^{sentence.states.shape[-1]}"
-    )
-    start = laws.Fixed(chosen.unit(law.layer))
-    dim = sentence.states.shape[-1]
-    return Start(title, start, dim, chosen.tokens, numbers, chosen.overlaps())
-
-
-def _numbers(tokens: tuple[str, ...], wanted: tuple[str | int, ...] | None) -> tuple[int, ...]:
-    """The places of the tokens that a config asks for, in the order of the sentence."""
-    if wanted is None:
-        return tuple(range(len(tokens)))
-    for token in wanted:
-        if token not in (range(len(tokens)) if isinstance(token, int) else tokens):
-            raise ConfigError(
-                f"law.tokens: must be among the sentence's {len(tokens)} tokens, "
-                f"{' '.join(tokens)}; got {token!r}."
-            )
-    return tuple(i for i, token in enumerate(tokens) if i in wanted or token in wanted)
-
-
-def _ensemble(
-    config: Config,
-    sde: SDE,
-    law: laws.AbstractLaw,
-    ts: Float[Array, " times"],
-    key: PRNGKeyArray,
-    console: Console,
-) -> xarray.Dataset:
-    """The whole ensemble, simulated batch after batch behind a progress bar."""
-    members, batch = config.run.members, config.run.batch
-    save = Save(config.run.save)
-    parts = []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
-        task = progress.add_task("compiling ", total=members)
-        for first in range(0, members, batch):
-            part = simulate(
-                sde,
-                law,
-                ts,
-                substeps=config.run.substeps,
-                members=min(batch, members - first),
-                key=key,
-                save=save,
-                first_member=first,
-            )
-            parts.append(part.to_xarray({name: ("pair",) for name in ("overlaps", "angles")}))
-            progress.update(task, advance=part.status.size, description="simulating")
-    whole = xarray.concat(
-        parts, "member", data_vars="minimal", coords="minimal", compat="override", join="exact"
-    )
-    assert isinstance(whole, xarray.Dataset)  # `concat` also takes trees
-    return whole
 
 
 def _companion(
@@ -369,11 +255,3 @@ def _sphere(dataset: xarray.Dataset) -> Figure:
         size = int(np.sum(overlaps > 0))
         ax.set_title(f"$t = {time[-1]:g}$: {size} + {x.shape[1] - size} tokens")
     return figure
-
-
-class _Rate(ProgressColumn):
-    """Members per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} members/s")

@@ -18,7 +18,7 @@ FOX = """
 [run]
 members = 60
 substeps = 16
-batch = 30
+chunk = 30
 save = ["state", "overlaps", "log_det_gram"]
 [times]
 values = [0.0, 0.1, 0.5, 2.0]
@@ -91,7 +91,7 @@ def test_a_run_leaves_a_store_a_table_and_three_figures(stored):
     run = rqf.io.load(folder / "runs/fox.zarr")
     assert dict(run.sizes) == {
         "member": 60, "time": 4, "token": 3, "dim": 3, "pair": 3,
-        "layer": 7, "companion_token": 5, "axis": 3,
+        "layer": 7, "companion_token": 5, "axis": 3, "bin": 64, "edge": 65,
     }  # fmt: skip
     assert run.attrs["tokens"] == ["quick", "fox", "dog"] and run.attrs["angle_pair"] == [1, 0]
     complete = config.parse(run.attrs["config"])
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_batch_the_same_members(fo
     for name, *changes in (
         ("a",),
         ("b",),
-        ("c", "--set", "run.batch=25"),
+        ("c", "--set", "run.chunk=25"),
         ("d", "--set", "run.seed=1"),
     ):
         succeeds(capsys, "run", "fox.toml", "--out", f"{name}.zarr", *changes)

@@ -61,7 +61,7 @@ def test_defaults_are_filled_in():
     assert complete.run.seed == 0 and complete.run.save == ("overlaps", "log_det_gram")
     assert complete.times.grid() == (0.0, 0.5, 1.0)
     assert complete.companion is None
-    assert "batch = 1000" in complete.toml()
+    assert 'keep = "trajectories"' in complete.toml()
 
 
 def test_a_config_cannot_be_changed():

@@ -1,54 +1,18 @@
-"""Files: hidden states of a language model in, ensembles of trajectories out and in again.
+"""Hidden states of a language model, from NumPy's npz format."""
 
-Hidden states come in NumPy's npz format. Ensembles go to zarr (format 3) through xarray, with
-where they came from as attributes: versions, device, time of writing and the caller's own.
-"""
-
-import importlib.metadata
 import os
-import platform
-import shutil
-import sysconfig
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-import xarray
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from ._arguments import integer
-from ._trajectories import Trajectories
-
-_PACKAGES = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
-
-
-class DataFileError(ValueError):
-    """A file that cannot be read as what it should be: names the file, the array and the rule."""
-
-
-def standard_library(tokens: int) -> Int[np.ndarray, " tokens"]:
-    """The first `tokens` ASCII characters of the standard library's sources, as numbers below 128.
-
-    A text that every machine with Python has: its top modules in alphabetical order. Raises
-    ValueError if there are not so many, or tokens < 1.
-    """
-    tokens = integer("tokens", tokens)
-    parts, size = [], 0
-    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        part = np.frombuffer(file.read_bytes(), np.uint8)
-        parts.append(part[part < 128])
-        size += parts[-1].size
-        if size >= tokens:
-            return np.concatenate(parts)[:tokens].astype(np.int32)
-    raise ValueError(f"`tokens` must be at most the {size} characters there are; got {tokens}.")
+from ._files import DataFileError
 
 
 @dataclass(frozen=True)
@@ -193,93 +157,3 @@ def _sentence(arrays: _Arrays, index: int, text: str) -> Sentence:
                 name, f"must {rule}; layer {layer}, token {token} ({str(tokens[token])!r}) does not"
             )
     return Sentence(text, tuple(tokens.tolist()), states)
-
-
-def save(
-    runs: Trajectories,
-    path: str | os.PathLike,
-    *,
-    attributes: Mapping[str, Any],
-    overwrite: bool = False,
-) -> None:
-    """Write an ensemble and where it came from to the zarr store `path`, or write nothing.
-
-    `attributes` are the caller's own facts (seed, parameters, the text of a config) as numbers,
-    strings and lists of them; versions, device, calculus and time of writing are added. See
-    `save_dataset` for what happens to the path, and `load` for the way back.
-    """
-    save_dataset(runs.to_xarray(), path, attributes=attributes, overwrite=overwrite)
-
-
-def save_dataset(
-    dataset: xarray.Dataset,
-    path: str | os.PathLike,
-    *,
-    attributes: Mapping[str, Any],
-    overwrite: bool = False,
-) -> None:
-    """`save` for an ensemble that is a labelled dataset already, perhaps with variables added.
-
-    The store is written beside `path` under a temporary name and renamed when it is complete, so
-    a reader finds the old store, the new one or none, never a part.
-
-    Raises FileExistsError for an existing path, unless `overwrite` is True and `path` is a store
-    that this library wrote: nothing else is ever deleted.
-    """
-    path = Path(path)
-    check_target(path, overwrite=overwrite)
-    dataset = dataset.assign_attrs({**attributes, **_provenance()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        new, old = workshop / "new", workshop / "old"
-        dataset.to_zarr(new, mode="w", zarr_format=3, consolidated=False)
-        if path.exists():
-            path.rename(old)
-        try:
-            new.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-    finally:
-        shutil.rmtree(workshop)
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """FileExistsError unless `save` may write `path`; the message says why."""
-    if not path.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(f"{path} exists.")
-    try:
-        load(path).close()
-    except DataFileError as error:
-        raise FileExistsError(f"{path} exists, and is no run of rqf_jax.") from error
-
-
-def load(path: str | os.PathLike) -> xarray.Dataset:
-    """The dataset of a store that `save` wrote; arrays are read when they are used.
-
-    Raises `DataFileError` if there is no such store, or if this library did not write it.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise DataFileError(f"{path}: no such run.")
-    try:
-        dataset = xarray.open_zarr(path, consolidated=False, chunks=None)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError) as error:
-        raise DataFileError(f"{path}: not a zarr store ({error}).") from error
-    if "rqf_jax" not in dataset.attrs:
-        raise DataFileError(f"{path}: not a run of rqf_jax; its attributes name no version.")
-    return dataset
-
-
-def _provenance() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return versions | {
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        "calculus": "Stratonovich",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

@@ -1,0 +1,188 @@
+"""An ensemble on all devices of this process: one compiled program, called again and again.
+
+Every device computes `batch` members of its own in each call, all by the same code, so how many
+devices share the work moves no bit of any member.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diffrax
+import equinox as eqx
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from . import solvers
+from ._engine import ensemble
+from ._sde import SDE
+from ._simulate import checked, default_batch_size
+from .laws import AbstractLaw
+
+_EVERYWHERE, _SPLIT = PartitionSpec(), PartitionSpec("members")
+
+
+class Problem(NamedTuple):
+    """What an ensemble is, apart from how many members it has: the arguments of `simulate`."""
+
+    sde: SDE
+    law: AbstractLaw
+    ts: Float[Array, " times"]
+    key: PRNGKeyArray
+    save: Callable[[PyTree], PyTree]
+    substeps: int
+
+
+class Program:
+    """The compiled program of a `Problem`, and of all that differ from it in values alone.
+
+    A problem of other shapes is compiled when it is met; the last eight kinds are remembered.
+    """
+
+    def __init__(self, problem: Problem, batch: int, devices: Sequence[Any]):
+        self.batch, self.devices = batch, tuple(devices)
+        mesh = jax.make_mesh(
+            (len(devices),), ("members",), axis_types=(AxisType.Auto,), devices=devices
+        )
+        self._everywhere = NamedSharding(mesh, _EVERYWHERE)
+        self._split = NamedSharding(mesh, _SPLIT)
+        self._compiled = self._prepared(problem)[0]
+
+    @property
+    def members(self) -> int:
+        """How many members one call computes."""
+        return self.batch * len(self.devices)
+
+    @property
+    def bytes(self) -> int:
+        """What one call needs on each device, by the compiler's own account."""
+        sizes = self._compiled.memory_analysis()
+        if sizes is None:
+            return 0
+        return sizes.temp_size_in_bytes + sizes.output_size_in_bytes + sizes.argument_size_in_bytes
+
+    def __call__(self, problem: Problem, first: int, count: int) -> tuple[PyTree, np.ndarray]:
+        """Saved values and status of members first, …, first + count - 1, as NumPy arrays."""
+        compiled, arrays = self._prepared(problem)
+        parts = []
+        for start in range(first, first + count, self.members):
+            part = compiled(arrays, self._firsts(start))
+            parts.append(jax.tree.map(np.asarray, part))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+    def _prepared(self, problem: Problem) -> tuple[Any, PyTree[Array]]:
+        """The compiled program for a problem, and the arrays of the problem where they belong."""
+        arrays, static = _parts(problem)
+        arrays = jax.device_put(arrays, self._everywhere)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+            (arrays, self._firsts(0)),
+        )
+        leaves, treedef = jax.tree.flatten((static, shapes))
+        state = eqx.filter_eval_shape(problem.law, problem.key)
+        cached = default_batch_size(problem.sde, state, self.batch)
+        mesh = self._split.mesh
+        return _compile(treedef, tuple(leaves), self.batch, cached, mesh), arrays
+
+    def _firsts(self, first: int) -> Array:
+        firsts = first + self.batch * np.arange(len(self.devices))
+        # Only members that are cut off afterwards can be beyond 32 bits.
+        return jax.device_put((firsts % 2**32).astype(np.uint32), self._split)
+
+
+def outputs(problem: Problem) -> dict[str, jax.ShapeDtypeStruct]:
+    """The saved values of one member, (times, ...) each, found without compiling."""
+    ys = eqx.filter_eval_shape(lambda p: p.save(p.law(p.key)), problem)
+    times = problem.ts.size
+    return {name: jax.ShapeDtypeStruct((times, *y.shape), y.dtype) for name, y in ys.items()}
+
+
+def check(problem: Problem, members: int) -> None:
+    """ValueError as `simulate` has it for a problem that cannot be run."""
+    sde, law, ts, key, _, substeps = problem
+    checked(sde, law, ts, substeps, members, key, None, 0)
+
+
+def free_bytes(device: Any) -> int:
+    """The memory that a program may still take: of the device, or of the machine for CPUs."""
+    statistics = device.memory_stats() if device.platform != "cpu" else None
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    return min(_machine(), _control_group(), _address_space())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out, of a device or of the machine."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+@functools.lru_cache(maxsize=8)
+def _compile(treedef, leaves, batch, cached, mesh):
+    """The program for arguments of these shapes, of which it may have many values."""
+    static, shapes = jax.tree.unflatten(treedef, leaves)
+
+    def local(arrays, first):
+        problem, solver = eqx.combine(arrays, static)
+        return ensemble(
+            problem.sde,
+            problem.law,
+            problem.ts,
+            problem.key,
+            first[0],
+            solver,
+            problem.save,
+            diffrax.RecursiveCheckpointAdjoint(),
+            problem.substeps,
+            batch,
+            cached,
+        )
+
+    # diffrax's loops do not carry the marks that `check_vma` looks for.
+    mapped = jax.shard_map(
+        local, mesh=mesh, in_specs=(_EVERYWHERE, _SPLIT), out_specs=_SPLIT, check_vma=False
+    )
+    return jax.jit(mapped).lower(*shapes).compile()
+
+
+def _parts(problem: Problem) -> tuple[Any, Any]:
+    """Arrays of a problem with its solver, and all the rest."""
+    return eqx.partition((problem, solvers.default(problem.sde)), eqx.is_array)
+
+
+_UNLIMITED = 2**62
+_PROC, _CONTROL_GROUP = Path("/proc"), Path("/sys", "fs", "cgroup")
+
+
+def _machine() -> int:
+    lines = _read(_PROC / "meminfo").splitlines()
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _control_group() -> int:
+    """What the container or the job's memory limit leaves, where there is one."""
+    limit, used = _read(_CONTROL_GROUP / "memory.max"), _read(_CONTROL_GROUP / "memory.current")
+    return int(limit) - int(used) if limit.strip().isdigit() and used.strip() else _UNLIMITED
+
+
+def _address_space() -> int:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    pages = _read(_PROC / "self" / "statm").split()
+    if limit == resource.RLIM_INFINITY or not pages:
+        return _UNLIMITED
+    return limit - int(pages[0]) * resource.getpagesize()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""

@@ -1,0 +1,267 @@
+"""An ensemble that outgrows memory: computed in chunks, each safe on disk before the next.
+
+A chunk is what is written at once, and lost at most when a run is killed; a batch is what one
+device computes at once. Members are functions of the run's key and their own number, so neither
+changes them but by rounding, and both are written down, so that a run that was interrupted ends
+bit for bit as one that was not.
+"""
+
+import contextlib
+import functools
+import math
+import operator
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import xarray
+from jaxtyping import PyTree
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from . import io
+from ._program import Problem, Program, free_bytes, is_out_of_memory, outputs
+from ._trajectories import NonFiniteError
+
+Keep = Literal["trajectories", "summaries"]
+Failures = Literal["stop", "mark"]
+
+SMALLEST = 8
+"""Members that a device computes at a time at least; fewer are rounded differently."""
+
+_LARGEST = {"cpu": 2**12}
+_LARGEST_ON_ACCELERATORS = 2**16
+# A chunk has room for this many devices, so that runs on fewer of them do not differ.
+_DEVICES = 8
+_CHUNK_BYTES = 2**28
+_SHARE_OF_MEMORY = 0.6
+_HALVINGS = 6
+
+_DIMS = {
+    "state": ("token", "dim"),
+    "overlaps": ("pair",),
+    "angles": ("pair",),
+    "cluster_signs": ("token",),
+}
+
+
+class OutOfMemoryError(MemoryError):
+    """Even the smallest batch of members needs more memory than there is."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop. No Exception, so that nothing takes it for a failure."""
+
+    def __init__(self, number: int, done: str):
+        super().__init__(f"stopped by {signal.Signals(number).name}; {done}")
+        self.number = number
+
+
+def choose(
+    problem: Problem, members: int, chunk: int | None, devices: Sequence[Any]
+) -> tuple[int, Program]:
+    """Members of a chunk, and the program for a batch of them on each device.
+
+    Without a given `chunk`: a power of two for each device, about a thousandth of the run, within
+    what the outputs of a chunk (256 MiB) and the compiler's account of the program (60 % of the
+    free memory) allow. Raises `OutOfMemoryError` if 8 members are too many.
+    """
+    places = max(_DEVICES, len(devices))
+    if chunk is not None:
+        batch = max(SMALLEST, math.ceil(chunk / places))
+    else:
+        saved = outputs(problem).values()
+        one = sum(math.prod(y.shape) * y.dtype.itemsize for y in saved)
+        largest = _LARGEST.get(devices[0].platform, _LARGEST_ON_ACCELERATORS)
+        wanted = min(members / (128 * places / _DEVICES), _CHUNK_BYTES / (one * places), largest)
+        batch = 2 ** math.floor(math.log2(max(SMALLEST, wanted)))
+    program = fitting(problem, batch, devices)
+    return min(members, chunk or program.batch * places), program
+
+
+def fitting(problem: Problem, batch: int, devices: Sequence[Any]) -> Program:
+    """A program for `batch` members a device, or for half, a quarter, ... that fits the memory."""
+    together = len(devices) if devices[0].platform == "cpu" else 1
+    needed, free = 0, 0
+    for _ in range(_HALVINGS + 1):
+        program = Program(problem, batch, devices)
+        needed, free = program.bytes * together, free_bytes(devices[0])
+        if needed <= _SHARE_OF_MEMORY * free:
+            return program
+        if batch <= SMALLEST:
+            break
+        batch = max(SMALLEST, batch // 2)
+    raise OutOfMemoryError(_too_large(batch, f"{needed:,} bytes of {free:,} that are free"))
+
+
+def variables(problem: Problem, keep: Keep, inner: Mapping[str, int] | None = None):
+    """What a store holds of every region: saved values if they are kept, and each member's status.
+
+    `inner` are axes between the divided ones and those of one member, by name and size.
+    """
+    inner = inner or {}
+    names, sizes = tuple(inner), tuple(inner.values())
+    kept = [io.Variable("status", names, sizes, "int32")]
+    if keep == "trajectories":
+        for name, y in outputs(problem).items():
+            rest = _rest(name, len(y.shape) - 1)
+            kept.append(
+                io.Variable(name, (*names, "time", *rest), (*sizes, *y.shape), y.dtype.name)
+            )
+    return tuple(kept)
+
+
+def _rest(name: str, axes: int) -> tuple[str, ...]:
+    """The names of an observable's own axes."""
+    named = _DIMS.get(name, ())
+    return named if len(named) == axes else tuple(f"{name}_{axis}" for axis in range(axes))
+
+
+class Worker:
+    """Computes members on all local devices, in smaller batches once memory has run out."""
+
+    def __init__(
+        self, program: Program, console: Console, note: Callable[[int], None] = lambda batch: None
+    ):
+        self.program, self.console, self.note = program, console, note
+
+    def __call__(self, problem: Problem, first: int, count: int) -> tuple[PyTree, np.ndarray]:
+        """Saved values and status of members first, …, first + count - 1."""
+        while True:
+            batch = self.program.batch
+            try:
+                return self.program(problem, first, count)
+            except (MemoryError, jax.errors.JaxRuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            if batch <= SMALLEST:
+                raise OutOfMemoryError(_too_large(batch, reason))
+            self.program = Program(problem, max(SMALLEST, batch // 2), self.program.devices)
+            self.console.print(f"Out of memory: now {self.program.batch:,} members at a time.")
+            self.note(self.program.batch)
+
+
+def _too_large(batch: int, detail: str) -> str:
+    return (
+        f"{batch} members at a time need more memory than there is ({detail}). Save less of a "
+        "member, or at fewer times."
+    )
+
+
+def digest(
+    ys: Mapping[str, np.ndarray], status: np.ndarray, first: int, failures: Failures
+) -> dict[str, io.Summary]:
+    """Summaries of the members that stayed finite; NonFiniteError if others may not be."""
+    bad = np.flatnonzero(status)
+    if bad.size and failures == "stop":
+        ids = ", ".join(str(first + int(i)) for i in bad[:5])
+        more, save = ", …" if bad.size > 5 else "", int(status[bad[0]])
+        raise NonFiniteError(
+            f"{bad.size} of {status.size} members became NaN or infinite: {ids}{more} (the first "
+            f"between saves {save - 1} and {save}). Take smaller steps, or set run.failures to "
+            "'mark' to get them marked."
+        )
+    return {name: io.Summary.of(y, io.edges(name), status == 0) for name, y in ys.items()}
+
+
+def summarised(records: Sequence[io.Record]) -> xarray.Dataset:
+    """Mean, variance and histogram of every observable over the members of all records.
+
+    `<name>_mean`, `<name>_variance` and `<name>_count` (time, ...), `<name>_histogram` with the
+    axis bin besides, whose edges are `<name>_edges`.
+    """
+    dataset = xarray.Dataset()
+    for name in records[0].summaries:
+        total = functools.reduce(operator.add, (record.summaries[name] for record in records))
+        dims = ("time", *_rest(name, total.mean.ndim - 1))
+        dataset[f"{name}_mean"] = (dims, total.mean)
+        dataset[f"{name}_variance"] = (dims, total.variance)
+        dataset[f"{name}_count"] = (dims, total.count)
+        dataset[f"{name}_histogram"] = ((*dims, "bin"), total.histogram)
+        dataset[f"{name}_edges"] = ("edge", io.edges(name))
+    return dataset
+
+
+def fill(
+    todo: Sequence[int],
+    mine: Sequence[int],
+    regions: int,
+    work: Callable[[int], None],
+    *,
+    size: Callable[[int], int],
+    unit: str,
+    console: Console,
+) -> None:
+    """Do the regions that are `mine` among those `todo`, behind a progress bar for all `regions`.
+
+    `work` computes and writes one region, `size` is how many units of work it is. Raises
+    `Interrupted` after SIGINT or SIGTERM, once the region in hand is safe.
+    """
+    total = sum(map(size, range(regions)))
+    before = total - sum(map(size, todo))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress, _signals(console) as received:
+        task = progress.add_task("simulating", total=total, completed=before)
+        for place, region in enumerate(mine, start=1):
+            work(region)
+            # As far as one process knows, the others are as far as it is.
+            together = todo[: len(todo) * place // len(mine)]
+            progress.update(task, completed=before + sum(map(size, together)))
+            if received and place < len(mine):
+                safe = regions - len(todo) + len(together)
+                raise Interrupted(received[0], f"{safe} of {regions} chunks are safe")
+
+
+@contextlib.contextmanager
+def _signals(console: Console) -> Iterator[list[int]]:
+    """The signals that arrived; the second one is an exception at once."""
+    received: list[int] = []
+
+    def note(number, frame):
+        if received:
+            raise Interrupted(number, "the chunk in hand is dropped")
+        received.append(number)
+        console.print("Stopping after the chunk in hand; once more to drop it.")
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # only the main thread hears signals
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Rate(ProgressColumn):
+    """Units of work per second."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """The rate, once there is one."""
+        speed = task.finished_speed or task.speed
+        if speed is None:
+            return Text("")
+        return Text(f"{speed:,.{1 if speed < 10 else 0}f} {self.unit}/s")

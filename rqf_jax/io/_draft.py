@@ -1,0 +1,303 @@
+"""A run on its way to disk, region after region, to be continued after any interruption.
+
+`RUN.partial` holds the zarr store, the plan of the run, and a journal with one record for every
+region that is safe in the store. A region is one chunk of every array: no two regions share a
+file, so regions can be written by different processes and in any order. A record appears, at once,
+after the files it vouches for are on the disk; the store's manifest appears after all records;
+then the store is renamed to RUN. Whatever moment the power fails at, what counts is whole.
+"""
+
+import dataclasses
+import io
+import json
+import math
+import os
+import shutil
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from ._files import DataFileError, fingerprint, replace, sync
+from ._manifest import ROOT, Manifest
+from ._summary import Summary
+
+_PLAN, _STORE, _JOURNAL, _OLD = "plan.json", "store", "journal", "old"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An array of the store, without the axes that regions divide."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the first region: two runs of one plan are the same.
+
+    `config` and `identity` say what is computed and by what; `divided` are the leading axes, as
+    (name, size, size of a region); `batch` is how many members a device computes at a time.
+    """
+
+    config: str
+    identity: dict[str, str]
+    divided: tuple[tuple[str, int, int], ...]
+    variables: tuple[Variable, ...]
+    batch: int
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many regions along each divided axis."""
+        return tuple(math.ceil(size / chunk) for _, size, chunk in self.divided)
+
+    @property
+    def regions(self) -> int:
+        """How many regions."""
+        return math.prod(self.grid)
+
+    def slices(self, region: int) -> tuple[slice, ...]:
+        """The part of the divided axes that is `region`."""
+        where = np.unravel_index(region, self.grid)
+        return tuple(
+            slice(int(i) * chunk, min((int(i) + 1) * chunk, size))
+            for i, (_, size, chunk) in zip(where, self.divided, strict=True)
+        )
+
+    def file(self, variable: Variable, region: int) -> str:
+        """The file of one variable's part in `region`."""
+        where = [*np.unravel_index(region, self.grid), *(0 for _ in variable.shape)]
+        return "/".join([variable.name, "c", *map(str, where)])
+
+    def differences(self, config: str, identity: Mapping[str, str]) -> list[str]:
+        """How this plan's config and identity differ from those given, a line for each field."""
+        mine, others = (
+            dict(_flat(tomllib.loads(text))) | facts
+            for text, facts in ((self.config, self.identity), (config, dict(identity)))
+        )
+        return [
+            f"{name}: {mine.get(name, 'none')} in the run, {others.get(name, 'none')} here"
+            for name in [*mine, *(name for name in others if name not in mine)]
+            if mine.get(name) != others.get(name)
+        ]
+
+    def regions_of(self, files: Iterable[str]) -> tuple[list[int], list[str]]:
+        """The regions that some of `files` belong to, and the files that belong to none."""
+        where = {self.file(v, r): r for r in range(self.regions) for v in self.variables}
+        files = list(files)
+        regions = sorted({where[name] for name in files if name in where})
+        return regions, [name for name in files if name not in where]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Plan":
+        """The plan that `to_json` wrote."""
+        return cls(
+            entry["config"],
+            dict(entry["identity"]),
+            tuple((str(name), int(size), int(chunk)) for name, size, chunk in entry["divided"]),
+            tuple(
+                Variable(v["name"], tuple(v["dims"]), tuple(v["shape"]), v["dtype"])
+                for v in entry["variables"]
+            ),
+            int(entry["batch"]),
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the journal says of one region: its files, its failed members, its summaries."""
+
+    files: dict[str, tuple[str, int]]
+    failed: int
+    summaries: dict[str, Summary]
+
+
+@dataclass
+class Draft:
+    """The unfinished run beside `out`. Construct it with `begin` or `find`."""
+
+    out: Path
+    plan: Plan
+
+    @staticmethod
+    def folder_of(out: Path) -> Path:
+        """Where the unfinished run of `out` is."""
+        return out.with_name(f"{out.name}.partial")
+
+    @classmethod
+    def find(cls, out: Path) -> "Draft | None":
+        """The unfinished run beside `out`, if there is one that got as far as its plan."""
+        path = cls.folder_of(out) / _PLAN
+        if not path.exists():
+            return None
+        try:
+            return cls(out, Plan.from_json(json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataFileError(f"{path}: cannot be read ({error!r}).") from error
+
+    @classmethod
+    def begin(cls, out: Path, plan: Plan) -> "Draft":
+        """Lay out the store of `plan` beside `out`; the caller holds the lock.
+
+        Raises FileExistsError if something else is in the way.
+        """
+        draft = cls(out, plan)
+        if draft.folder.exists():
+            if not {entry.name for entry in draft.folder.iterdir()} <= {_STORE, _JOURNAL, _OLD}:
+                raise FileExistsError(f"{draft.folder} exists, and is no unfinished run.")
+            shutil.rmtree(draft.folder)
+        draft.folder.mkdir(parents=True)
+        draft._journal.mkdir()
+        group = zarr.create_group(draft.store, zarr_format=3)
+        sizes = tuple(size for _, size, _ in plan.divided)
+        chunks = tuple(min(chunk, size) for _, size, chunk in plan.divided)
+        for variable in plan.variables:
+            group.create_array(
+                variable.name,
+                shape=(*sizes, *variable.shape),
+                chunks=(*chunks, *variable.shape),
+                dtype=variable.dtype,
+                fill_value=np.nan if np.dtype(variable.dtype).kind == "f" else 0,
+                compressors=[ZstdCodec(level=1), Crc32cCodec()],
+                dimension_names=(*(name for name, *_ in plan.divided), *variable.dims),
+            )
+        draft._write_plan()
+        return draft
+
+    def set_batch(self, batch: int) -> None:
+        """From here on, devices compute `batch` members at a time."""
+        self.plan = dataclasses.replace(self.plan, batch=batch)
+        self._write_plan()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is until it is finished."""
+        return self.folder_of(self.out)
+
+    @property
+    def store(self) -> Path:
+        """The zarr store, wherever it has got to."""
+        return self.folder / _STORE
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / _JOURNAL
+
+    def write(
+        self,
+        region: int,
+        values: Mapping[str, np.ndarray],
+        summaries: Mapping[str, Summary],
+        failed: int,
+    ) -> None:
+        """Put one region into the store and, when it is safe there, into the journal."""
+        files = write_region(self.store, self.plan, region, values)
+        arrays = {key: a for name, s in summaries.items() for key, a in s.arrays(name).items()}
+        header = {"files": files, "failed": failed, "summaries": list(summaries)}
+        buffer = io.BytesIO()
+        named: dict[str, Any] = {"header": np.array(json.dumps(header)), **arrays}
+        np.savez_compressed(buffer, **named)
+        replace(self._record(region), buffer.getvalue())
+
+    def record(self, region: int) -> Record | None:
+        """The record of a region whose files are what it says; None for every other."""
+        try:
+            with np.load(self._record(region), allow_pickle=False) as arrays:
+                header = json.loads(str(arrays["header"]))
+                summaries = {name: Summary.read(name, arrays) for name in header["summaries"]}
+            files = {name: (digest, size) for name, (digest, size) in header["files"].items()}
+            if any(fingerprint(self.store / name) != entry for name, entry in files.items()):
+                return None
+        except FileNotFoundError:
+            return None
+        return Record(files, header["failed"], summaries)
+
+    def written(self) -> int:
+        """How many regions the journal names, whether or not their files are still whole."""
+        return sum(path.suffix == ".npz" for path in self._journal.iterdir())
+
+    def commit(self, others: xarray.Dataset, records: Sequence[Record]) -> None:
+        """Add the variables and attributes of `others`, and make the store the run at `out`.
+
+        An old run there is gone when, and only when, the new one is in its place.
+        """
+        bare = others.drop_attrs(deep=False)
+        bare.to_zarr(self.store, mode="a", zarr_format=3, consolidated=False)
+        files = {name: entry for record in records for name, entry in record.files.items()}
+        for rest in self.store.rglob("*.partial"):  # of writes of zarr's that were killed
+            rest.unlink()
+        for path in sorted(self.store.rglob("*")):
+            name = path.relative_to(self.store).as_posix()
+            if path.is_file() and name != ROOT and name not in files:
+                sync(path)
+                files[name] = fingerprint(path)
+        Manifest(self.plan.to_json(), dict(sorted(files.items()))).write(self.store, others.attrs)
+        if self.out.exists():
+            shutil.rmtree(self.folder / _OLD, ignore_errors=True)
+            os.rename(self.out, self.folder / _OLD)
+        os.rename(self.store, self.out)
+        sync(self.out.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Delete the unfinished run."""
+        # Without its plan it is debris, whatever else is still there.
+        (self.folder / _PLAN).unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
+    def _write_plan(self) -> None:
+        text = json.dumps(self.plan.to_json(), ensure_ascii=False)
+        replace(self.folder / _PLAN, text.encode())
+
+    def _record(self, region: int) -> Path:
+        return self._journal / f"{region:08d}.npz"
+
+
+def write_region(
+    store: Path, plan: Plan, region: int, values: Mapping[str, np.ndarray]
+) -> dict[str, tuple[str, int]]:
+    """Write one region of every variable, wait for the disk, and return what its files are.
+
+    A region is whole chunks of the arrays: writing parts of a chunk from two places loses data.
+    """
+    slices = plan.slices(region)
+    files = {}
+    for variable in plan.variables:
+        # Also a chunk of nothing but zeros is a file, so that a missing file is always a loss.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            array = zarr.open_array(store / variable.name, mode="r+", zarr_format=3)
+        value = np.asarray(values[variable.name])
+        for part, size, chunk in zip(slices, array.shape, array.chunks, strict=False):
+            if part.start % chunk or not (part.stop == size or part.stop - part.start == chunk):
+                raise AssertionError(f"{variable.name}: {part} is not one chunk of {chunk}")
+        expected = (*(part.stop - part.start for part in slices), *variable.shape)
+        if value.shape != expected or value.dtype != array.dtype:
+            raise AssertionError(f"{variable.name}: {value.dtype}{value.shape}, not {expected}")
+        array[slices] = value
+        name = plan.file(variable, region)
+        path = store / name
+        sync(path)
+        files[name] = fingerprint(path)
+    return files
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys of a nested table, with their values as text."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,124 @@
+"""A config's parts as this library's: the initial law, the equation, and what to save."""
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from . import config as configs, io, laws, observables
+from ._sde import SDE
+from .config import Config, ConfigError
+
+
+class Save(eqx.Module):
+    """A state to a dict of what a config asks to keep of it."""
+
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "tokens dim"]) -> dict[str, Array]:
+        """The state under "state", an observable under its own name."""
+        return {
+            name: x if name == "state" else getattr(observables, name)(x) for name in self.names
+        }
+
+
+@dataclass(frozen=True)
+class Start:
+    """The initial law of a config, and what is known about its tokens.
+
+    They are in R^`dim`; `numbers` are the tokens' places in their sentence, `layers` (layers,
+    pairs) their overlaps in every layer of the language model, if there is one.
+    """
+
+    title: str
+    law: laws.AbstractLaw
+    dim: int
+    tokens: tuple[str, ...]
+    numbers: tuple[int, ...]
+    layers: Float[np.ndarray, "layers pairs"] | None = None
+
+    def labels(self) -> list[str]:
+        """The tokens, with their numbers where one occurs twice."""
+        return [
+            f"{token}({number})" if self.tokens.count(token) > 1 else token
+            for token, number in zip(self.tokens, self.numbers, strict=True)
+        ]
+
+    def place(self, token: str | int) -> int:
+        """Where a token that a config names stands in the state; ConfigError if nowhere."""
+        known = self.numbers if isinstance(token, int) else self.tokens
+        if known.count(token) == 1:
+            return known.index(token)
+        listed = ", ".join(f"{n} {t!r}" for n, t in zip(self.numbers, self.tokens, strict=True))
+        rule = "one of the tokens" if token not in known else "a number, for it occurs twice"
+        raise ConfigError(f"report.angle_pair: must be {rule} ({listed}); got {token!r}.")
+
+
+def initial(law: configs.Law) -> Start:
+    """The initial law that a config's section `law` names; ConfigError if there is no such law."""
+    try:
+        match law:
+            case configs.HiddenStatesLaw():
+                return _sentence(law)
+            case configs.UniformLaw():
+                drawn = laws.Uniform(law.tokens, law.dim)
+            case configs.PairLaw():
+                drawn = laws.Pair(law.angle, law.dim)
+            case configs.EquiangularLaw():
+                drawn = laws.Equiangular(law.tokens, law.dim, law.overlap)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"law: {error}") from error
+    tokens = jax.eval_shape(drawn, jax.random.key(0)).shape[0]
+    title = f"{law.name}: {tokens} tokens in R^{law.dim}"
+    return Start(title, drawn, law.dim, tuple(map(str, range(tokens))), tuple(range(tokens)))
+
+
+def equation(config: Config, dim: int) -> SDE:
+    """The equation that a config's section `model` names; ConfigError if R^dim has none."""
+    try:
+        return config.model.sde(dim)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+
+
+def _sentence(law: configs.HiddenStatesLaw) -> Start:
+    sentences = io.example_hidden_states() if law.file is None else io.read_hidden_states(law.file)
+    if law.sentence >= len(sentences):
+        raise ConfigError(
+            f"law.sentence: must be below {len(sentences)}, the number of sentences; "
+            f"got {law.sentence}."
+        )
+    sentence = sentences[law.sentence]
+    if law.layer >= len(sentence.states):
+        raise ConfigError(
+            f"law.layer: must be below {len(sentence.states)}, the number of layers; "
+            f"got {law.layer}."
+        )
+    numbers = _numbers(sentence.tokens, law.tokens)
+    if len(numbers) < 2:
+        raise ConfigError(f"law.tokens: must be at least 2 tokens; got {len(numbers)}.")
+    chosen = sentence.select(numbers)
+    title = (
+        f"“{sentence.text}”\n{len(numbers)} tokens of layer {law.layer} "
+        f"in R^{sentence.states.shape[-1]}"
+    )
+    start = laws.Fixed(chosen.unit(law.layer))
+    dim = sentence.states.shape[-1]
+    return Start(title, start, dim, chosen.tokens, numbers, chosen.overlaps())
+
+
+def _numbers(tokens: tuple[str, ...], wanted: tuple[str | int, ...] | None) -> tuple[int, ...]:
+    """The places of the tokens that a config asks for, in the order of the sentence."""
+    if wanted is None:
+        return tuple(range(len(tokens)))
+    for token in wanted:
+        if token not in (range(len(tokens)) if isinstance(token, int) else tokens):
+            raise ConfigError(
+                f"law.tokens: must be among the sentence's {len(tokens)} tokens, "
+                f"{' '.join(tokens)}; got {token!r}."
+            )
+    return tuple(i for i, token in enumerate(tokens) if i in wanted or token in wanted)

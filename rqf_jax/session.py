@@ -1,0 +1,235 @@
+"""From a job to a finished store, whatever happened before and whatever happens meanwhile.
+
+A job that was never begun is begun; one that was interrupted goes on with what is missing; one
+that is complete is checked, and has what is damaged computed again; what belongs to another
+config, or to other code, is left alone. With several processes (hosts of a cluster) each computes
+its share of the chunks into the same store, and process 0 does all the rest.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import xarray
+from jax.experimental import multihost_utils
+from rich.console import Console
+
+from . import chunks, io
+from ._program import Problem, Program
+
+
+class Result(NamedTuple):
+    """One region: values for the store, summaries for the journal, how many members failed."""
+
+    values: Mapping[str, np.ndarray]
+    summaries: Mapping[str, io.Summary]
+    failed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be computed and where to.
+
+    `config` is the text that is compared with what is there; `plan` lays out the store of a job
+    that was never begun; `compute` computes one region; `finish` makes of the journal what the
+    store holds besides, with the run's attributes. `problem` is what a program is compiled for,
+    `size` how many units of work a region is.
+    """
+
+    out: Path
+    config: str
+    problem: Problem
+    plan: Callable[[], tuple[io.Plan, Program]]
+    compute: Callable[[chunks.Worker, io.Plan, int], Result]
+    finish: Callable[[io.Plan, Sequence[io.Record]], xarray.Dataset]
+    size: Callable[[io.Plan, int], int]
+    unit: str = "members"
+
+
+class Damaged(io.DataFileError):
+    """A finished run has lost what no chunk can bring back."""
+
+
+def carry_out(job: Job, *, force: bool, console: Console) -> bool:
+    """Make the store of `job` complete; False if it was, and nothing had to be done.
+
+    Raises `io.LockedError` if another process is at it, FileExistsError for what must not be
+    replaced (with what differs, a line each), and what the computation raises. `force` replaces a
+    finished run, and an unfinished one of something else.
+    """
+    with io.locked(job.out) if _leads() else contextlib.nullcontext():
+        return _carry_out(job, force, console)
+
+
+def join(hosts: str) -> bool:
+    """Become one process of several; whether this is the first of them.
+
+    `hosts` is "auto", for what SLURM, Open MPI or Kubernetes tell each process, or the address of
+    process 0, the number of processes and the number of this one: "10.0.0.1:1234,4,0". Raises
+    ValueError for anything else.
+    """
+    if hosts == "auto":
+        jax.distributed.initialize()
+        return _leads()
+    address, *numbers = hosts.split(",")
+    if ":" not in address or len(numbers) != 2 or not all(map(str.isdigit, numbers)):
+        raise io.DataFileError(
+            f'`hosts` must be "auto" or like "10.0.0.1:1234,4,0"; got {hosts!r}.'
+        )
+    count, number = map(int, numbers)
+    jax.distributed.initialize(address, count, number)
+    return _leads()
+
+
+def _carry_out(job: Job, force: bool, console: Console) -> bool:
+    draft, program, error = None, None, None
+    if _leads():
+        try:
+            if not force and _is_complete(job, console):
+                _agree(True)
+                return False
+            draft, program = _begin_or_continue(job, force, console)
+        except BaseException as caught:
+            error = caught
+    if not _agree(error is None):
+        raise error or FileExistsError(f"{job.out}: process 0 refused it.")
+    if draft is None:
+        draft = io.Draft.find(job.out)
+        if draft is None:
+            return False
+    _work(job, draft, program, console)
+    _agree(True)
+    if _leads():
+        _commit(job, draft)
+    _agree(True)
+    return True
+
+
+def _work(job: Job, draft: io.Draft, program: Program | None, console: Console) -> None:
+    """Compute what is missing; a draft without a single region is not left behind."""
+    todo = [r for r in range(draft.plan.regions) if draft.record(r) is None]
+    if not todo:
+        return
+    if program is None:
+        program = chunks.fitting(job.problem, draft.plan.batch, jax.local_devices())
+    worker = chunks.Worker(program, console, draft.set_batch)
+
+    def work(region: int) -> None:
+        draft.write(region, *job.compute(worker, draft.plan, region))
+
+    try:
+        mine = todo[jax.process_index() :: jax.process_count()]
+        _fill(job, draft.plan, todo, mine, work, console)
+    except BaseException:
+        if jax.process_count() == 1 and not draft.written():
+            draft.discard()
+        raise
+
+
+def _fill(job, plan, todo, mine, work, console):
+    def size(region: int) -> int:
+        return job.size(plan, region)
+
+    chunks.fill(todo, mine, plan.regions, work, size=size, unit=job.unit, console=console)
+
+
+def _commit(job: Job, draft: io.Draft) -> None:
+    records = [record for r in range(draft.plan.regions) if (record := draft.record(r)) is not None]
+    if len(records) < draft.plan.regions:
+        raise io.DataFileError(
+            f"{draft.folder}: {draft.plan.regions - len(records)} chunks were lost while the "
+            "others were written; the same `run` computes them again."
+        )
+    draft.commit(job.finish(draft.plan, records), records)
+
+
+def _begin_or_continue(job: Job, force: bool, console: Console) -> tuple[io.Draft, Program | None]:
+    draft = io.Draft.find(job.out)
+    if draft is not None:
+        differences = draft.plan.differences(job.config, io.identity())
+        if not differences:
+            safe, regions = draft.written(), draft.plan.regions
+            console.print(f"Continuing {draft.folder}: {safe} of {regions} chunks are there.")
+            return draft, None
+        if not force:
+            raise FileExistsError(_told(f"{draft.folder} is another run, unfinished", differences))
+        draft.discard()
+    io.check_target(job.out, overwrite=force)
+    plan, program = job.plan()
+    return io.Draft.begin(job.out, plan), program
+
+
+def _is_complete(job: Job, console: Console) -> bool:
+    """Whether the run is there, and whole (again); FileExistsError if another run is there."""
+    if not job.out.exists():
+        return False
+    draft = io.Draft.find(job.out)
+    if draft is not None and draft.store.exists():
+        return False
+    io.check_target(job.out, overwrite=True)
+    manifest = io.Manifest.read(job.out)
+    if manifest is None:
+        raise FileExistsError(f"{job.out} exists.")
+    plan = io.Plan.from_json(manifest.plan)
+    differences = plan.differences(job.config, plan.identity)
+    if differences:
+        raise FileExistsError(_told(f"{job.out} exists, and is another run", differences))
+    if draft is not None:  # killed between the last rename and the tidying up
+        draft.discard()
+    damaged = list(io.damaged(job.out, manifest))
+    if damaged:
+        _repair(job, plan, manifest, damaged, console)
+    else:
+        console.print(f"{job.out} is complete: {len(manifest.files)} files, all as written.")
+    return True
+
+
+def _repair(job, plan, manifest, damaged, console) -> None:
+    """Compute the regions with damaged files again, into the finished store."""
+    regions, others = plan.regions_of(damaged)
+    if others:
+        raise Damaged(
+            f"{job.out}: {', '.join(others[:3])} damaged, which no chunk of members brings back. "
+            "Replace the run with --force."
+        )
+    differences = plan.differences(job.config, io.identity())
+    if differences:
+        raise FileExistsError(
+            _told(f"{job.out} has damaged chunks, and is of other code", differences)
+        )
+    console.print(f"{len(regions)} of {plan.regions} chunks are damaged, and computed again.")
+    program = chunks.fitting(job.problem, plan.batch, jax.local_devices())
+    worker = chunks.Worker(program, console)
+    files = dict(manifest.files)
+
+    def work(region: int) -> None:
+        result = job.compute(worker, plan, region)
+        files.update(io.write_region(job.out, plan, region, result.values))
+
+    _fill(job, plan, regions, regions, work, console)
+    if files == manifest.files:
+        console.print("They came back bit for bit.")
+    else:
+        others = io.load(job.out, check=False).attrs
+        io.Manifest(manifest.plan, files).write(job.out, others)
+        console.print("They came back, rounded differently: they were computed in smaller batches.")
+
+
+def _told(what: str, differences: Sequence[str]) -> str:
+    lines = "\n".join(f"  {line}" for line in differences)
+    return f"{what}:\n{lines}\n"
+
+
+def _leads() -> bool:
+    return jax.process_index() == 0
+
+
+def _agree(fine: bool) -> bool:
+    """Wait for all processes; whether process 0 says that all is fine."""
+    if jax.process_count() == 1:
+        return fine
+    return bool(multihost_utils.broadcast_one_to_all(np.array(fine)))

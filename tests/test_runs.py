@@ -1,0 +1,431 @@
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import xarray
+from rich.console import Console
+
+import rqf_jax as rqf
+from rqf_jax import chunks, config, io, runs, session
+from rqf_jax.cli import main
+
+TINY = """
+[run]
+members = 320
+substeps = 2
+chunk = 8
+save = ["polar_order", "overlaps"]
+[times]
+stop = 1.0
+points = 3
+[model]
+name = "random_quadratic_form"
+sigma = 0.8
+[law]
+name = "pair"
+angle = 1.0
+dim = 3
+"""
+
+
+def simulated(out, *changes, force=False, text=TINY):
+    """Run in this process; returns what was printed."""
+    console = Console(file=(printed := open(os.devnull, "w")), width=200, record=True)
+    with printed:
+        runs.run(config.parse(text, changes), out, force=force, console=console)
+    return console.export_text()
+
+
+def contents(out):
+    """Every file of a store, and its attributes but for the time of writing."""
+    files = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    attributes = json.loads(files.pop("zarr.json"))["attributes"]
+    del attributes["created"]
+    return files, attributes
+
+
+# Figures and tables have tests of their own.
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    monkeypatch.setattr(runs, "draw", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupted; not to be changed."""
+    out = tmp_path_factory.mktemp("whole") / "run.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "draw", lambda *_: None)
+        simulated(out)
+    return out
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def cut(tmp_path, monkeypatch):
+    """An unfinished run of three chunks, as a kill between two chunks leaves it."""
+    out, write = tmp_path / "cut.zarr", io.Draft.write
+
+    def stop(draft, region, *rest):
+        if region == 3:
+            raise Killed
+        write(draft, region, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(io.Draft, "write", stop)
+        simulated(out)
+    return out
+
+
+def start(out, text=TINY, devices=1, before=""):
+    """The same run in a process of its own."""
+    program = (
+        f"{before}\nimport sys, pathlib\nfrom rich.console import Console\n"
+        "from rqf_jax import config, runs\n"
+        "runs.run(config.parse(sys.argv[2]), pathlib.Path(sys.argv[1]), force=False,"
+        " console=Console(quiet=True))"
+    )
+    environment = os.environ | {
+        "JAX_ENABLE_X64": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    return subprocess.Popen([sys.executable, "-c", program, str(out), text], env=environment)
+
+
+def killed_after(process, out, chunks_written, seconds=0.0):
+    """Kill -9 once so many chunks are there and so many seconds more are over; what it left."""
+    while process.poll() is None:
+        draft = io.Draft.find(out)
+        if draft is not None and draft.written() >= chunks_written:
+            break
+        time.sleep(0.002)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    return io.Draft.find(out)
+
+
+def test_a_run_killed_on_one_and_on_four_devices_ends_as_one_that_was_never_killed(whole, tmp_path):
+    out = tmp_path / "run.zarr"
+    first = killed_after(start(out), out, 5).written()
+    second = killed_after(start(out, devices=4), out, first + 5).written()
+    assert 5 <= first < second < 40
+    assert f"{second} of 40 chunks are there" in simulated(out)
+    assert contents(out) == contents(whole)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_twenty_random_moments_ends_as_one_that_was_never_killed(whole, tmp_path):
+    rng = random.Random(0)
+    kills = 0
+    while kills < 20:
+        out = tmp_path / f"run{kills}.zarr"
+        before = 0
+        while kills < 20 and not out.exists():
+            draft = killed_after(start(out), out, before + 1, rng.uniform(0, 0.2))
+            before, kills = (draft.written() if draft else 0), kills + 1
+        simulated(out)
+        assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_the_number_of_devices_moves_no_bit(whole, tmp_path, devices):
+    out = tmp_path / "run.zarr"
+    assert start(out, devices=devices).wait() == 0
+    assert contents(out) == contents(whole)
+
+
+def test_a_run_is_the_ensemble_that_python_gives_and_its_summaries(whole):
+    law = rqf.laws.InSpan(rqf.laws.Pair(1.0, 3))
+    expected = rqf.simulate(
+        rqf.models.random_quadratic_form(0.8), law, np.linspace(0, 1, 3),
+        substeps=2, members=320, key=jax.random.key(0), save=rqf.observables.polar_order,
+    )  # fmt: skip
+    with rqf.open(whole) as run:
+        np.testing.assert_allclose(run.polar_order, expected.ys, atol=1e-13)
+        np.testing.assert_allclose(run.polar_order_mean, run.polar_order.mean("member"), atol=1e-13)
+        variance = run.overlaps.var("member", ddof=1)
+        np.testing.assert_allclose(run.overlaps_variance, variance, atol=1e-13)
+        counts = np.histogram(run.polar_order[:, 2], run.polar_order_edges)[0]
+        np.testing.assert_array_equal(run.polar_order_histogram[2], counts)
+        assert run.overlaps.dims == ("member", "time", "pair") and run.pair.values == ["0–1"]
+
+
+def test_a_complete_run_says_so_and_computes_nothing(whole, monkeypatch):
+    monkeypatch.setattr(chunks, "fitting", None)
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    assert "is complete: " in simulated(whole)
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_another_config_is_refused_with_what_differs(whole, cut):
+    for out, state in ((whole, "another run:"), (cut, "unfinished:")):
+        with pytest.raises(FileExistsError, match=state) as info:
+            simulated(out, "model.sigma=0.5", "run.seed=7")
+        lines = str(info.value).splitlines()[1:]
+        assert lines == [
+            "  run.seed: 0 in the run, 7 here",
+            "  model.sigma: 0.8 in the run, 0.5 here",
+        ]
+
+
+def test_other_code_does_not_continue_a_run_unless_forced_to_begin_again(cut, monkeypatch):
+    identity = io.identity() | {"jax": "0.0.1"}
+    monkeypatch.setattr(io, "identity", lambda: identity)
+    with pytest.raises(FileExistsError, match=r"jax: .* in the run, 0\.0\.1 here"):
+        simulated(cut)
+    assert "Continuing" not in simulated(cut, force=True)
+    assert "is complete" in simulated(cut)
+
+
+def test_an_unfinished_run_is_not_read(cut, capsys):
+    with pytest.raises(io.DataFileError, match="not finished"):
+        rqf.open(cut)
+    with pytest.raises(SystemExit):
+        main(["info", str(cut)])
+    assert "3 of 40 chunks are there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("harm", ["flipped", "short", "gone"])
+def test_a_damaged_chunk_is_found_on_reading_and_computed_again(whole, tmp_path, capsys, harm):
+    out = tmp_path / "run.zarr"
+    shutil.copytree(whole, out)
+    chunk = out / "overlaps" / "c" / "7" / "0" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    if harm == "gone":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(data if harm == "flipped" else data[:-1])
+    with pytest.raises(ValueError, match=r"checksum|missing or cut short"):
+        rqf.open(out).overlaps.load()
+    with pytest.raises(SystemExit) as info:
+        main(["verify", str(out)])
+    assert info.value.code == 1 and f"{chunk}: damaged" in capsys.readouterr().out
+    text = simulated(out)
+    assert "1 of 40 chunks are damaged" in text and "bit for bit" in text
+    assert contents(out) == contents(whole)
+
+
+def test_a_damaged_summary_is_not_made_up(whole, tmp_path):
+    out = tmp_path / "run.zarr"
+    shutil.copytree(whole, out)
+    (out / "overlaps_mean" / "c" / "0" / "0").write_bytes(b"nonsense")
+    with pytest.raises(session.Damaged, match="overlaps_mean"):
+        simulated(out)
+
+
+def test_a_chunk_damaged_before_the_run_is_finished_is_computed_again(cut, whole):
+    chunk = io.Draft.find(cut).store / "status" / "c" / "1"
+    chunk.write_bytes(b"nonsense")
+    simulated(cut)
+    assert contents(cut) == contents(whole)
+
+
+def test_two_processes_do_not_write_one_run(tmp_path):
+    out = tmp_path / "run.zarr"
+    with io.locked(out), pytest.raises(io.LockedError, match="another process"):
+        simulated(out)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_signal_stops_between_chunks_and_a_second_one_at_once(
+    whole, tmp_path, monkeypatch, capsys, number, twice
+):
+    out, write = tmp_path / "run.zarr", io.Draft.write
+    (tmp_path / "tiny.toml").write_text(TINY)
+
+    def interrupted(draft, region, *rest):
+        if region == 3:
+            os.kill(os.getpid(), number)
+            if twice:
+                os.kill(os.getpid(), number)
+        write(draft, region, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as info:
+        patch.setattr(io.Draft, "write", interrupted)
+        main(["run", str(tmp_path / "tiny.toml"), "--out", str(out)])
+    assert info.value.code == 128 + number
+    said = "the chunk in hand is dropped" if twice else "4 of 40 chunks are safe"
+    assert said in capsys.readouterr().err
+    assert io.Draft.find(out).written() == (3 if twice else 4)
+    simulated(out)
+    assert contents(out) == contents(whole)
+
+
+def test_members_that_fail_are_marked_counted_and_left_out_of_summaries(tmp_path):
+    out = tmp_path / "run.zarr"
+    with pytest.warns(UserWarning, match="the step h"):
+        text = simulated(out, "model.sigma=1e200", "run.failures=mark", "run.members=16")
+    assert "16 of 16 members failed" in text
+    with rqf.open(out) as run:
+        assert run.attrs["failed"] == 16
+        np.testing.assert_array_equal(run.status, 1)
+        np.testing.assert_array_equal(run.overlaps_count, 0)
+
+
+def test_a_run_that_keeps_summaries_alone_has_the_same_ones(whole, tmp_path):
+    out = tmp_path / "run.zarr"
+    simulated(out, "run.keep=summaries")
+    with rqf.open(out) as run, rqf.open(whole) as all_of_it:
+        assert "overlaps" not in run and run.sizes["member"] == 320
+        for name in ("overlaps_mean", "overlaps_variance", "polar_order_histogram"):
+            np.testing.assert_array_equal(run[name], all_of_it[name])
+
+
+def test_summaries_of_parts_add_up_to_the_summary_of_all():
+    rng = np.random.default_rng(0)
+    values = 1e6 + rng.normal(size=(500, 3, 2))
+    values[::7, 1, 1] = -np.inf
+    keep = rng.random(500) < 0.9
+    edges = np.linspace(1e6 - 4, 1e6 + 4, 17)
+    parts = [
+        io.Summary.of(values[a:b], edges, keep[a:b])
+        for a, b in ((0, 1), (1, 1), (1, 300), (300, 500))
+    ]
+    total = parts[0] + parts[1] + parts[2] + parts[3]
+    for t, i in np.ndindex(3, 2):
+        known = values[keep, t, i]
+        known = known[np.isfinite(known)]
+        assert total.count[t, i] == len(known)
+        assert total.mean[t, i] == pytest.approx(known.mean(), rel=1e-15)
+        assert total.variance[t, i] == pytest.approx(known.var(ddof=1), rel=1e-9)
+        clipped = np.clip(known, edges[0], edges[-1])
+        np.testing.assert_array_equal(total.histogram[t, i], np.histogram(clipped, edges)[0])
+
+
+def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, monkeypatch):
+    compute = chunks.Program.__call__
+    asked = []
+
+    def small(program, problem, first, count):
+        asked.append(program.batch)
+        if program.batch > 8:
+            raise MemoryError("a large array")
+        return compute(program, problem, first, count)
+
+    monkeypatch.setattr(chunks.Program, "__call__", small)
+    text = simulated(tmp_path / "run.zarr", "run.chunk=256")
+    assert asked == [32, 16, 8, 8] and "now 16 members at a time" in text
+    monkeypatch.setattr(chunks, "free_bytes", lambda device: 10)
+    with pytest.raises(chunks.OutOfMemoryError, match="8 members at a time need more memory"):
+        simulated(tmp_path / "other.zarr")
+    assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_netcdf_holds_the_same_numbers(whole, tmp_path):
+    with rqf.open(whole) as run:
+        io.to_netcdf(run, tmp_path / "run.nc")
+        with xarray.open_dataset(tmp_path / "run.nc", engine="scipy") as other:
+            np.testing.assert_array_equal(other.overlaps, run.overlaps)
+            assert other.attrs["config"] == run.attrs["config"]
+        with pytest.raises(FileExistsError):
+            io.to_netcdf(run, tmp_path / "run.nc")
+
+
+JOIN = "from rqf_jax import session; session.join('127.0.0.1:{port},{count},{number}')"
+
+
+def hosts(out, count):
+    """`count` processes on the loopback, each a host of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    lines = [JOIN.format(port=port, count=count, number=number) for number in range(count)]
+    return [start(out, before=line) for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_hosts_share_a_run_and_lose_one_of_them_without_a_trace(whole, tmp_path, count):
+    out = tmp_path / "run.zarr"
+    first = hosts(out, count)
+    killed_after(first[-1], out, 4)
+    for process in first:
+        process.kill()
+        process.wait()
+    assert 4 <= io.Draft.find(out).written() < 40
+    assert [process.wait() for process in hosts(out, count)] == [0] * count
+    assert contents(out) == contents(whole)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
+
+
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_{name}, ({value}, {value}))"
+
+
+def command(config_path, out, before=""):
+    """The command line in a process of its own, after the line `before`."""
+    program = f"import sys; from rqf_jax.cli import main; {before}; main(sys.argv[1:])"
+    return subprocess.run(
+        [sys.executable, "-c", program, "run", str(config_path), "--out", str(out)],
+        env=os.environ | {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing_that_is_safe_and_says_so(whole, tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        full = command(tmp_path / "tiny.toml", disk / "run.zarr")
+        assert full.returncode == 3, full.stderr
+        assert full.stderr.startswith("rqf-jax: No space left on device")
+        assert "The same command continues" in full.stderr and "Traceback" not in full.stderr
+        safe = io.Draft.find(disk / "run.zarr").written()
+        assert 0 < safe < 40
+        subprocess.run([*mount[:4], "remount,size=40m", *mount[5:]], check=True)
+        simulated(disk / "run.zarr")
+        assert contents(disk / "run.zarr") == contents(whole)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_cannot_be_written_is_exit_code_3(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    done = command(
+        tmp_path / "tiny.toml", tmp_path / "run.zarr", LIMIT.format(name="FSIZE", value=100)
+    )
+    assert done.returncode == 3 and done.stderr.startswith("rqf-jax: File too large"), done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+@pytest.mark.slow
+def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
+    text = TINY.replace('"polar_order", "overlaps"', '"state"').replace(
+        "points = 3", "points = 4000"
+    )
+    law = 'name = "uniform"\ntokens = 400\ndim = 300'
+    text = text[: text.index("[law]")] + "[law]\n" + law + "\n"
+    (tmp_path / "large.toml").write_text(text)
+    before = (
+        "import jax; jax.devices(); import pathlib; used = int(pathlib.Path('/proc/self/statm')"
+    )
+    before += ".read_text().split()[0]) * 4096; " + LIMIT.format(name="AS", value="used + 2**31")
+    done = command(tmp_path / "large.toml", tmp_path / "run.zarr", before)
+    assert done.returncode == 4 and done.stderr.startswith("rqf-jax: out of memory: 8 members")
+    assert [p.name for p in tmp_path.iterdir()] == ["large.toml"]

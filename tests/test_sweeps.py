@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import rqf_jax as rqf
+from rqf_jax import _program, config, io, sweeps
+from rqf_jax.cli import main
+from rqf_jax.config import ConfigError
+from rqf_jax.sweeps import Axis, Design
+
+TEXT = """
+[run]
+members = 1000
+substeps = 2
+keep = "summaries"
+save = ["overlaps"]
+[times]
+stop = 1.0
+points = 3
+[model]
+name = "random_quadratic_form"
+sigma = 0.8
+[law]
+name = "pair"
+angle = 1.0
+dim = 3
+"""
+GRID = Design((Axis.parse("model.sigma=0.2:0.6:3"), Axis.parse("law.angle=0.5,2")))
+
+
+def swept(out, design, *changes):
+    one = config.parse(TEXT, changes)
+    sweeps.sweep(one, design, out, force=False, console=Console(quiet=True))
+    return rqf.open(out)
+
+
+def test_every_point_of_a_grid_has_the_moments_of_its_own_closed_form_by_one_compilation(tmp_path):
+    before = _program._compile.cache_info().misses
+    with swept(tmp_path / "grid.zarr", GRID) as grid:
+        assert _program._compile.cache_info().misses == before + 1
+        assert grid.overlaps_mean.dims == ("sigma", "angle", "time", "pair")
+        for sigma in grid.sigma.values:
+            for angle in grid.angle.values:
+                point = grid.sel(sigma=sigma, angle=angle)
+                start = np.cos(angle)
+                mean = rqf.theory.sphere.mean_overlap(grid.time.values, start, sigma=sigma)
+                error = np.sqrt(point.overlaps_variance[:, 0] / 1000)
+                np.testing.assert_array_less(
+                    np.abs(point.overlaps_mean[:, 0] - mean), 5 * error + 1e-6
+                )
+                assert point.overlaps_histogram.sum() == 3 * 1000
+
+
+def test_a_point_of_a_sweep_is_the_run_of_its_config(tmp_path):
+    design = Design((Axis.parse("model.sigma=0.3,0.7"), Axis.parse("law.angle=1,2")), zipped=True)
+    with swept(tmp_path / "zip.zarr", design, "run.keep=trajectories", "run.members=20") as points:
+        assert points.overlaps.dims == ("point", "member", "time", "pair")
+        np.testing.assert_array_equal(points.angle, [1, 2])
+        expected = rqf.simulate(
+            rqf.models.random_quadratic_form(0.7),
+            rqf.laws.InSpan(rqf.laws.Pair(2.0, 3)),
+            jnp.linspace(0, 1, 3),
+            substeps=2,
+            members=20,
+            key=jax.random.key(0),
+            save=rqf.observables.overlaps,
+        )
+        np.testing.assert_allclose(points.overlaps[1], expected.ys, atol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore:the step h")
+def test_a_point_whose_members_fail_is_marked_and_spoils_no_other(tmp_path):
+    design = Design((Axis.parse("model.sigma=0.3,1e100"),))
+    with swept(tmp_path / "run.zarr", design, "run.members=20") as points:
+        np.testing.assert_array_equal(points.failed, [0, 20])
+        np.testing.assert_array_equal(points.overlaps_count[:, 1, 0], [20, 0])
+
+
+def test_random_points_are_a_function_of_the_seed_and_lie_in_their_ranges():
+    ranges = ["model.sigma=0.5:1", "law.angle=2:3"]
+    one, same, other = (Design.random(ranges, 50, seed) for seed in (0, 0, 1))
+    assert one == same and one != other and one.zipped
+    for axis, low in zip(one.axes, (0.5, 2), strict=True):
+        assert low <= min(axis.values) < max(axis.values) <= low + 1
+    assert abs(np.corrcoef(*(axis.values for axis in one.axes))[0, 1]) < 5 / np.sqrt(50)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grid", "model.sigma=0:1"], "must look like section.key=from:to:count"),
+        (["--grid", "model.sigma=a,b"], "must look like section.key=from:to:count"),
+        (["--grid", "model.sigmo=0:1:2"], "model.sigmo: unknown key. Did you mean sigma?"),
+        (
+            ["--grid", "model.sigma=-1,1"],
+            "model.sigma: must be greater than or equal to 0; got -1.",
+        ),
+        (["--grid", "model.sigma=0:1:2", "--grid", "law.sigma=0:1:2"], "different names"),
+        (["--grid", "model.sigma=1,2", "--grid", "law.angle=1", "--zip"], "equally many values"),
+        (["--random", "model.sigma=1"], "must look like section.key=from:to"),
+        ([], "either --grid, with or without --zip, or --random"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_before_anything_is_compiled(
+    tmp_path, capsys, arguments, message
+):
+    (tmp_path / "one.toml").write_text(TEXT)
+    out = tmp_path / "sweep.zarr"
+    with pytest.raises(SystemExit) as info:
+        main(["sweep", str(tmp_path / "one.toml"), "--out", str(out), *arguments])
+    assert info.value.code == 2 and message in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["one.toml"]
+
+
+def test_another_sweep_does_not_replace_one(tmp_path):
+    out = tmp_path / "run.zarr"
+    swept(out, Design((Axis.parse("model.sigma=0.3"),)), "run.members=20").close()
+    with pytest.raises(FileExistsError, match=r"sweep\.axes\.model\.sigma: \[0\.3\] in the run"):
+        swept(out, Design((Axis.parse("model.sigma=0.4"),)), "run.members=20")
+    with pytest.raises(ConfigError, match=r"must end in \.zarr"):
+        swept(tmp_path / "run", GRID)
+    assert io.Draft.find(out) is None
