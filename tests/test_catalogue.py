@@ -176,6 +176,7 @@ def test_close_pairs_contract_at_the_rate_of_every_model_and_while_they_are_clos
         assert report.compare(dataset, forms, labels=["0", "1", "2"], log_det_times=[1.0]) == []
 
 
+@pytest.mark.slow
 def test_one_token_under_forcing_forgets_its_start_at_the_rate_of_theory():
     section = model("forced_rqf")
     ts = jax.numpy.array([0.0, 1.0, 2.0])
@@ -203,6 +204,7 @@ def test_one_token_under_forcing_forgets_its_start_at_the_rate_of_theory():
     assert rows[0].standard_error == pytest.approx(turned.std(ddof=1) / 2000**0.5, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_equiangular_tokens_without_noise_follow_their_line_and_others_have_none():
     section = model("self_attention", "beta = 2.0")
     ts = np.linspace(0.0, 2.0, 5)

@@ -215,6 +215,7 @@ def test_a_matrix_that_does_not_fit_the_tokens_or_the_companion_is_refused(fox, 
     assert files(fox) == ["fox.toml"]
 
 
+@pytest.mark.slow
 def test_two_tokens_of_a_stochastic_transformer_are_compared_with_their_fate(fox, capsys):
     (fox / "fate.toml").write_text(
         """

@@ -211,6 +211,7 @@ def test_the_logarithm_of_the_flow_has_the_moments_of_the_flow_to_second_order(
     np.testing.assert_allclose(second, generator @ generator / 2, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dim", "power"), [(2, 1), (2, 2), (2, 3), (3, 2), (3, 3), (4, 2)])
 @pytest.mark.parametrize("strengths", MIXTURES)
 def test_the_quadratic_polynomial_has_the_moments_of_the_flow_to_second_order(
@@ -278,6 +279,7 @@ class Still(diffrax.AbstractPath):
         return jnp.zeros(self.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "order"), [("GeodesicEuler", 1), ("GeodesicHeun", 2), ("ProjectiveFlow", 2)]
 )

@@ -175,6 +175,7 @@ def test_equiangular_tokens_stay_equiangular_and_follow_one_equation(kind):
         np.testing.assert_allclose(overlaps, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_tokens_without_temperature_halve_the_tangent_of_half_their_angle():
     ts = np.linspace(0.0, 3.0, 7)
     x0 = rqf.laws.Pair(2.5, 3)(jax.random.key(0))

@@ -84,6 +84,7 @@ def growth(drift, x):
 # ---- closed-form spectra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_a_split_on_any_eigenvector_is_an_equilibrium_with_the_derived_spectrum(symmetric):
     rng = np.random.default_rng(4)

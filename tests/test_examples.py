@@ -52,6 +52,7 @@ def test_the_equilibria_of_the_readme_are_the_six_that_are_stable(readme):
     assert stable == {(10,), (5, 5), (6, 4), (7, 3), (8, 2), (9, 1)}
 
 
+@pytest.mark.slow
 def test_the_drift_of_the_readme_pulls_the_mean_token_to_its_target(readme):
     runs = rqf.simulate(
         readme["sde"],
@@ -95,10 +96,7 @@ def test_every_file_that_the_readme_names_exists():
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, marks=[] if path.stem.startswith("1_") else pytest.mark.slow)
-        for path in NOTEBOOKS
-    ],
+    [pytest.param(path, marks=pytest.mark.slow) for path in NOTEBOOKS],
     ids=lambda path: path.stem,
 )
 def test_a_notebook_runs_and_its_figures_are_kept(path):

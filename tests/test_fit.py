@@ -73,6 +73,7 @@ def test_squared_distances_of_paths_end_without_noise_and_are_refused_by_name():
         getattr(rqf.losses, "Absent")  # noqa: B009
 
 
+@pytest.mark.slow
 def test_the_discrepancy_is_that_of_two_gaussians():
     # Of the last time alone: E k = ℓ/√(ℓ² + a² + b²) for N(0, a²) and N(0, b²).
     ts, s = jnp.asarray([0.0, 1.0]), jnp.asarray(1.4)

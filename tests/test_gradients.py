@@ -68,6 +68,7 @@ def along(gradient, direction):
     return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS_SLOW)
 def test_reverse_and_forward_derivatives_agree_and_are_central_differences(name):
     gradient = reverse(name)(POINT)
@@ -130,6 +131,7 @@ def test_single_precision_gradients_are_those_of_double_precision(name):
         np.testing.assert_allclose(single[part], double[part], rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS_SLOW)
 def test_the_gradient_without_noise_is_finite_and_right_in_sigma_s(name):
     silent = POINT | {"symmetric": jnp.asarray(0.0), "antisymmetric": jnp.asarray(0.0)}

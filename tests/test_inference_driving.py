@@ -84,6 +84,7 @@ def test_bad_strengths_are_one_clear_error():
         recover_noise(paths, [0.0, 0.01], symmetric=0.0)
 
 
+@pytest.mark.slow
 def test_the_predicted_error_of_short_steps_is_that_of_the_degrees_of_freedom():
     error = predicted_error(3, 5, 50, 1e-5, symmetric=1.3)["symmetric"]
     expected = 1.3 / math.sqrt(2 * 50 * sphere.symmetric_rank(3, 5))

@@ -103,6 +103,7 @@ def test_bad_sentences_are_one_clear_error():
         fit_hidden_states([first.select([0])])
 
 
+@pytest.mark.slow
 def test_a_run_without_states_and_a_wrong_option_are_one_message(tmp_path, capsys):
     ts, law = jnp.asarray([0.0, 0.1]), rqf.laws.Uniform(3, 5)
     whole = rqf.simulate(isotropic(1.0), law, ts, substeps=1, members=2, key=jax.random.key(0))

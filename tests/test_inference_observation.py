@@ -32,6 +32,7 @@ def seen(tau):
 
 
 # tau² over the variance of a step per direction: 0.5 and 5.
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", [0.0316, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_both_noises_are_found(tau):
     result = fit_noise_observed(seen(tau), TS)

@@ -80,6 +80,7 @@ def test_antisymmetric_noise_is_not_seen():
     assert "nothing about antisymmetric" in result.identifiability
 
 
+@pytest.mark.slow
 def test_the_density_of_the_fit_peaks_at_its_estimate():
     result, strength = fit(), fit().estimate["symmetric"]
     density = result.log_density()

@@ -125,6 +125,7 @@ def eigenvalues(beta, replicates, n, steps, h, rate=0.5, seed=12):
     return np.stack(found, 1)
 
 
+@pytest.mark.slow
 def test_the_repulsion_of_eigenvalues_is_found_better_with_the_tamed_instrument():
     replicates, steps, h = 40, 400, 0.01
     paths = eigenvalues(1, replicates, 6, steps, h)

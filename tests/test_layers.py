@@ -29,6 +29,7 @@ def log_sine(x):
 # ---- identities without discretisation error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [Plain(RandomLinear(1.0)), Residual(RandomLinear(1.0), 0.5)])
 def test_the_mean_angle_of_a_pair_is_conserved_by_linear_layers_of_any_size(layer):
     runs = rqf.propagate(layer, Pair(1.0, 3), 4, members=20_000, key=KEY, save=angles)
@@ -141,6 +142,7 @@ def test_the_strong_error_of_a_network_falls_as_one_over_root_depth():
     assert slope(steps, errors) == pytest.approx(0.5, abs=0.07)
 
 
+@pytest.mark.slow
 def test_a_perceptron_has_the_covariance_of_its_kernel_at_every_width():
     x = jnp.asarray(unit_tokens(3, 4))
     branch = RandomMLP("relu", 2, 0.3, 0.2)
@@ -217,6 +219,7 @@ def test_a_block_applies_its_layers_in_order_with_keys_of_their_own():
     np.testing.assert_array_equal(Block(first, second)(KEY, x), expected)
 
 
+@pytest.mark.slow
 def test_the_gradient_through_a_stack_is_the_central_difference():
     def mean(variance):
         layer = Residual(RandomLinear(variance, Attention(1.0)), 0.1)

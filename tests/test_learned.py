@@ -33,6 +33,7 @@ def simulated(sde, start, ts, substeps, members=2000):
     )
 
 
+@pytest.mark.slow
 def test_second_moments_stay_bounded_for_any_weights():
     rate, sigma, bound = 2.0, 0.7, 1.5
     sde = rqf.models.neural_langevin((2, 1), rate=rate, sigma=sigma, bound=bound, key=KEY)

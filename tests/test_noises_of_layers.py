@@ -204,6 +204,7 @@ def test_random_linear_layers_have_the_ito_drift_of_normalised_layers():
         np.testing.assert_allclose(drift, -(token @ d @ token) * expected, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [3, 6])
 def test_isotropic_factors_are_isotropic_noise_of_the_same_control_number(dim):
     x = jnp.asarray(unit_tokens(4, dim))

@@ -58,7 +58,9 @@ def exact_log_det(x):
 
 
 @pytest.mark.parametrize("function", INVARIANT)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", [SHAPES[1], *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES[::2])]
+)
 def test_a_common_rotation_changes_no_observable(function, shape):
     x = uniform(shape)
     rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(shape[1],) * 2))[0]
@@ -180,7 +182,9 @@ def test_balanced_tokens_have_no_polar_order_and_a_zero_gradient():
 
 
 @pytest.mark.parametrize("function", SMOOTH)
-@pytest.mark.parametrize("shape", [(2, 3), (4, 6), (3, 12)])
+@pytest.mark.parametrize(
+    "shape", [(4, 6), *(pytest.param(s, marks=pytest.mark.slow) for s in ((2, 3), (3, 12)))]
+)
 def test_gradients_are_central_differences(function, shape):
     x, direction = uniform(shape), uniform(shape, seed=1)
     weights = jnp.asarray(np.random.default_rng(2).normal(size=function(x).shape))

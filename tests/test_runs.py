@@ -117,6 +117,7 @@ def killed_after(process, out, chunks_written, seconds=0.0):
     return io.Draft.find(out)
 
 
+@pytest.mark.slow
 def test_a_run_killed_on_one_and_on_four_devices_ends_as_one_that_was_never_killed(whole, tmp_path):
     out = tmp_path / "run.zarr"
     first = killed_after(start(out), out, 5).written()
@@ -310,6 +311,7 @@ def test_summaries_of_parts_add_up_to_the_summary_of_all():
         np.testing.assert_array_equal(total.histogram[t, i], np.histogram(clipped, edges)[0])
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, monkeypatch):
     compute = chunks.Program.__call__
     asked = []

@@ -100,6 +100,7 @@ def test_a_member_that_overflows_is_counted_and_left_out(as_a_user):
     assert errors.error + accuracy.exact() == pytest.approx([0.3, 1.0, 0.09], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "peer",
     [

@@ -59,6 +59,7 @@ def test_the_size_of_batches_changes_no_member(whole, dim, batch_size):
     assert np.abs(ys - whole).max() <= 1e-12
 
 
+@pytest.mark.slow
 def test_first_member_continues_an_ensemble(whole, dim):
     ys = run(law=Uniform(2, dim), members=2, first_member=3).ys
     assert np.abs(ys - whole[3:]).max() <= 1e-12
@@ -219,6 +220,7 @@ def test_status_sees_what_happens_between_saves(shape, first_bad):
     np.testing.assert_array_equal(runs.status, np.ceil(first_bad / 4))
 
 
+@pytest.mark.slow
 def test_status_and_saved_observables_of_a_run_in_batches(shape, healthy, first_bad):
     runs = poisoned(shape, batch_size=3, save=first_coordinate)
     np.testing.assert_array_equal(runs.status, first_bad)

@@ -86,7 +86,7 @@ def by_diffrax(sde, solver, x0, ts, substeps, members):
             dim,
             Tide(jnp.asarray(0.7)),
             "float64",
-            marks=() if dim == 3 else pytest.mark.slow,
+            marks=() if dim == 3 and isinstance(solver, ProjectiveFlow) else pytest.mark.slow,
         )
         for solver in SOLVERS
         for tokens, dim in ((2, 3), (3, 6))
@@ -228,6 +228,7 @@ def test_token_noise_in_flat_space_is_exact_brownian_motion_at_any_step(solver):
     assert_mean(first[:, 0] * first[:, 1], 0.0)
 
 
+@pytest.mark.slow
 def test_matrix_noise_in_flat_space_grows_as_its_stratonovich_reading():
     # E|Y|² obeys d/dt E|Y|² = E[<Y, Σ E_j² Y> + Σ |E_j Y|²] over the noise basis E_j, and that is
     # sigma_s² (n+1) E|Y|² : the antisymmetric part is a rotation and cancels. Derived here.

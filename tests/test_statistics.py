@@ -160,6 +160,7 @@ def test_one_token_is_a_brownian_motion_for_every_mixture_of_the_noises(dim):
         assert_mean(found[:, 1:], expected[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "variance"),
     [
@@ -352,6 +353,7 @@ def synchronised(x):
     return jnp.abs(overlaps(x)[0]) >= math.cos(THRESHOLD)
 
 
+@pytest.mark.slow
 def test_the_mean_synchronisation_time_is_logarithmic_and_delayed_by_monitoring():
     h, sigma, angle = 1 / 32, 1.0, 1.9
     ts = h * np.arange(32 * 12 + 1)
@@ -387,6 +389,7 @@ def test_four_long_steps_of_the_projective_flow_are_weakly_accurate_to_2_parts_i
         assert_mean(samples, expected, bias=2e-3, scores=4.0)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_weakly_accurate_to_2_parts_in_1000_at_control_number_1():
     found = ensemble(
         isotropic(0.8, 0.6),
@@ -460,6 +463,7 @@ def test_antisymmetric_noise_leaves_the_gram_matrix_alone(tokens, dim, control):
     np.testing.assert_allclose(found, np.broadcast_to(x0 @ x0.T, found.shape), atol=1e-10, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "h", "dim"),
     [
@@ -538,6 +542,7 @@ class Layer(rqf.solvers.AbstractGeometricSolver):
         return None
 
 
+@pytest.mark.slow
 def test_residual_layers_lose_log_sine_at_a_rate_corrected_by_width_times_step():
     dim, found = 8, {}
     for h in (0.05, 0.1):

@@ -161,6 +161,7 @@ def test_a_scalar_random_value_decides_for_one_end_at_the_threshold(epsilon2, en
 # ---- biases, private noise, anisotropy
 
 
+@pytest.mark.slow
 def test_forced_tokens_are_brownian_on_the_stated_clock():
     sde = rqf.models.forced_rqf(0.9, 0.5)
     law, ts = Fixed(np.eye(3)[:1]), [0.0, 0.4, 1.0]
@@ -181,6 +182,7 @@ def test_an_opposite_pair_merges_in_the_mean_time_of_the_quadrature():
     assert_mean(ts[first], float(expected), bias=0.03 * float(expected))
 
 
+@pytest.mark.slow
 def test_common_and_private_noise_balance_in_the_stated_stationary_law():
     noise = Sum(IsotropicNoise(1.0, 0.0), TokenNoise(math.sqrt(0.2)))
     r = ensemble(

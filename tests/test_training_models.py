@@ -90,6 +90,7 @@ def small(**changes):
     return GPT(text, **options)
 
 
+@pytest.mark.slow
 def test_a_language_model_sees_what_was_before_and_nothing_of_what_comes():
     model = small().start(KEY)[0]
     first = np.asarray(model(jnp.array([0, 1, 2, 3])))

@@ -83,6 +83,7 @@ def dropout_rate(rate, p=0.04, decay=0.3, seeds=1500):
     return math.log((q**-2 - 1) / (q0**-2 - 1)) / 2 / (rate * updates)
 
 
+@pytest.mark.slow
 def test_label_noise_is_slower_in_proportion_to_the_step_and_dropout_is_not():
     rates = [0.01, 0.04]
     assert slope(rates, [label_rate(rate) for rate in rates]) == pytest.approx(1, abs=0.05)

@@ -53,6 +53,7 @@ def power_sums_of_hermitian(x):
 # ---- matrices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beta", "save"), [(1, power_sums_of_spectrum), (2, power_sums_of_hermitian)]
 )
@@ -84,6 +85,7 @@ def test_the_law_of_a_pulled_matrix_does_not_depend_on_its_steps_or_on_irregular
         np.testing.assert_allclose(x, np.swapaxes(x, 1, 2), atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_hermitian_matrix_of_two_levels_has_their_mean_gap():
     for beta, save in ((1, spectrum), (2, hermitian_spectrum)):
         values = ensemble(rqf.models.dyson(G, 0.0, beta), Zeros((2, 2)), [0.0, 1.0], save=save)
