@@ -24,15 +24,17 @@ def fewer(code: str, members: int) -> str:
     return smaller
 
 
+FIRST, ANALYSIS, FIT, TRAINING, DRIFT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
 @pytest.fixture
 def readme():
-    """The namespace that the README's Python blocks leave behind."""
-    first, analysis, _, drift = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    """The namespace that the README's Python blocks leave behind, without those on learning."""
     namespace = {}
-    exec(fewer(first, 200), namespace)
+    exec(fewer(FIRST, 200), namespace)
     namespace["sde_of_first"] = namespace["sde"]
-    exec(analysis, namespace)
-    exec(drift, namespace)
+    exec(ANALYSIS, namespace)
+    exec(DRIFT, namespace)
     yield namespace
     plt.close("all")
 
@@ -77,8 +79,7 @@ def test_the_fit_of_the_readme_finds_the_strength_within_three_standard_errors(r
         key=jax.random.key(0),
         save=rqf.observables.nematic_order,
     ).ys
-    block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[2]
-    exec(block, readme)
+    exec(FIT, readme)
     found = float(readme["fit"].sde.noise.symmetric)
     # The moments of t at strength σ are those of σ² t at strength 1, so their slope in σ at 1 is
     # 2t d/dt; the least squares weigh the error of a mean of 64 and of 2000 members with it.
@@ -86,6 +87,20 @@ def test_the_fit_of_the_readme_finds_the_strength_within_three_standard_errors(r
     slope = 2 * ts * np.gradient(order.mean(0), ts)
     variance = slope @ np.cov(order.T) @ slope / (slope @ slope) ** 2
     assert abs(found - 1) < 3 * np.sqrt(variance * (1 / 64 + 1 / 2000))
+
+
+@pytest.mark.slow
+def test_the_machine_of_the_readme_learns_the_singular_values_of_its_data(readme):
+    exec(TRAINING, readme)
+    # μ² minus the eigenvalues of C⁻¹, those that are below μ²: the others are not learned.
+    kept = 9 - np.linalg.eigvalsh(np.linalg.inv(readme["machine"].covariance))
+    expected = np.sqrt(np.sort(kept[kept > 0])[::-1])
+    weights = readme["weights"]
+    found = np.asarray(weights.observe(rqf.observables.singular_values)[:, -1], float)
+    found = np.sort(found, axis=-1)[:, ::-1][:, : expected.size]
+    # The noise of a learning rate of 0.1 spreads neighbours; the sum of squares feels it less.
+    total, error = (found**2).sum(-1), (expected**2).sum()
+    assert abs(total.mean() / error - 1) < 0.05
 
 
 def test_every_file_that_the_readme_names_exists():
