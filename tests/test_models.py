@@ -21,6 +21,7 @@ def test_the_random_quadratic_form_is_symmetric_matrix_noise_alone_on_the_sphere
     np.testing.assert_allclose(sde.noise(jnp.zeros(()), x, dw), expected, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_at_sigma_root_two_one_token_is_a_standard_brownian_motion_on_the_sphere():
     dim, ts = 3, jnp.array([0.0, 0.25, 1.0])
     runs = rqf.simulate(

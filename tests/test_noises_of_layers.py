@@ -230,6 +230,7 @@ def test_covariances_of_a_sum_add_up():
     np.testing.assert_allclose(covariance(Sum(*parts), x), expected, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [3, 6])
 def test_the_projective_flow_keeps_its_exact_step_beside_other_noises(dim):
     x, h = jnp.asarray(unit_tokens(4, dim)), jnp.asarray(0.05)

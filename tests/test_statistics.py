@@ -141,6 +141,7 @@ def test_the_noise_in_the_span_has_exactly_the_covariance_of_the_full_noise(
 # ---- one token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_one_token_is_a_brownian_motion_for_every_mixture_of_the_noises(dim):
     ts = np.array([0.0, 0.25, 0.5, 1.0])
@@ -286,6 +287,7 @@ def test_three_and_four_equiangular_tokens_end_together_with_probability_2_over_
     assert_mean(np.all(last > 0, axis=(1, 2)), 2 / 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dim", "h"), [(2, 0.8), pytest.param(7, 0.25, marks=pytest.mark.slow)])
 def test_the_cluster_of_a_uniform_token_is_a_row_of_fair_coins(dim, h):
     tokens, time = 6, 20.0
@@ -423,6 +425,7 @@ def test_tokens_in_their_span_keep_their_overlaps_and_the_law_of_their_overlaps(
     assert_mean(full[:, 1] ** 2 - span[:, 1] ** 2, 0.0)
 
 
+@pytest.mark.slow
 def test_noise_in_the_span_and_full_noise_give_long_geodesic_steps_of_one_law():
     law, ts = Pair(1.0, 5), 0.3 * np.arange(4)
     full, span = (
@@ -485,6 +488,7 @@ def test_the_trace_of_the_noise_moves_nothing(solver, h, dim):
     np.testing.assert_allclose(x, traceless, atol=1e-10, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [

@@ -97,6 +97,7 @@ def test_opposite_tokens_separate_or_not_at_the_stated_rate(kind, strength):
 # ---- random value matrices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dim", "beta", "start"),
     [
