@@ -3,6 +3,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -339,3 +340,95 @@ def test_netcdf_holds_the_same_numbers(whole, tmp_path):
             assert other.attrs["config"] == run.attrs["config"]
         with pytest.raises(FileExistsError):
             io.to_netcdf(run, tmp_path / "run.nc")
+
+
+JOIN = "from rqf_jax import session; session.join('127.0.0.1:{port},{count},{number}')"
+
+
+def hosts(out, count):
+    """`count` processes on the loopback, each a host of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    lines = [JOIN.format(port=port, count=count, number=number) for number in range(count)]
+    return [start(out, before=line) for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_hosts_share_a_run_and_lose_one_of_them_without_a_trace(whole, tmp_path, count):
+    out = tmp_path / "run.zarr"
+    first = hosts(out, count)
+    killed_after(first[-1], out, 4)
+    for process in first:
+        process.kill()
+        process.wait()
+    assert 4 <= io.Draft.find(out).written() < 40
+    assert [process.wait() for process in hosts(out, count)] == [0] * count
+    assert contents(out) == contents(whole)
+    # Beside the store only the folder of figures, which process 0 draws.
+    assert {p.name for p in tmp_path.iterdir()} == {"run.zarr", "run"}
+
+
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_{name}, ({value}, {value}))"
+
+
+def command(config_path, out, before="pass"):
+    """The command line in a process of its own, after the line `before`."""
+    program = f"import sys; from rqf_jax.cli import main; {before}; main(sys.argv[1:])"
+    return subprocess.run(
+        [sys.executable, "-c", program, "run", str(config_path), "--out", str(out)],
+        env=os.environ | {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing_that_is_safe_and_says_so(whole, tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        full = command(tmp_path / "tiny.toml", disk / "run.zarr")
+        assert full.returncode == 3, full.stderr
+        assert full.stderr.startswith("rqf-jax: No space left on device")
+        assert "The same command continues" in full.stderr and "Traceback" not in full.stderr
+        safe = io.Draft.find(disk / "run.zarr").written()
+        assert 0 < safe < 40
+        subprocess.run([*mount[:4], "remount,size=40m", *mount[5:]], check=True)
+        simulated(disk / "run.zarr")
+        assert contents(disk / "run.zarr") == contents(whole)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_cannot_be_written_is_exit_code_3(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    done = command(
+        tmp_path / "tiny.toml", tmp_path / "run.zarr", LIMIT.format(name="FSIZE", value=100)
+    )
+    assert done.returncode == 3 and done.stderr.startswith("rqf-jax: File too large"), done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+@pytest.mark.slow
+def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
+    text = TINY.replace('"polar_order", "overlaps"', '"state"').replace(
+        "points = 3", "points = 4000"
+    )
+    law = 'name = "uniform"\ntokens = 400\ndim = 300'
+    text = text[: text.index("[law]")] + "[law]\n" + law + "\n"
+    (tmp_path / "large.toml").write_text(text)
+    before = (
+        "import jax; jax.devices(); import pathlib; used = int(pathlib.Path('/proc/self/statm')"
+    )
+    before += ".read_text().split()[0]) * 4096; " + LIMIT.format(name="AS", value="used + 2**31")
+    done = command(tmp_path / "large.toml", tmp_path / "run.zarr", before)
+    assert done.returncode == 4 and done.stderr.startswith("rqf-jax: out of memory: 8 members")
+    assert [p.name for p in tmp_path.iterdir()] == ["large.toml"]

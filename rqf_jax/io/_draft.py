@@ -160,11 +160,19 @@ class Draft:
                 raise FileExistsError(f"{draft.folder} exists, and is no unfinished run.")
             shutil.rmtree(draft.folder)
         draft.folder.mkdir(parents=True)
-        draft._journal.mkdir()
-        group = zarr.create_group(draft.store, zarr_format=3)
-        sizes = tuple(size for _, size, _ in plan.divided)
-        chunks = tuple(min(chunk, size) for _, size, chunk in plan.divided)
-        for variable in plan.variables:
+        try:
+            draft._lay_out()
+        except BaseException:
+            shutil.rmtree(draft.folder)
+            raise
+        return draft
+
+    def _lay_out(self) -> None:
+        self._journal.mkdir()
+        group = zarr.create_group(self.store, zarr_format=3)
+        sizes = tuple(size for _, size, _ in self.plan.divided)
+        chunks = tuple(min(chunk, size) for _, size, chunk in self.plan.divided)
+        for variable in self.plan.variables:
             group.create_array(
                 variable.name,
                 shape=(*sizes, *variable.shape),
@@ -172,10 +180,9 @@ class Draft:
                 dtype=variable.dtype,
                 fill_value=np.nan if np.dtype(variable.dtype).kind == "f" else 0,
                 compressors=[ZstdCodec(level=1), Crc32cCodec()],
-                dimension_names=(*(name for name, *_ in plan.divided), *variable.dims),
+                dimension_names=(*(name for name, *_ in self.plan.divided), *variable.dims),
             )
-        draft._write_plan()
-        return draft
+        self._write_plan()
 
     def set_batch(self, batch: int) -> None:
         """From here on, devices compute `batch` members at a time."""
