@@ -1,20 +1,15 @@
 """The command line: run a config, draw a run again, look at a run, fit its noise."""
 
-import contextlib
 import errno
-import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from .inference import FitResult, HiddenStatesFit
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +19,11 @@ app = typer.Typer(
 )
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A store that `rqf-jax run` wrote.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
+]
 Hosts = Annotated[
     str | None,
     typer.Option(
@@ -107,11 +107,8 @@ def _options(
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
-    ] = None,
+    config: ConfigFile,
+    changes: Changes = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Where to, .zarr.", show_default="runs/CONFIG.zarr"),
@@ -141,7 +138,7 @@ def run(
 
 @app.command()
 def sweep(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")],
+    config: ConfigFile,
     grid: Annotated[
         list[str] | None,
         typer.Option("--grid", metavar="KEY=FROM:TO:COUNT", help="An axis; or KEY=A,B,C."),
@@ -152,10 +149,7 @@ def sweep(
         typer.Option("--random", metavar="KEY=FROM:TO", help="A range to draw from."),
     ] = None,
     points: Annotated[int, typer.Option(min=1, help="How many points to draw.")] = 100,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
-    ] = None,
+    changes: Changes = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Where to.", show_default="runs/CONFIG-sweep.zarr"),
@@ -270,73 +264,9 @@ def fit(
 
     rqf-jax fit hidden_states.npz
     """
-    from . import inference, io
+    from . import fits
 
-    console = Console()
-    if path.suffix == ".npz":
-        sentences = io.read_hidden_states(path)
-        with _about(path):
-            _print_layers(inference.fit_hidden_states(sentences), console)
-        return
-    with io.load(path) as dataset, _about(path):
-        if "state" not in dataset:
-            raise ValueError("the run did not save `state`; run it again with save = ['state'].")
-        whole = dataset["state"].to_numpy()[dataset["status"].to_numpy() == 0]
-        times = dataset["time"].to_numpy()
-        if method != "pairs":
-            result = inference.fit_noise(whole, times, antisymmetric=antisymmetric, method=method)
-        elif antisymmetric:
-            raise ValueError("`--method pairs` says nothing about antisymmetric noise.")
-        else:
-            result = inference.fit_pairs(whole, times)
-    _print_fit(result, console)
-
-
-@contextlib.contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """What is wrong with the numbers is wrong with the file."""
-    from . import io
-
-    try:
-        yield
-    except ValueError as error:
-        raise io.DataFileError(f"{path}: {error}") from error
-
-
-def _print_fit(result: "FitResult", console: Console) -> None:
-    table = Table("", "estimate", "std. error", "bound", "95 % interval")
-    for name, (low, high) in result.interval().items():
-        error, bound = result.stderr[name], result.bound[name]
-        numbers = f"{result.estimate[name]:.5g}", f"{error:.2g}", f"{bound:.2g}"
-        table.add_row(name, *numbers, f"{low:.5g} … {high:.5g}")
-    console.print(table)
-    # The lines of the printed result after its own table.
-    console.print("\n".join(str(result).splitlines()[len(result.estimate) + 2 :]), markup=False)
-
-
-def _print_layers(result: "HiddenStatesFit", console: Console) -> None:
-    names = "layer", "turn", "σ_s", "σ_a", "null\nratio", "in/out", "overlap", "noise\nalone"
-    table = Table(*names, box=None, padding=(0, 1, 0, 0))
-    table.add_row("0", *[""] * 5, f"{result.overlap:.3f}", "")
-    for number, layer in enumerate(result.layers, 1):
-        strengths = zip((layer.symmetric, layer.antisymmetric), layer.stderr, strict=True)
-        table.add_row(
-            f"{number} jump" if layer.jump else str(number),
-            f"{math.degrees(layer.turn):.0f}°",
-            *(f"{value:.4f}±{error:.4f}" for value, error in strengths),
-            f"{layer.null_ratio:.1f}",
-            f"{layer.in_out:.2f}±{layer.in_out_error + layer.coarseness:.2f}",
-            f"{layer.overlap:.3f}",
-            f"{layer.predicted:.3f}",
-        )
-    console.print(table)
-    for sentence, token, excess in result.sinks:
-        console.print(f"left out: {token!r} of sentence {sentence}, norm {excess:.0f} x the median")
-    console.print(f"lag-1 correlation   {result.lag[0]:+.2f} (z = {result.lag[1]:+.1f})")
-    console.print(
-        f"gain of overlap     {result.gathering[0]:+.3f} (z = {result.gathering[1]:+.1f})"
-    )
-    console.print(f"\n{result.verdict}", markup=False)
+    fits.fit(path, antisymmetric=antisymmetric, method=method, console=Console())
 
 
 @app.command()

@@ -148,9 +148,8 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
         ys, status = worker(problems[region], 0, members)
         failed = int(np.sum(status > 0))
         summaries = chunks.digest(ys, status, 0, "mark")
-        values = {name: y[None] for name, y in (ys | {"status": status}).items()}
         one = (1,) * len(design.divided)
-        values = {name: y.reshape(one + y.shape[1:]) for name, y in values.items()}
+        values = {name: y.reshape(one + y.shape) for name, y in (ys | {"status": status}).items()}
         return session.Result(values | {"failed": np.full(one, failed, "int32")}, summaries, failed)
 
     def finish(plan: io.Plan, records: Sequence[io.Record]) -> xarray.Dataset:

@@ -50,7 +50,7 @@ FLOORS = [
     {"catalogue", "chunks"},
     {"config", "session"},
     {"problems"},
-    {"runs", "sweeps"},
+    {"fits", "runs", "sweeps"},
     {"cli"},
     {"__main__"},
 ]

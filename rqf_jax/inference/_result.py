@@ -110,3 +110,20 @@ def _digits(error: float) -> int:
     if not 0 < error < math.inf:
         return 4
     return max(0, 1 - math.floor(math.log10(error)))
+
+
+def normal(names, values, errors, level) -> dict[str, tuple[float, float]]:
+    """Normal intervals of parameters with standard errors `errors`."""
+    from scipy.special import ndtri
+
+    reach = ndtri((1 + level) / 2) * errors
+    return {
+        name: (float(value - d), float(value + d))
+        for name, value, d in zip(names, values, reach, strict=True)
+    }
+
+
+def log_normal(names, values, errors, level) -> dict[str, tuple[float, float]]:
+    """Intervals of positive parameters, normal in ln with standard errors `errors` there."""
+    logs = normal(names, np.log(values), errors, level)
+    return {name: (math.exp(low), math.exp(high)) for name, (low, high) in logs.items()}

@@ -1,6 +1,5 @@
-"""Trajectories of flat states as arrays for an estimator, and intervals of positive numbers."""
+"""Trajectories of flat states as arrays for an estimator."""
 
-import math
 from typing import Any
 
 import jax
@@ -8,17 +7,6 @@ import numpy as np
 
 from .._arguments import finite
 from .._trajectories import Trajectories
-
-
-def log_normal(names, scale, errors, level):
-    """Normal intervals of logarithms with standard errors `errors`."""
-    from scipy.special import ndtri
-
-    reach = ndtri((1 + level) / 2) * errors
-    return {
-        name: (value * math.exp(-d), value * math.exp(d))
-        for name, value, d in zip(names, scale, reach, strict=True)
-    }
 
 
 def equally_spaced(runs: Any, times: Any, *, least: int) -> tuple[np.ndarray, float]:

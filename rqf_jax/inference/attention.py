@@ -16,7 +16,7 @@ from ..drifts import AbstractAttention
 from ..manifolds import Sphere
 from ._data import Observed, observed
 from ._likelihood import levy_floor, total
-from ._result import FitResult, IdentifiabilityError
+from ._result import FitResult, IdentifiabilityError, normal
 from ._steps import over_steps, threshold
 from .increments import half_angle, logarithm
 from .noise import fit_noise
@@ -162,7 +162,7 @@ def fit_attention(
         fisher=fisher,
         bound=dict(zip(names, map(float, bounds), strict=True)),
         method="range and free directions" if used_null else "range",
-        intervals=partial(_normal, estimate, errors),
+        intervals=partial(normal, names, list(estimate.values()), errors),
         density=density,
         steps_used=steps,
         steps_dropped=members * (count - 1) - steps,
@@ -264,13 +264,3 @@ def _squares(x, vectors, active, form):
     rows = [[q[0], ab, ac], [ab, q[1], bc], [ac, bc, q[2]]]
     matrix = jnp.stack([jnp.stack(row) for row in rows])
     return matrix, jax.tree.map(lambda leaf: leaf[0], w)
-
-
-def _normal(estimate, errors, level):
-    from scipy.special import ndtri
-
-    reach = ndtri((1 + level) / 2) * errors
-    return {
-        name: (float(value - d), float(value + d))
-        for (name, value), d in zip(estimate.items(), reach, strict=True)
-    }

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import scalar
-from ._result import FitResult, IdentifiabilityError
-from ._states import equally_spaced, log_normal
+from ._result import FitResult, IdentifiabilityError, log_normal
+from ._states import equally_spaced
 
 METHODS = ("tamed", "cir")
 _NEWTON_STEPS = 60

@@ -22,7 +22,7 @@ from ._likelihood import (
     total,
     without_mixed,
 )
-from ._result import FitResult, IdentifiabilityError
+from ._result import FitResult, IdentifiabilityError, log_normal
 from ._step_error import Corrected, correct, sample_size
 from ._steps import Steps, whitened_steps
 from .increments import LARGEST_ANGLE
@@ -317,11 +317,7 @@ def _two_intervals(names, theta, covariance, steps, robust, level):
     from scipy.special import ndtri
 
     errors = np.sqrt(np.diagonal(covariance))
-    reach = ndtri((1 + level) / 2) * errors / 2
-    found = {
-        name: (math.exp(t / 2 - d), math.exp(t / 2 + d))
-        for name, t, d in zip(names, theta, reach, strict=True)
-    }
+    found = log_normal(names, np.exp(theta / 2), errors / 2, level)
     if errors[1] > 0.5:
         used = without_mixed(steps) if robust else steps
         grid = jnp.linspace(theta[0] - 12, theta[0] + 3, 151).astype(steps.dt.dtype)

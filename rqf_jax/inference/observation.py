@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from ..theory.sphere import symmetric_rank
 from ._data import observed
 from ._likelihood import levy_floor
-from ._result import FitResult
+from ._result import FitResult, log_normal
 
 LARGEST = 256
 """tokens · dim may be so large: the filter factorises a matrix of this size in every step."""
@@ -100,7 +100,7 @@ def fit_noise_observed(
         fisher=fisher / np.outer(scale, scale),
         bound=dict(zip(names, map(float, bound), strict=True)),
         method="extended Kalman filter",
-        intervals=partial(_normal_in_logarithm, names, logs, errors),
+        intervals=partial(log_normal, names, strengths, errors / 2),
         density=density,
         steps_used=members * (count - 1),
         tokens_used=float(jnp.mean(jnp.sum(there[:, 1:].astype(ys.dtype), -1))),
@@ -205,13 +205,3 @@ def _covariance(x):
     alike = jnp.einsum("ab,aij,bjk->aibk", gram, tangent, tangent)
     crossed = jnp.einsum("abi,baj->aibj", seen, seen)
     return (alike + crossed).reshape(x.size, x.size)
-
-
-def _normal_in_logarithm(names, logs, errors, level):
-    from scipy.special import ndtri
-
-    reach = ndtri((1 + level) / 2) * errors
-    return {
-        name: (math.exp((t - d) / 2), math.exp((t + d) / 2))
-        for name, t, d in zip(names, logs, reach, strict=True)
-    }

@@ -1,12 +1,13 @@
 """How gradient noise scales with learning rate and batch size, from the noise of many runs."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .._arguments import finite, integer
-from ._result import FitResult, IdentifiabilityError
+from ._result import FitResult, IdentifiabilityError, normal
 
 
 def fit_scaling(
@@ -42,7 +43,7 @@ def fit_scaling(
 
     Source: classical; derived for this library.
     """
-    from scipy.special import digamma, ndtri, polygamma
+    from scipy.special import digamma, polygamma
 
     variances, rates, batches = (
         _positive(name, value)
@@ -89,13 +90,6 @@ def fit_scaling(
     errors = np.sqrt(np.diagonal(covariance))
     excess = float(np.sum(weights * residuals**2)), variances.size - 3
 
-    def intervals(level):
-        reach = ndtri((1 + level) / 2) * errors
-        return {
-            name: (float(value - d), float(value + d))
-            for name, value, d in zip(names, values, reach, strict=True)
-        }
-
     errors_of: dict[str, float] = dict(zip(names, map(float, errors), strict=True))
     return FitResult(
         estimate=dict(zip(names, map(float, values), strict=True)),
@@ -103,7 +97,7 @@ def fit_scaling(
         fisher=np.linalg.pinv(covariance),
         bound=errors_of,
         method="weighted least squares of logarithms",
-        intervals=intervals,
+        intervals=partial(normal, names, values, errors),
         dof_used=float(freedom.sum()),
         dof_available=float(freedom.sum()),
         steps_used=variances.size,

@@ -9,8 +9,8 @@ import numpy as np
 
 from .._arguments import finite
 from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Symmetric
-from ._result import FitResult, IdentifiabilityError
-from ._states import equally_spaced, log_normal
+from ._result import FitResult, IdentifiabilityError, log_normal
+from ._states import equally_spaced
 
 
 def fit_matrix_ou(

@@ -5,6 +5,7 @@ law does not depend on their order.
 """
 
 import abc
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -42,6 +43,13 @@ class Draw(eqx.Module):
         return eqx.tree_at(lambda draw: (draw.inputs, draw.targets, draw.gates), self, kept)
 
 
+def _probability(rate: Any) -> Float[Array, ""]:
+    array = scalar("rate", minimum=0, maximum=1)(rate)
+    if is_concrete(array) and not array < 1:
+        raise ValueError(f"`rate` must be below 1; got {float(array):g}.")
+    return array
+
+
 class AbstractInjection(eqx.Module):
     """A way in which the loss of an update is random."""
 
@@ -70,10 +78,7 @@ class LabelNoise(AbstractInjection):
 class WithReplacement(AbstractBatch):
     """A batch of independent examples: gradients of covariance C/B."""
 
-    batch: int = eqx.field(static=True)
-
-    def __init__(self, batch: int):
-        self.batch = integer("batch", batch)
+    batch: int = eqx.field(static=True, converter=partial(integer, "batch"))
 
     def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
         """Some examples, perhaps some twice."""
@@ -83,10 +88,7 @@ class WithReplacement(AbstractBatch):
 class WithoutReplacement(AbstractBatch):
     """A batch of different examples, anew in every update: covariance (C/B) (N - B)/(N - 1)."""
 
-    batch: int = eqx.field(static=True)
-
-    def __init__(self, batch: int):
-        self.batch = integer("batch", batch)
+    batch: int = eqx.field(static=True, converter=partial(integer, "batch"))
 
     def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
         """Some examples, none twice."""
@@ -99,10 +101,7 @@ class Reshuffled(AbstractBatch):
     Whole batches only: what is left over at the end of an order waits for another.
     """
 
-    batch: int = eqx.field(static=True)
-
-    def __init__(self, batch: int):
-        self.batch = integer("batch", batch)
+    batch: int = eqx.field(static=True, converter=partial(integer, "batch"))
 
     def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
         """The next examples in this epoch's order."""
@@ -117,10 +116,7 @@ class Dropout(AbstractInjection):
     A unit is dropped with probability p, the `rate`, and multiplied by 1/(1 - p) otherwise.
     """
 
-    rate: Float[Array, ""]
-
-    def __init__(self, rate: Any):
-        self.rate = _probability(rate)
+    rate: Float[Array, ""] = eqx.field(converter=_probability)
 
     def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
         """Other gates."""
@@ -131,10 +127,7 @@ class Dropout(AbstractInjection):
 class DropConnect(AbstractInjection):
     """Weights w (1 + η), one η for each weight and update, with the law of `Dropout`."""
 
-    rate: Float[Array, ""]
-
-    def __init__(self, rate: Any):
-        self.rate = _probability(rate)
+    rate: Float[Array, ""] = eqx.field(converter=_probability)
 
     def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
         """Other weights, through which the gradient passes."""
@@ -173,10 +166,3 @@ def _mask(
     """0 with probability `rate`, and 1/(1 - rate) otherwise."""
     kept = jax.random.bernoulli(key, 1 - rate, like.shape)
     return jnp.where(kept, 1 / (1 - rate), 0.0)
-
-
-def _probability(rate: Any) -> Float[Array, ""]:
-    array = scalar("rate", minimum=0, maximum=1)(rate)
-    if is_concrete(array) and not array < 1:
-        raise ValueError(f"`rate` must be below 1; got {float(array):g}.")
-    return array
