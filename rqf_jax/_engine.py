@@ -40,51 +40,102 @@ def ensemble(
 ) -> tuple[PyTree[Array], Int[Array, " members"]]:
     """Saved values and status of members first, …, first + members - 1, batch after batch."""
 
-    def batch(start):
-        ids = start + jnp.arange(batch_size, dtype=jnp.uint32)
-        return _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps)
+    def batch(ids):
+        law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
+        x0, status = jax.vmap(law)(law_keys), jnp.zeros(batch_size, jnp.int32)
+        last = ts.size - 1
+        return _solve(
+            sde, ts, noise_keys, x0, status, 0, last, last, solver, save, adjoint, substeps
+        )[:2]
 
+    return _in_batches(batch, first, members, batch_size)
+
+
+@eqx.filter_jit
+def segment(
+    sde,
+    law,
+    ts,
+    key,
+    first,
+    solver,
+    save,
+    substeps,
+    members,
+    batch_size,
+    most,
+    start,
+    stop,
+    x,
+    status,
+) -> tuple[PyTree[Array], Int[Array, " members"], Array]:
+    """Saved values from save `start` to save `stop`; status and states of the members there.
+
+    `x` and `status` are the members' at `start`; at 0 their law is asked instead. There is room
+    for `most` intervals, and what is saved after `stop` are no numbers: one program does all
+    segments of a path, so how a path is cut moves no bit of it.
+    """
+
+    def batch(ids, x, status):
+        law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
+        x = lax.cond(start == 0, lambda: jax.vmap(law)(law_keys), lambda: x)
+        adjoint = diffrax.RecursiveCheckpointAdjoint()
+        end = diffrax.SubSaveAt(t1=True)
+        ys, status, (x,) = _solve(
+            sde, ts, noise_keys, x, status, start, stop, most, solver, save, adjoint, substeps, end
+        )
+        return ys, status, x
+
+    return _in_batches(batch, first, members, batch_size, x, status)
+
+
+def _in_batches(batch, first, members, batch_size, *given):
+    """`batch`, a function of members' ids and of what is `given` for each, over all members."""
+    one = jnp.arange(batch_size, dtype=jnp.uint32)
     if batch_size == members:
-        return batch(first)
+        return batch(first + one, *given)
     batches = math.ceil(members / batch_size)
+    whole = batches * batch_size
+
+    def split(leaf):
+        spare = jnp.broadcast_to(leaf[-1:], (whole - members, *leaf.shape[1:]))
+        return jnp.concatenate([leaf, spare]).reshape(batches, batch_size, *leaf.shape[1:])
+
     starts = first + batch_size * jnp.arange(batches, dtype=jnp.uint32)
-    stacked = lax.map(batch, starts)
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(batches * batch_size, *leaf.shape[2:])[:members], stacked
-    )
+    stacked = lax.map(lambda xs: batch(xs[0] + one, *xs[1:]), (starts, *map(split, given)))
+    return jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:])[:members], stacked)
 
 
-def _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps):
-    """Saved values and status of the members `ids`, together in memory."""
-    law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
-    x0 = jax.vmap(law)(law_keys)
+def _solve(
+    sde, ts, noise_keys, x, status, start, stop, most, solver, save, adjoint, substeps, *others
+):
+    """A batch of members together in memory, from save `start` to save `stop`.
+
+    Saved values, status, and the states that `others`, of diffrax's `SubSaveAt`, ask for.
+    """
     streams = jax.vmap(stream, out_axes=-1)(noise_keys)
-    one = jax.tree.map(lambda leaf: leaf[0], x0)
-    dtype = one.dtype
+    one, dtype = x[0], x.dtype
     sde = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde)
-    shape = sde.noise.shape(one)
     axis = -1 if one.ndim and one.shape[-1] <= LIMIT else 0
-    intervals = ts.size - 1
+    saves = diffrax.SubSaveAt(
+        t0=True, steps=True, fn=lambda t, y, args: jax.vmap(save, in_axes=axis)(y)
+    )
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(_velocity),
         _Blocks(solver, substeps),
-        t0=jnp.zeros((), dtype),
-        t1=jnp.asarray(intervals, dtype),
+        t0=jnp.asarray(start, dtype),
+        t1=jnp.asarray(stop, dtype),
         dt0=jnp.ones((), dtype),
-        y0=jnp.moveaxis(x0, 0, axis),
-        args=_Ensemble(sde, ts.astype(dtype), streams, shape, axis),
-        saveat=diffrax.SaveAt(
-            t0=True,
-            steps=True,
-            fn=lambda t, y, args: jax.vmap(save, in_axes=axis)(y),
-            solver_state=True,
-        ),
+        y0=jnp.moveaxis(x, 0, axis),
+        args=_Ensemble(sde, ts.astype(dtype), streams, status, sde.noise.shape(one), axis),
+        saveat=diffrax.SaveAt(subs=[saves, *others], solver_state=True),
         adjoint=adjoint,
-        max_steps=intervals,
+        max_steps=most,
         throw=False,
     )
-    ys = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), solution.ys)
-    return ys, cast(Array, solution.solver_state)
+    ys, *rest = cast(list, solution.ys)
+    ys = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys)
+    return ys, cast(Array, solution.solver_state), [jnp.moveaxis(y[0], axis, 0) for y in rest]
 
 
 class _Ensemble(eqx.Module):
@@ -93,6 +144,7 @@ class _Ensemble(eqx.Module):
     sde: SDE
     ts: Float[Array, " times"]
     streams: UInt32[Array, "2 members"]
+    status: Int[Array, " members"]
     shape: tuple[int, ...] = eqx.field(static=True)
     axis: int = eqx.field(static=True)
 
@@ -123,8 +175,8 @@ class _Blocks(diffrax.AbstractSolver):
     interpolation_cls = diffrax.LocalLinearInterpolation
 
     def init(self, terms, t0, t1, y0, args):
-        """No member has failed."""
-        return jnp.zeros(args.streams.shape[-1:], jnp.int32)
+        """What became of the members so far."""
+        return args.status
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """From one save time to the next."""

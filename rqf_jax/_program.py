@@ -1,12 +1,13 @@
 """An ensemble on all devices of this process: one compiled program, called again and again.
 
 Every device computes `batch` members of its own in each call, all by the same code, so how many
-devices share the work moves no bit of any member.
+devices share the work moves no bit of any member. A program may do a path in segments, with the
+members' states in between on the host, so that they can be kept and gone on from.
 """
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from . import solvers
-from ._engine import ensemble
+from ._engine import ensemble, segment
 from ._sde import SDE
 from ._simulate import checked, default_batch_size
 from .laws import AbstractLaw
@@ -37,14 +38,32 @@ class Problem(NamedTuple):
     substeps: int
 
 
+class Segment(NamedTuple):
+    """A part of the path of some members, and all that is needed to go on from its end.
+
+    `ys` are the values saved since the last segment (members, times, ...), the initial ones
+    included in the first; `stop` is the index in `ts` of the last of them, `status` (members,) and
+    `x` (members, ...) are status and states there.
+    """
+
+    stop: int
+    ys: PyTree
+    status: np.ndarray
+    x: np.ndarray
+
+
 class Program:
     """The compiled program of a `Problem`, and of all that differ from it in values alone.
 
     A problem of other shapes is compiled when it is met; the last eight kinds are remembered.
+    `every` is how many save intervals a segment has; None for whole paths at once.
     """
 
-    def __init__(self, problem: Problem, batch: int, devices: Sequence[Any]):
+    def __init__(
+        self, problem: Problem, batch: int, devices: Sequence[Any], every: int | None = None
+    ):
         self.batch, self.devices = batch, tuple(devices)
+        self.every = every if every and every < problem.ts.size - 1 else None
         mesh = jax.make_mesh(
             (len(devices),), ("members",), axis_types=(AxisType.Auto,), devices=devices
         )
@@ -67,6 +86,8 @@ class Program:
 
     def __call__(self, problem: Problem, first: int, count: int) -> tuple[PyTree, np.ndarray]:
         """Saved values and status of members first, …, first + count - 1, as NumPy arrays."""
+        if self.every is not None:
+            return joined(list(self.segments(problem, first, count)))
         compiled, arrays = self._prepared(problem)
         parts = []
         for start in range(first, first + count, self.members):
@@ -74,24 +95,67 @@ class Program:
             parts.append(jax.tree.map(np.asarray, part))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
+    def segments(
+        self, problem: Problem, first: int, count: int, after: Segment | None = None
+    ) -> Iterator[Segment]:
+        """The path of these members segment by segment, from the start or `after` one of them."""
+        assert self.every is not None
+        compiled, arrays = self._prepared(problem)
+        state = eqx.filter_eval_shape(problem.law, problem.key)
+        x, status = np.zeros((count, *state.shape), state.dtype), np.zeros(count, np.int32)
+        start, last = 0, problem.ts.size - 1
+        if after is not None:
+            start, x, status = after.stop, after.x, after.status
+        while start < last:
+            stop = min(start + self.every, last)
+            parts = []
+            for place in range(0, count, self.members):
+                # Members beyond the last one are computed as copies of it, and cut off.
+                ids = np.minimum(np.arange(place, place + self.members), count - 1)
+                mine = jax.device_put((x[ids], status[ids]), self._split)
+                part = compiled(
+                    arrays, self._firsts(first + place), *self._interval(start, stop), *mine
+                )
+                parts.append(jax.tree.map(np.asarray, part))
+            ys, status, x = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+            new = slice(1 if start else 0, stop - start + 1)
+            ys = jax.tree.map(lambda y, new=new: np.ascontiguousarray(y[:, new]), ys)
+            yield Segment(stop, ys, status, x)
+            start = stop
+
     def _prepared(self, problem: Problem) -> tuple[Any, PyTree[Array]]:
         """The compiled program for a problem, and the arrays of the problem where they belong."""
         arrays, static = _parts(problem)
         arrays = jax.device_put(arrays, self._everywhere)
+        state = eqx.filter_eval_shape(problem.law, problem.key)
+        given = (arrays, self._firsts(0))
+        if self.every is not None:
+            shape = (self.members, *state.shape)
+            x = jax.ShapeDtypeStruct(shape, state.dtype, sharding=self._split)
+            status = jax.ShapeDtypeStruct(shape[:1], np.int32, sharding=self._split)
+            given = (*given, *self._interval(0, 0), x, status)
         shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
-            (arrays, self._firsts(0)),
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), given
         )
         leaves, treedef = jax.tree.flatten((static, shapes))
-        state = eqx.filter_eval_shape(problem.law, problem.key)
         cached = default_batch_size(problem.sde, state, self.batch)
         mesh = self._split.mesh
-        return _compile(treedef, tuple(leaves), self.batch, cached, mesh), arrays
+        return _compile(treedef, tuple(leaves), self.batch, cached, mesh, self.every), arrays
 
     def _firsts(self, first: int) -> Array:
         firsts = first + self.batch * np.arange(len(self.devices))
         # Only members that are cut off afterwards can be beyond 32 bits.
         return jax.device_put((firsts % 2**32).astype(np.uint32), self._split)
+
+    def _interval(self, start: int, stop: int) -> tuple[Array, Array]:
+        return jax.device_put((np.int32(start), np.int32(stop)), self._everywhere)
+
+
+def joined(segments: Sequence[Segment]) -> tuple[PyTree, np.ndarray]:
+    """Saved values and status of the members of a path's segments."""
+    parts = [segment.ys for segment in segments]
+    ys = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+    return ys, segments[-1].status
 
 
 def outputs(problem: Problem) -> dict[str, jax.ShapeDtypeStruct]:
@@ -123,30 +187,28 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @functools.lru_cache(maxsize=8)
-def _compile(treedef, leaves, batch, cached, mesh):
+def _compile(treedef, leaves, batch, cached, mesh, every):
     """The program for arguments of these shapes, of which it may have many values."""
     static, shapes = jax.tree.unflatten(treedef, leaves)
 
-    def local(arrays, first):
-        problem, solver = eqx.combine(arrays, static)
-        return ensemble(
-            problem.sde,
-            problem.law,
-            problem.ts,
-            problem.key,
-            first[0],
-            solver,
-            problem.save,
-            diffrax.RecursiveCheckpointAdjoint(),
-            problem.substeps,
-            batch,
-            cached,
+    def whole(arrays, first):
+        (sde, law, ts, key, save, substeps), solver = eqx.combine(arrays, static)
+        adjoint = diffrax.RecursiveCheckpointAdjoint()
+        return ensemble(sde, law, ts, key, first[0], solver, save, adjoint, substeps, batch, cached)
+
+    def part(arrays, first, start, stop, x, status):
+        (sde, law, ts, key, save, substeps), solver = eqx.combine(arrays, static)
+        size = batch, cached, every
+        return segment(
+            sde, law, ts, key, first[0], solver, save, substeps, *size, start, stop, x, status
         )
 
+    if every is None:
+        local, specs = whole, (_EVERYWHERE, _SPLIT)
+    else:
+        local, specs = part, (_EVERYWHERE, _SPLIT, _EVERYWHERE, _EVERYWHERE, _SPLIT, _SPLIT)
     # diffrax's loops do not carry the marks that `check_vma` looks for.
-    mapped = jax.shard_map(
-        local, mesh=mesh, in_specs=(_EVERYWHERE, _SPLIT), out_specs=_SPLIT, check_vma=False
-    )
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_SPLIT, check_vma=False)
     return jax.jit(mapped).lower(*shapes).compile()
 
 

@@ -1,9 +1,10 @@
 """An ensemble that outgrows memory: computed in chunks, each safe on disk before the next.
 
-A chunk is what is written at once, and lost at most when a run is killed; a batch is what one
-device computes at once. Members are functions of the run's key and their own number, so neither
-changes them but by rounding, and both are written down, so that a run that was interrupted ends
-bit for bit as one that was not.
+A chunk is what is written at once, and lost at most when a run is killed; of paths that are cut
+into segments, which are kept as they come, a segment is. A batch is what one device computes at
+once. Members are functions of the run's key and their own number, so neither changes them but by
+rounding, and both are written down, so that a run that was interrupted ends bit for bit as one
+that was not.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from rich.progress import (
 from rich.text import Text
 
 from . import io
-from ._program import Problem, Program, free_bytes, is_out_of_memory, outputs
+from ._program import Problem, Program, Segment, free_bytes, is_out_of_memory, joined, outputs
 from ._trajectories import NonFiniteError
 
 Keep = Literal["trajectories", "summaries"]
@@ -69,9 +70,9 @@ class Interrupted(BaseException):
 
 
 def choose(
-    problem: Problem, members: int, chunk: int | None, devices: Sequence[Any]
+    problem: Problem, members: int, chunk: int | None, every: int | None, devices: Sequence[Any]
 ) -> tuple[int, Program]:
-    """Members of a chunk, and the program for a batch of them on each device.
+    """Members of a chunk, and the program for segments of `every` intervals of a batch of them.
 
     Without a given `chunk`: a power of two for each device, about a thousandth of the run, within
     what the outputs of a chunk (256 MiB) and the compiler's account of the program (60 % of the
@@ -86,16 +87,16 @@ def choose(
         largest = _LARGEST.get(devices[0].platform, _LARGEST_ON_ACCELERATORS)
         wanted = min(members / (128 * places / _DEVICES), _CHUNK_BYTES / (one * places), largest)
         batch = 2 ** math.floor(math.log2(max(SMALLEST, wanted)))
-    program = fitting(problem, batch, devices)
+    program = fitting(problem, batch, every, devices)
     return min(members, chunk or program.batch * places), program
 
 
-def fitting(problem: Problem, batch: int, devices: Sequence[Any]) -> Program:
+def fitting(problem: Problem, batch: int, every: int | None, devices: Sequence[Any]) -> Program:
     """A program for `batch` members a device, or for half, a quarter, ... that fits the memory."""
     together = len(devices) if devices[0].platform == "cpu" else 1
     needed, free = 0, 0
     for _ in range(_HALVINGS + 1):
-        program = Program(problem, batch, devices)
+        program = Program(problem, batch, devices, every)
         needed, free = program.bytes * together, free_bytes(devices[0])
         if needed <= _SHARE_OF_MEMORY * free:
             return program
@@ -136,21 +137,59 @@ class Worker:
     ):
         self.program, self.console, self.note = program, console, note
 
-    def __call__(self, problem: Problem, first: int, count: int) -> tuple[PyTree, np.ndarray]:
-        """Saved values and status of members first, …, first + count - 1."""
+    def __call__(
+        self,
+        problem: Problem,
+        first: int,
+        count: int,
+        *,
+        safe: io.Checkpoints,
+        after: Callable[[float], None],
+    ) -> tuple[PyTree, np.ndarray]:
+        """Saved values and status of members first, …, first + count - 1.
+
+        Segments that are `safe` are gone on from, and new ones put there. `after` each but the
+        last it is told which share of the path is done.
+        """
         while True:
             batch = self.program.batch
             try:
-                return self.program(problem, first, count)
+                if self.program.every is None:
+                    return self.program(problem, first, count)
+                return self._path(problem, first, count, safe, after)
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]
             if batch <= SMALLEST:
                 raise OutOfMemoryError(_too_large(batch, reason))
-            self.program = Program(problem, max(SMALLEST, batch // 2), self.program.devices)
+            devices, every = self.program.devices, self.program.every
+            self.program = Program(problem, max(SMALLEST, batch // 2), devices, every)
             self.console.print(f"Out of memory: now {self.program.batch:,} members at a time.")
             self.note(self.program.batch)
+
+    def _path(self, problem, first, count, safe, after):
+        segments, last = [_segment(arrays) for arrays in safe.read()], problem.ts.size - 1
+        start = segments[-1] if segments else None
+        for segment in self.program.segments(problem, first, count, start):
+            segments.append(segment)
+            if segment.stop < last:
+                safe.write(len(segments) - 1, _arrays(segment))
+                after(segment.stop / last)
+        return joined(segments)
+
+
+_SAVED = "saved."
+
+
+def _arrays(segment: Segment) -> dict[str, np.ndarray]:
+    ys = {_SAVED + name: y for name, y in segment.ys.items()}
+    return {"stop": np.array(segment.stop), "status": segment.status, "x": segment.x} | ys
+
+
+def _segment(arrays: Mapping[str, np.ndarray]) -> Segment:
+    ys = {name[len(_SAVED) :]: y for name, y in arrays.items() if name.startswith(_SAVED)}
+    return Segment(int(arrays["stop"]), ys, arrays["status"], arrays["x"])
 
 
 def _too_large(batch: int, detail: str) -> str:
@@ -198,7 +237,7 @@ def fill(
     todo: Sequence[int],
     mine: Sequence[int],
     regions: int,
-    work: Callable[[int], None],
+    work: Callable[[int, Callable[[float], None]], None],
     *,
     size: Callable[[int], int],
     unit: str,
@@ -206,11 +245,12 @@ def fill(
 ) -> None:
     """Do the regions that are `mine` among those `todo`, behind a progress bar for all `regions`.
 
-    `work` computes and writes one region, `size` is how many units of work it is. Raises
-    `Interrupted` after SIGINT or SIGTERM, once the region in hand is safe.
+    `work` computes and writes one region, and calls the function it is given with the share of it
+    that is safe by then; `size` is how many units of work a region is. Raises `Interrupted` after
+    SIGINT or SIGTERM, once the region or the share in hand is safe.
     """
-    total = sum(map(size, range(regions)))
-    before = total - sum(map(size, todo))
+    total, sizes = sum(map(size, range(regions))), np.cumsum([0, *map(size, todo)]).tolist()
+    before = total - sizes[-1]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -220,14 +260,20 @@ def fill(
     )
     with Progress(*columns, console=console) as progress, _signals(console) as received:
         task = progress.add_task("simulating", total=total, completed=before)
-        for place, region in enumerate(mine, start=1):
-            work(region)
+        for place, region in enumerate(mine):
             # As far as one process knows, the others are as far as it is.
-            together = todo[: len(todo) * place // len(mine)]
-            progress.update(task, completed=before + sum(map(size, together)))
-            if received and place < len(mine):
-                safe = regions - len(todo) + len(together)
-                raise Interrupted(received[0], f"{safe} of {regions} chunks are safe")
+            there, then = (len(todo) * n // len(mine) for n in (place, place + 1))
+
+            def after(share, there=there, then=then):
+                done = sizes[there] + share * (sizes[then] - sizes[there])
+                progress.update(task, completed=before + done)
+                if received and done < sizes[-1]:
+                    safe = regions - len(todo) + (then if share == 1 else there)
+                    more = f", and {share:.0%} of what is under way" if share < 1 else ""
+                    raise Interrupted(received[0], f"{safe} of {regions} chunks are safe{more}")
+
+            work(region, after)
+            after(1)
 
 
 @contextlib.contextmanager
@@ -237,9 +283,9 @@ def _signals(console: Console) -> Iterator[list[int]]:
 
     def note(number, frame):
         if received:
-            raise Interrupted(number, "the chunk in hand is dropped")
+            raise Interrupted(number, "what was in hand is dropped")
         received.append(number)
-        console.print("Stopping after the chunk in hand; once more to drop it.")
+        console.print("Stopping when what is in hand is safe; once more to drop it.")
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -218,7 +218,7 @@ def info(run: Run) -> None:
     console = Console()
     draft = io.Draft.find(run)
     if draft is not None:
-        console.print(f"{draft.folder}: {draft.written()} of {draft.plan.regions} chunks are there")
+        console.print(str(draft))
         if not run.exists():
             print(f"\n{draft.plan.config.rstrip()}")
             return

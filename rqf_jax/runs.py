@@ -79,20 +79,22 @@ def _job(config: Config, out: Path, console: Console) -> session.Job:
     law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
     ts = jnp.asarray(config.times.grid())
     key = jax.random.key(config.run.seed)
-    members = config.run.members
+    members, every = config.run.members, config.run.checkpoint
     problem = Problem(sde, law, ts, key, Save(config.run.save), config.run.substeps)
     check(problem, members)
     console.print(f"[bold]{start.title}[/]\n{members:,} members to t = {ts[-1]:g}\n")
 
     def plan() -> tuple[io.Plan, Program]:
-        chunk, program = chunks.choose(problem, members, config.run.chunk, jax.local_devices())
+        chunk, program = chunks.choose(
+            problem, members, config.run.chunk, every, jax.local_devices()
+        )
         divided = (("member", members, chunk),)
         kept = chunks.variables(problem, config.run.keep)
         return io.Plan(config.toml(), io.identity(), divided, kept, program.batch), program
 
-    def compute(worker: chunks.Worker, plan: io.Plan, region: int) -> session.Result:
+    def compute(ensemble: session.Compute, plan: io.Plan, region: int) -> session.Result:
         (part,) = plan.slices(region)
-        ys, status = worker(problem, part.start, part.stop - part.start)
+        ys, status = ensemble(problem, part.start, part.stop - part.start)
         summaries = chunks.digest(ys, status, part.start, config.run.failures)
         return session.Result(ys | {"status": status}, summaries, int(np.sum(status > 0)))
 
@@ -119,7 +121,7 @@ def _job(config: Config, out: Path, console: Console) -> session.Job:
         (part,) = plan.slices(region)
         return part.stop - part.start
 
-    return session.Job(out, config.toml(), problem, plan, compute, finish, size)
+    return session.Job(out, config.toml(), problem, every, plan, compute, finish, size)
 
 
 def closed_forms(dataset: xarray.Dataset) -> ClosedForms:

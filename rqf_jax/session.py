@@ -7,6 +7,7 @@ its share of the chunks into the same store, and process 0 does all the rest.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,14 @@ import jax
 import numpy as np
 import xarray
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 from rich.console import Console
 
 from . import chunks, io
 from ._program import Problem, Program
+
+Compute = Callable[[Problem, int, int], tuple[PyTree, np.ndarray]]
+"""Saved values and status of members, from a problem, the first one's number and how many."""
 
 
 class Result(NamedTuple):
@@ -37,14 +42,16 @@ class Job:
     `config` is the text that is compared with what is there; `plan` lays out the store of a job
     that was never begun; `compute` computes one region; `finish` makes of the journal what the
     store holds besides, with the run's attributes. `problem` is what a program is compiled for,
-    `size` how many units of work a region is.
+    `every` how many save intervals of it are computed at a time (None: all), `size` how many units
+    of work a region is.
     """
 
     out: Path
     config: str
     problem: Problem
+    every: int | None
     plan: Callable[[], tuple[io.Plan, Program]]
-    compute: Callable[[chunks.Worker, io.Plan, int], Result]
+    compute: Callable[[Compute, io.Plan, int], Result]
     finish: Callable[[io.Plan, Sequence[io.Record]], xarray.Dataset]
     size: Callable[[io.Plan, int], int]
     unit: str = "members"
@@ -115,17 +122,19 @@ def _work(job: Job, draft: io.Draft, program: Program | None, console: Console) 
     if not todo:
         return
     if program is None:
-        program = chunks.fitting(job.problem, draft.plan.batch, jax.local_devices())
+        program = chunks.fitting(job.problem, draft.plan.batch, job.every, jax.local_devices())
     worker = chunks.Worker(program, console, draft.set_batch)
 
-    def work(region: int) -> None:
-        draft.write(region, *job.compute(worker, draft.plan, region))
+    def work(region: int, after: Callable[[float], None]) -> None:
+        safe = draft.checkpoints(job.out, region)
+        compute = functools.partial(worker, safe=safe, after=after)
+        draft.write(region, *job.compute(compute, draft.plan, region))
 
     try:
         mine = todo[jax.process_index() :: jax.process_count()]
         _fill(job, draft.plan, todo, mine, work, console)
     except BaseException:
-        if jax.process_count() == 1 and not draft.written():
+        if jax.process_count() == 1 and not (draft.written() or draft.under_way()):
             draft.discard()
         raise
 
@@ -152,8 +161,7 @@ def _begin_or_continue(job: Job, force: bool, console: Console) -> tuple[io.Draf
     if draft is not None:
         differences = draft.plan.differences(job.config, io.identity())
         if not differences:
-            safe, regions = draft.written(), draft.plan.regions
-            console.print(f"Continuing {draft.folder}: {safe} of {regions} chunks are there.")
+            console.print(f"Continuing {draft}.")
             return draft, None
         if not force:
             raise FileExistsError(_told(f"{draft.folder} is another run, unfinished", differences))
@@ -202,15 +210,18 @@ def _repair(job, plan, manifest, damaged, console) -> None:
             _told(f"{job.out} has damaged chunks, and is of other code", differences)
         )
     console.print(f"{len(regions)} of {plan.regions} chunks are damaged, and computed again.")
-    program = chunks.fitting(job.problem, plan.batch, jax.local_devices())
+    program = chunks.fitting(job.problem, plan.batch, job.every, jax.local_devices())
     worker = chunks.Worker(program, console)
     files = dict(manifest.files)
 
-    def work(region: int) -> None:
-        result = job.compute(worker, plan, region)
+    def work(region: int, after: Callable[[float], None]) -> None:
+        safe = io.Draft.checkpoints(job.out, region)
+        result = job.compute(functools.partial(worker, safe=safe, after=after), plan, region)
         files.update(io.write_region(job.out, plan, region, result.values))
+        safe.discard()
 
     _fill(job, plan, regions, regions, work, console)
+    io.Draft(job.out, plan).discard()
     if files == manifest.files:
         console.print("They came back bit for bit.")
     else:

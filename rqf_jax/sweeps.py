@@ -134,18 +134,21 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
     shapes = {str(jax.tree.map(jnp.shape, chunks.outputs(problem))) for problem in problems}
     if len(shapes) > 1:
         raise ConfigError(f"points must save arrays of one shape; got {', '.join(sorted(shapes))}.")
-    members, text = config.run.members, config.toml() + design.toml()
+    members, every = config.run.members, config.run.checkpoint
+    text = config.toml() + design.toml()
     console.print(f"{len(points):,} points of {members:,} members\n")
 
     def plan() -> tuple[io.Plan, Program]:
-        _, program = chunks.choose(problems[0], members, config.run.chunk, jax.local_devices())
+        _, program = chunks.choose(
+            problems[0], members, config.run.chunk, every, jax.local_devices()
+        )
         kept = [io.Variable("failed", (), (), "int32")]
         if config.run.keep == "trajectories":
             kept += chunks.variables(problems[0], config.run.keep, {"member": members})
         return io.Plan(text, io.identity(), design.divided, tuple(kept), program.batch), program
 
-    def compute(worker: chunks.Worker, plan: io.Plan, region: int) -> session.Result:
-        ys, status = worker(problems[region], 0, members)
+    def compute(ensemble: session.Compute, plan: io.Plan, region: int) -> session.Result:
+        ys, status = ensemble(problems[region], 0, members)
         failed = int(np.sum(status > 0))
         summaries = chunks.digest(ys, status, 0, "mark")
         one = (1,) * len(design.divided)
@@ -162,7 +165,7 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
         facts = {"config": text, "seed": config.run.seed, "members": members}
         return dataset.assign_attrs(facts | io.provenance())
 
-    job = session.Job(out, text, problems[0], plan, compute, finish, lambda *_: 1, "points")
+    job = session.Job(out, text, problems[0], every, plan, compute, finish, lambda *_: 1, "points")
     session.carry_out(job, force=force, console=console)
     console.print(f"The sweep is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
 

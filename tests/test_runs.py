@@ -264,7 +264,7 @@ def test_a_signal_stops_between_chunks_and_a_second_one_at_once(
         patch.setattr(io.Draft, "write", interrupted)
         main(["run", str(tmp_path / "tiny.toml"), "--out", str(out)])
     assert info.value.code == 128 + number
-    said = "the chunk in hand is dropped" if twice else "4 of 40 chunks are safe"
+    said = "what was in hand is dropped" if twice else "4 of 40 chunks are safe"
     assert said in capsys.readouterr().err
     assert io.Draft.find(out).written() == (3 if twice else 4)
     simulated(out)

@@ -5,6 +5,7 @@ from as attributes: versions, device, time of writing and the caller's own. An e
 is written by `save`; one that outgrows memory chunk by chunk, as a `Draft`.
 """
 
+from ._checkpoints import Checkpoints as Checkpoints
 from ._datasets import (
     check_target as check_target,
     load as load,

@@ -4,7 +4,8 @@
 region that is safe in the store. A region is one chunk of every array: no two regions share a
 file, so regions can be written by different processes and in any order. A record appears, at once,
 after the files it vouches for are on the disk; the store's manifest appears after all records;
-then the store is renamed to RUN. Whatever moment the power fails at, what counts is whole.
+then the store is renamed to RUN. Whatever moment the power fails at, what counts is whole. The
+segments of regions that are under way are beside them; see `Checkpoints`.
 """
 
 import dataclasses
@@ -24,11 +25,14 @@ import xarray
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from ._checkpoints import Checkpoints
 from ._files import DataFileError, fingerprint, replace, sync
 from ._manifest import ROOT, Manifest
 from ._summary import Summary
 
 _PLAN, _STORE, _JOURNAL, _OLD = "plan.json", "store", "journal", "old"
+_CHECKPOINTS = "checkpoints"
+_OURS = {_STORE, _JOURNAL, _OLD, _CHECKPOINTS}
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,11 @@ class Draft:
         return out.with_name(f"{out.name}.partial")
 
     @classmethod
+    def checkpoints(cls, out: Path, region: int) -> Checkpoints:
+        """The segments of a region of `out` that is under way, be it missing or to be repaired."""
+        return Checkpoints(cls.folder_of(out) / _CHECKPOINTS / f"{region:08d}")
+
+    @classmethod
     def find(cls, out: Path) -> "Draft | None":
         """The unfinished run beside `out`, if there is one that got as far as its plan."""
         path = cls.folder_of(out) / _PLAN
@@ -156,7 +165,7 @@ class Draft:
         """
         draft = cls(out, plan)
         if draft.folder.exists():
-            if not {entry.name for entry in draft.folder.iterdir()} <= {_STORE, _JOURNAL, _OLD}:
+            if not {entry.name for entry in draft.folder.iterdir()} <= _OURS:
                 raise FileExistsError(f"{draft.folder} exists, and is no unfinished run.")
             shutil.rmtree(draft.folder)
         draft.folder.mkdir(parents=True)
@@ -183,6 +192,10 @@ class Draft:
                 dimension_names=(*(name for name, *_ in self.plan.divided), *variable.dims),
             )
         self._write_plan()
+
+    def __str__(self) -> str:
+        more = f", {self.under_way()} under way" if self.under_way() else ""
+        return f"{self.folder}: {self.written()} of {self.plan.regions} chunks are there{more}"
 
     def set_batch(self, batch: int) -> None:
         """From here on, devices compute `batch` members at a time."""
@@ -218,6 +231,7 @@ class Draft:
         named: dict[str, Any] = {"header": np.array(json.dumps(header)), **arrays}
         np.savez_compressed(buffer, **named)
         replace(self._record(region), buffer.getvalue())
+        self.checkpoints(self.out, region).discard()
 
     def record(self, region: int) -> Record | None:
         """The record of a region whose files are what it says; None for every other."""
@@ -235,6 +249,10 @@ class Draft:
     def written(self) -> int:
         """How many regions the journal names, whether or not their files are still whole."""
         return sum(path.suffix == ".npz" for path in self._journal.iterdir())
+
+    def under_way(self) -> int:
+        """How many regions have segments that are safe."""
+        return sum(1 for _ in (self.folder / _CHECKPOINTS).glob("*/00000000.npz"))
 
     def commit(self, others: xarray.Dataset, records: Sequence[Record]) -> None:
         """Add the variables and attributes of `others`, and make the store the run at `out`.
@@ -263,7 +281,8 @@ class Draft:
         """Delete the unfinished run."""
         # Without its plan it is debris, whatever else is still there.
         (self.folder / _PLAN).unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
     def _write_plan(self) -> None:
         text = json.dumps(self.plan.to_json(), ensure_ascii=False)
