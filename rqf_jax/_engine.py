@@ -73,7 +73,7 @@ def segment(
 
     `x` and `status` are the members' at `start`; at 0 their law is asked instead. There is room
     for `most` intervals, and what is saved after `stop` are no numbers: one program does all
-    segments of a path, so how a path is cut moves no bit of it.
+    segments of a path.
     """
 
     def batch(ids, x, status):

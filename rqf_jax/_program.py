@@ -7,14 +7,16 @@ members' states in between on the host, so that they can be kept and gone on fro
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -25,10 +27,14 @@ from ._simulate import checked, default_batch_size
 from .laws import AbstractLaw
 
 _EVERYWHERE, _SPLIT = PartitionSpec(), PartitionSpec("members")
+_SPLIT_POINTS = PartitionSpec(None, "members")
 
 
 class Problem(NamedTuple):
-    """What an ensemble is, apart from how many members it has: the arguments of `simulate`."""
+    """What an ensemble is, apart from how many members it has: the arguments of `simulate`.
+
+    With `points`, so many ensembles that differ in values alone: each array has a first axis more.
+    """
 
     sde: SDE
     law: AbstractLaw
@@ -36,6 +42,30 @@ class Problem(NamedTuple):
     key: PRNGKeyArray
     save: Callable[[PyTree], PyTree]
     substeps: int
+    points: int | None = None
+
+    @classmethod
+    def stack(cls, problems: "Sequence[Problem]") -> "Problem":
+        """All of these, which must be of one `structure`, as one."""
+        parts = [eqx.partition(problem, eqx.is_array) for problem in problems]
+        arrays = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(part[0] for part in parts))
+        return eqx.combine(arrays, parts[0][1])._replace(points=len(problems))
+
+    @property
+    def first(self) -> "Problem":
+        """The first of the points, or the problem itself."""
+        if self.points is None:
+            return self
+        arrays, static = eqx.partition(self, eqx.is_array)
+        return eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), static)._replace(points=None)
+
+    @property
+    def structure(self) -> Hashable:
+        """What a program is compiled for: everything but the values of arrays."""
+        arrays, static = eqx.partition(self, eqx.is_array)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+        leaves, treedef = jax.tree.flatten((shapes, static))
+        return treedef, tuple(leaves)
 
 
 class Segment(NamedTuple):
@@ -63,7 +93,7 @@ class Program:
         self, problem: Problem, batch: int, devices: Sequence[Any], every: int | None = None
     ):
         self.batch, self.devices = batch, tuple(devices)
-        self.every = every if every and every < problem.ts.size - 1 else None
+        self.every = every if every and every < problem.ts.shape[-1] - 1 else None
         mesh = jax.make_mesh(
             (len(devices),), ("members",), axis_types=(AxisType.Auto,), devices=devices
         )
@@ -85,7 +115,10 @@ class Program:
         return sizes.temp_size_in_bytes + sizes.output_size_in_bytes + sizes.argument_size_in_bytes
 
     def __call__(self, problem: Problem, first: int, count: int) -> tuple[PyTree, np.ndarray]:
-        """Saved values and status of members first, …, first + count - 1, as NumPy arrays."""
+        """Saved values and status of members first, …, first + count - 1, as NumPy arrays.
+
+        (members, times, ...) and (members,), behind the axis of the points if there are some.
+        """
         if self.every is not None:
             return joined(list(self.segments(problem, first, count)))
         compiled, arrays = self._prepared(problem)
@@ -93,7 +126,8 @@ class Program:
         for start in range(first, first + count, self.members):
             part = compiled(arrays, self._firsts(start))
             parts.append(jax.tree.map(np.asarray, part))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+        axis, kept = (0, np.s_[:count]) if problem.points is None else (1, np.s_[:, :count])
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis)[kept], *parts)
 
     def segments(
         self, problem: Problem, first: int, count: int, after: Segment | None = None
@@ -127,7 +161,8 @@ class Program:
         """The compiled program for a problem, and the arrays of the problem where they belong."""
         arrays, static = _parts(problem)
         arrays = jax.device_put(arrays, self._everywhere)
-        state = eqx.filter_eval_shape(problem.law, problem.key)
+        one = problem.first
+        state = eqx.filter_eval_shape(one.law, one.key)
         given = (arrays, self._firsts(0))
         if self.every is not None:
             shape = (self.members, *state.shape)
@@ -138,7 +173,7 @@ class Program:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), given
         )
         leaves, treedef = jax.tree.flatten((static, shapes))
-        cached = default_batch_size(problem.sde, state, self.batch)
+        cached = default_batch_size(one.sde, state, self.batch)
         mesh = self._split.mesh
         return _compile(treedef, tuple(leaves), self.batch, cached, mesh, self.every), arrays
 
@@ -160,6 +195,7 @@ def joined(segments: Sequence[Segment]) -> tuple[PyTree, np.ndarray]:
 
 def outputs(problem: Problem) -> dict[str, jax.ShapeDtypeStruct]:
     """The saved values of one member, (times, ...) each, found without compiling."""
+    problem = problem.first
     ys = eqx.filter_eval_shape(lambda p: p.save(p.law(p.key)), problem)
     times = problem.ts.size
     return {name: jax.ShapeDtypeStruct((times, *y.shape), y.dtype) for name, y in ys.items()}
@@ -167,7 +203,7 @@ def outputs(problem: Problem) -> dict[str, jax.ShapeDtypeStruct]:
 
 def check(problem: Problem, members: int) -> None:
     """ValueError as `simulate` has it for a problem that cannot be run."""
-    sde, law, ts, key, _, substeps = problem
+    sde, law, ts, key, _, substeps, _ = problem
     checked(sde, law, ts, substeps, members, key, None, 0)
 
 
@@ -191,13 +227,22 @@ def _compile(treedef, leaves, batch, cached, mesh, every):
     """The program for arguments of these shapes, of which it may have many values."""
     static, shapes = jax.tree.unflatten(treedef, leaves)
 
+    points = static[0].points
+
     def whole(arrays, first):
-        (sde, law, ts, key, save, substeps), solver = eqx.combine(arrays, static)
-        adjoint = diffrax.RecursiveCheckpointAdjoint()
-        return ensemble(sde, law, ts, key, first[0], solver, save, adjoint, substeps, batch, cached)
+        def one(arrays):
+            (sde, law, ts, key, save, substeps, _), solver = eqx.combine(arrays, static)
+            adjoint = diffrax.RecursiveCheckpointAdjoint()
+            return ensemble(
+                sde, law, ts, key, first[0], solver, save, adjoint, substeps, batch, cached
+            )
+
+        # One point after the other: its members fill the vector unit, and what depends on values,
+        # such as the order of a series, stays a branch.
+        return one(arrays) if points is None else lax.map(one, arrays)
 
     def part(arrays, first, start, stop, x, status):
-        (sde, law, ts, key, save, substeps), solver = eqx.combine(arrays, static)
+        (sde, law, ts, key, save, substeps, _), solver = eqx.combine(arrays, static)
         size = batch, cached, every
         return segment(
             sde, law, ts, key, first[0], solver, save, substeps, *size, start, stop, x, status
@@ -208,7 +253,8 @@ def _compile(treedef, leaves, batch, cached, mesh, every):
     else:
         local, specs = part, (_EVERYWHERE, _SPLIT, _EVERYWHERE, _EVERYWHERE, _SPLIT, _SPLIT)
     # diffrax's loops do not carry the marks that `check_vma` looks for.
-    mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_SPLIT, check_vma=False)
+    out = _SPLIT if points is None else _SPLIT_POINTS
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
     return jax.jit(mapped).lower(*shapes).compile()
 
 

@@ -8,9 +8,7 @@ that was not.
 """
 
 import contextlib
-import functools
 import math
-import operator
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -215,16 +213,17 @@ def digest(
     return {name: io.Summary.of(y, io.edges(name), status == 0) for name, y in ys.items()}
 
 
-def summarised(records: Sequence[io.Record]) -> xarray.Dataset:
-    """Mean, variance and histogram of every observable over the members of all records.
+def summarised(
+    summaries: Mapping[str, io.Summary], leading: tuple[str, ...] = ()
+) -> xarray.Dataset:
+    """Mean, variance and histogram of every observable over members, behind the `leading` axes.
 
-    `<name>_mean`, `<name>_variance` and `<name>_count` (time, ...), `<name>_histogram` with the
-    axis bin besides, whose edges are `<name>_edges`.
+    `<name>_mean`, `<name>_variance` and `<name>_count` (..., time, ...), `<name>_histogram` with
+    the axis bin besides, whose edges are `<name>_edges`.
     """
     dataset = xarray.Dataset()
-    for name in records[0].summaries:
-        total = functools.reduce(operator.add, (record.summaries[name] for record in records))
-        dims = ("time", *_rest(name, total.mean.ndim - 1))
+    for name, total in summaries.items():
+        dims = (*leading, "time", *_rest(name, total.mean.ndim - len(leading) - 1))
         dataset[f"{name}_mean"] = (dims, total.mean)
         dataset[f"{name}_variance"] = (dims, total.variance)
         dataset[f"{name}_count"] = (dims, total.count)

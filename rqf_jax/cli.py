@@ -149,6 +149,10 @@ def sweep(
         typer.Option("--random", metavar="KEY=FROM:TO", help="A range to draw from."),
     ] = None,
     points: Annotated[int, typer.Option(min=1, help="How many points to draw.")] = 100,
+    failed: Annotated[
+        Path | None,
+        typer.Option(metavar="SWEEP", help="The points of a sweep that have failed members."),
+    ] = None,
     changes: Changes = None,
     out: Annotated[
         Path | None,
@@ -169,18 +173,22 @@ def sweep(
     rqf-jax sweep configs/pair.toml --grid model.sigma=0.2:1.2:11 --grid law.angle=0.5,1,2
 
     rqf-jax sweep configs/pair.toml --random model.sigma=0:1 --random law.angle=0:3 --points 50
+
+    rqf-jax sweep configs/pair.toml --failed runs/pair-sweep.zarr --set run.substeps=50 --out b.zarr
     """
     from . import config as configs, sweeps
 
-    if bool(grid) == bool(random) or (zipped and random):
+    if [bool(grid), bool(random), bool(failed)].count(True) != 1 or (zipped and not grid):
         raise configs.ConfigError(
-            "a sweep needs either --grid, with or without --zip, or --random."
+            "a sweep needs either --grid, with or without --zip, or --random, or --failed."
         )
     console = _console(hosts)
     out = Path("runs", f"{config.stem}-sweep.zarr") if out is None else out
     one = configs.read(config, ["run.keep=summaries", *(changes or ())])
     if grid:
         design = sweeps.Design(tuple(map(sweeps.Axis.parse, grid)), zipped)
+    elif failed:
+        design = sweeps.Design.failed(failed)
     else:
         design = sweeps.Design.random(random or (), points, one.run.seed)
     sweeps.sweep(one, design, out, force=force, console=console)

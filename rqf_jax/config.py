@@ -62,7 +62,7 @@ class Run(Section):
     the memory there is. It changes results by rounding at most."""
     checkpoint: Count | None = None
     """Save intervals after which the members in hand are safe, for paths that are longer than a
-    job; by default they are when their chunk is. It changes nothing in the results."""
+    job; by default they are when their chunk is. It changes results by rounding at most."""
     keep: Literal["trajectories", "summaries"] = "trajectories"
     """What is stored of what is saved: every member's, or only its mean, variance and histogram
     over members, which are stored in any case."""

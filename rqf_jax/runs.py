@@ -4,6 +4,8 @@ Everything that can be wrong with a config, its files and its output path is fou
 is compiled, and what is written appears complete or not at all; see `session`.
 """
 
+import functools
+import operator
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,7 +109,9 @@ def _job(config: Config, out: Path, console: Console) -> session.Job:
             "angle_pair": pair,
             "failed": sum(record.failed for record in records),
         }
-        dataset = chunks.summarised(records).assign_coords(time=np.asarray(ts))
+        parts = [record.summaries for record in records]
+        total = {n: functools.reduce(operator.add, (part[n] for part in parts)) for n in parts[0]}
+        dataset = chunks.summarised(total).assign_coords(time=np.asarray(ts))
         if start.layers is not None:
             dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
         if companion is not None:

@@ -1,7 +1,9 @@
 """A config at many values of some of its keys: one program, one labelled store.
 
 Points that differ in real numbers alone run by one compilation, because those are arguments of
-the compiled program; points of other sizes (tokens, substeps) are compiled once for each size.
+the compiled program, and as many in one call as make some thousand members together: a call by
+itself costs as much as a hundred members. Points of other sizes (tokens, substeps) are compiled
+once for each size, and run one by one.
 """
 
 import itertools
@@ -24,6 +26,8 @@ from .problems import Save, equation, initial
 
 # A random sweep draws its points by the seed of the run, but not from the members' numbers.
 _DRAWS = 0x5EED
+# Members of all points that are computed by one call.
+_TOGETHER = 2**12
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,34 @@ class Design:
             axes.append(Axis(key.strip(), tuple(values.tolist())))
         return cls(tuple(axes), zipped=True)
 
+    @classmethod
+    def failed(cls, store: Path) -> "Design":
+        """The points of the finished sweep at `store` that have failed members, one by one.
+
+        Raises `ConfigError` if it has none, and `io.DataFileError` for what is no sweep.
+        """
+        with io.load(store) as dataset:
+            table = tomllib.loads(dataset.attrs.get("config", "")).get("sweep")
+            if table is None:
+                raise io.DataFileError(f"{store}: not a sweep.")
+            axes = [Axis(key, tuple(values)) for key, values in table["axes"].items()]
+            where = np.flatnonzero(dataset.failed.values)
+        points = cls(tuple(axes), table["zipped"]).points()
+        if not where.size:
+            raise ConfigError(f"{store}: none of its {len(points):,} points has failed members.")
+        columns = zip(*(points[i] for i in where), strict=True)
+        return cls(tuple(map(Axis, (axis.key for axis in axes), columns)), zipped=True)
+
     @property
-    def divided(self) -> tuple[tuple[str, int, int], ...]:
-        """The leading axes of the store, one point to a region."""
-        if self.zipped:
-            return (("point", len(self.axes[0].values), 1),)
-        return tuple((axis.name, len(axis.values), 1) for axis in self.axes)
+    def shape(self) -> dict[str, int]:
+        """The leading axes of the store, and their sizes."""
+        axes = {axis.name: len(axis.values) for axis in self.axes}
+        return {"point": next(iter(axes.values()))} if self.zipped else axes
+
+    def divided(self, block: int) -> tuple[tuple[str, int, int], ...]:
+        """Those axes in regions of at most `block` points along the last one."""
+        *others, (last, size) = self.shape.items()
+        return (*((name, size, 1) for name, size in others), (last, size, min(block, size)))
 
     def points(self) -> list[tuple[float, ...]]:
         """The values of every point, in the order of the store."""
@@ -119,8 +145,8 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
     points, so differences between points are sharper than each of them. What is stored are the
     summaries over members, with dimensions named by the keys; every member's values too if
     `run.keep` says "trajectories". `failed` counts the members of each point that became NaN or
-    infinite, which are left out of its summaries: take the smaller steps that such points need in
-    a sweep of their own.
+    infinite, which are left out of its summaries; `Design.failed` are those points, for a sweep of
+    their own with the smaller steps that they need.
 
     Raises `ConfigError` for a point that cannot be run, before anything is compiled, and see
     `session.carry_out`.
@@ -131,41 +157,65 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
     problems = [_problem(config, design, values) for values in points]
     for problem in problems:
         check(problem, config.run.members)
-    shapes = {str(jax.tree.map(jnp.shape, chunks.outputs(problem))) for problem in problems}
+    kinds = {problem.structure: problem for problem in problems}
+    shapes = {str(jax.tree.map(jnp.shape, chunks.outputs(problem))) for problem in kinds.values()}
     if len(shapes) > 1:
         raise ConfigError(f"points must save arrays of one shape; got {', '.join(sorted(shapes))}.")
     members, every = config.run.members, config.run.checkpoint
     text = config.toml() + design.toml()
     console.print(f"{len(points):,} points of {members:,} members\n")
 
+    shape, ids = tuple(design.shape.values()), np.arange(len(points))
+    block = 1 if len(kinds) > 1 or every else max(1, min(shape[-1], _TOGETHER // members))
+    first = _stacked(problems[:block], block)
+
     def plan() -> tuple[io.Plan, Program]:
-        _, program = chunks.choose(
-            problems[0], members, config.run.chunk, every, jax.local_devices()
-        )
+        # Few members are not divided further: one device may compute all of a point.
+        chunk = config.run.chunk or (8 * members if block > 1 else None)
+        _, program = chunks.choose(first, members, chunk, every, jax.local_devices())
         kept = [io.Variable("failed", (), (), "int32")]
         if config.run.keep == "trajectories":
             kept += chunks.variables(problems[0], config.run.keep, {"member": members})
-        return io.Plan(text, io.identity(), design.divided, tuple(kept), program.batch), program
+        divided = design.divided(block)
+        return io.Plan(text, io.identity(), divided, tuple(kept), program.batch), program
 
     def compute(ensemble: session.Compute, plan: io.Plan, region: int) -> session.Result:
-        ys, status = ensemble(problems[region], 0, members)
-        failed = int(np.sum(status > 0))
-        summaries = chunks.digest(ys, status, 0, "mark")
-        one = (1,) * len(design.divided)
-        values = {name: y.reshape(one + y.shape) for name, y in (ys | {"status": status}).items()}
-        return session.Result(values | {"failed": np.full(one, failed, "int32")}, summaries, failed)
+        mine = ids.reshape(shape)[plan.slices(region)]
+        ys, status = ensemble(_stacked([problems[i] for i in mine.flat], block), 0, members)
+        if block == 1:
+            ys, status = jax.tree.map(lambda leaf: leaf[np.newaxis], (ys, status))
+        ys, status = jax.tree.map(lambda leaf: leaf[: mine.size], (ys, status))
+        each = [
+            chunks.digest({name: y[i] for name, y in ys.items()}, status[i], 0, "mark")
+            for i in range(mine.size)
+        ]
+        summaries = {n: io.Summary.combined(np.stack, [one[n] for one in each]) for n in each[0]}
+        failed = np.sum(status > 0, axis=1, dtype=np.int32)
+        values = {
+            name: y.reshape(mine.shape + y.shape[1:])
+            for name, y in (ys | {"status": status, "failed": failed}).items()
+        }
+        return session.Result(values, summaries, int(np.sum(failed > 0)))
 
     def finish(plan: io.Plan, records: Sequence[io.Record]) -> xarray.Dataset:
-        parts = [chunks.summarised([record]) for record in records]
-        dataset = _stacked(parts, plan).assign_coords(design.coordinates())
+        def together(arrays: list[np.ndarray]) -> np.ndarray:
+            whole = np.concatenate(arrays)
+            return whole.reshape(shape + whole.shape[1:])
+
+        parts = [record.summaries for record in records]
+        total = {n: io.Summary.combined(together, [part[n] for part in parts]) for n in parts[0]}
+        dataset = chunks.summarised(total, tuple(design.shape)).assign_coords(design.coordinates())
         dataset = dataset.assign_coords(time=np.asarray(problems[0].ts))
-        failed = sum(record.failed > 0 for record in records)
+        failed = sum(record.failed for record in records)
         if failed:
             console.print(f"[bold red]{failed:,} of {len(points):,} points have failed members.[/]")
         facts = {"config": text, "seed": config.run.seed, "members": members}
         return dataset.assign_attrs(facts | io.provenance())
 
-    job = session.Job(out, text, problems[0], every, plan, compute, finish, lambda *_: 1, "points")
+    def size(plan: io.Plan, region: int) -> int:
+        return math.prod(part.stop - part.start for part in plan.slices(region))
+
+    job = session.Job(out, text, first, every, plan, compute, finish, size, "points")
     session.carry_out(job, force=force, console=console)
     console.print(f"The sweep is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
 
@@ -187,14 +237,8 @@ def _problem(config: Config, design: Design, values: tuple[float, ...]) -> Probl
     return Problem(sde, law, ts, key, Save(one.run.save), one.run.substeps)
 
 
-def _stacked(parts: Sequence[xarray.Dataset], plan: io.Plan) -> xarray.Dataset:
-    """The summaries of all points along the divided axes."""
-    names, sizes = [name for name, *_ in plan.divided], plan.grid
-    whole = xarray.Dataset()
-    for name, variable in parts[0].variables.items():
-        if str(name).endswith("_edges"):
-            whole[name] = variable
-            continue
-        values = np.stack([part[name].values for part in parts])
-        whole[name] = ((*names, *variable.dims), values.reshape(*sizes, *variable.shape))
-    return whole
+def _stacked(problems: Sequence[Problem], block: int) -> Problem:
+    """A block of points as one problem, the last of them repeated if it is not full."""
+    if block == 1:
+        return problems[0]
+    return Problem.stack([*problems, *[problems[-1]] * (block - len(problems))])

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from rqf_jax import config, io, runs
-from rqf_jax._program import Program
+from rqf_jax._program import Program, joined
 from rqf_jax.cli import main
 
 LONG = """
@@ -87,16 +87,18 @@ def cut(tmp_path, monkeypatch):
     return out
 
 
-def test_how_a_path_is_cut_moves_no_bit_of_it(tmp_path):
+def test_cutting_a_path_moves_it_by_rounding_and_going_on_by_no_bit(tmp_path):
     one = config.parse(LONG)
     problem = runs._job(one, tmp_path / "run.zarr", Console(quiet=True)).problem
     whole, parts = (Program(problem, 8, jax.local_devices(), every) for every in (None, 3))
-    expected, got = whole(problem, 5, 21), parts(problem, 5, 21)
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
-    *_, middle, _ = parts.segments(problem, 5, 21)
-    (last,) = parts.segments(problem, 5, 21, middle)
-    assert (middle.stop, last.stop) == (9, 11)
-    np.testing.assert_array_equal(last.ys["state"], expected[0]["state"][:, 10:])
+    expected, status = whole(problem, 5, 21)
+    *_, middle, end = segments = list(parts.segments(problem, 5, 21))
+    (again,) = parts.segments(problem, 5, 21, middle)
+    assert (middle.stop, end.stop) == (9, 11) and not (status.any() or end.status.any())
+    for name, values in joined(segments)[0].items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-14)
+        np.testing.assert_array_equal(again.ys[name], values[:, 10:])
+    np.testing.assert_array_equal(end.x, end.ys["state"][:, -1])
 
 
 def test_a_run_that_was_cut_within_a_path_goes_on_from_its_last_segment(cut, whole, monkeypatch):

@@ -78,6 +78,37 @@ def test_a_point_whose_members_fail_is_marked_and_spoils_no_other(tmp_path):
         np.testing.assert_array_equal(points.overlaps_count[:, 1, 0], [20, 0])
 
 
+@pytest.mark.filterwarnings("ignore:the step h")
+def test_the_failed_points_of_a_sweep_can_be_run_alone(tmp_path, capsys):
+    (tmp_path / "one.toml").write_text(TEXT)
+    design = Design((Axis.parse("model.sigma=0.3,1e100"), Axis.parse("law.angle=1,2")))
+    swept(tmp_path / "run.zarr", design, "run.members=20").close()
+    failed = Design.failed(tmp_path / "run.zarr")
+    assert failed.zipped and failed.points() == [(1e100, 1.0), (1e100, 2.0)]
+    arguments = ["--failed", str(tmp_path / "run.zarr"), "--out", str(tmp_path / "again.zarr")]
+    with pytest.raises(SystemExit) as info:
+        main(["sweep", str(tmp_path / "one.toml"), "--set", "run.members=20", *arguments])
+    assert info.value.code == 0
+    with rqf.open(tmp_path / "again.zarr") as again:
+        np.testing.assert_array_equal(again.failed, [20, 20])
+        np.testing.assert_array_equal(again.angle, [1, 2])
+    fine = Design((Axis.parse("model.sigma=0.3"), Axis.parse("law.angle=1,2")))
+    swept(tmp_path / "fine.zarr", fine, "run.members=20").close()
+    with pytest.raises(ConfigError, match="none of its 2 points has failed members"):
+        Design.failed(tmp_path / "fine.zarr")
+
+
+@pytest.mark.slow
+def test_points_together_are_bit_for_bit_points_in_blocks_of_any_size(tmp_path, monkeypatch):
+    design = Design((Axis.parse("model.sigma=0.3,0.7"), Axis.parse("law.angle=1,2,3")))
+    changes = ("run.members=20", "run.keep=trajectories")
+    with swept(tmp_path / "all.zarr", design, *changes) as together:
+        monkeypatch.setattr(sweeps, "_TOGETHER", 40)
+        with swept(tmp_path / "two.zarr", design, *changes) as pairs:
+            for name in together.variables:
+                np.testing.assert_array_equal(pairs[name], together[name])
+
+
 def test_random_points_are_a_function_of_the_seed_and_lie_in_their_ranges():
     ranges = ["model.sigma=0.5:1", "law.angle=2:3"]
     one, same, other = (Design.random(ranges, 50, seed) for seed in (0, 0, 1))
@@ -100,7 +131,8 @@ def test_random_points_are_a_function_of_the_seed_and_lie_in_their_ranges():
         (["--grid", "model.sigma=0:1:2", "--grid", "law.sigma=0:1:2"], "different names"),
         (["--grid", "model.sigma=1,2", "--grid", "law.angle=1", "--zip"], "equally many values"),
         (["--random", "model.sigma=1"], "must look like section.key=from:to"),
-        ([], "either --grid, with or without --zip, or --random"),
+        ([], "either --grid, with or without --zip, or --random, or --failed"),
+        (["--failed", "nothing.zarr"], "no such run"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_before_anything_is_compiled(

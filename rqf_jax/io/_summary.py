@@ -1,7 +1,7 @@
 """What is kept of an ensemble whose trajectories are not: moments and histograms, merged online."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -54,7 +54,15 @@ class Summary:
     ) -> "Summary":
         """The summary of `values` (members, times, ...) over the members to `keep`."""
         times = [_moments(at_one_time, edges, keep) for at_one_time in values.swapaxes(0, 1)]
-        return cls(*map(np.stack, zip(*times, strict=True)))
+        return cls.combined(np.stack, [cls(*moments) for moments in times])
+
+    @classmethod
+    def combined(
+        cls, how: Callable[[list[np.ndarray]], np.ndarray], parts: Sequence["Summary"]
+    ) -> "Summary":
+        """Each array made of those of all `parts`: stacked, concatenated."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(how([getattr(part, name) for part in parts]) for name in names))
 
     def __add__(self, other: "Summary") -> "Summary":
         count = self.count + other.count
