@@ -92,22 +92,26 @@ class Summary:
 
 def _moments(values, edges, keep):
     """Count, mean, squares and histogram of the values (members, ...) at one time."""
-    values = np.asarray(values[keep], np.float64)
+    values = np.asarray(values if keep.all() else values[keep], np.float64)
     bins = len(edges) - 1
     shape = values.shape[1:]
     values = values.reshape(len(values), math.prod(shape))
     finite = np.isfinite(values)
     count = finite.sum(0)
-    known = np.where(finite, values, 0.0)
+    every = bool(count.sum() == finite.size)
+    known = values if every else np.where(finite, values, 0.0)
     mean = known.sum(0) / np.maximum(count, 1)
-    squares = (np.where(finite, known - mean, 0.0) ** 2).sum(0)
+    distance = known - mean
+    squares = (distance * distance).sum(0, where=True if every else finite)
     # Equal bins need no search.
     if np.allclose(np.diff(edges), edges[1] - edges[0]):
-        place = np.floor((known - edges[0]) * (bins / (edges[-1] - edges[0]))).astype(np.int64)
+        place = ((known - edges[0]) * (bins / (edges[-1] - edges[0]))).astype(np.int64)
     else:
         place = np.searchsorted(edges, known, side="right") - 1
-    place = np.clip(place, 0, bins - 1) + bins * np.arange(values.shape[1])
-    histogram = np.bincount(place[finite], minlength=bins * values.shape[1])
+    np.clip(place, 0, bins - 1, out=place)
+    place += bins * np.arange(values.shape[1])
+    places = place.ravel() if every else place[finite]
+    histogram = np.bincount(places, minlength=bins * values.shape[1])
     return (
         count.reshape(shape),
         mean.reshape(shape),
