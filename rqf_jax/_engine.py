@@ -34,59 +34,54 @@ CACHE_BYTES = 2**20
 _BLOCK_STEPS = 16
 
 
+PART_NUMBERS = 2**15
+"""How many numbers of states and noise a CPU takes back at a time in reverse mode."""
+
+
 @eqx.filter_jit
 def ensemble(
     sde, law, ts, key, first, solver, save, adjoint, substeps, members, batch_size
 ) -> tuple[PyTree[Array], Int[Array, " members"]]:
     """Saved values and status of members first, …, first + members - 1, batch after batch."""
-
-    def batch(ids):
-        law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
-        x0, status = jax.vmap(law)(law_keys), jnp.zeros(batch_size, jnp.int32)
-        last = ts.size - 1
-        return _solve(
-            sde, ts, noise_keys, x0, status, 0, last, last, solver, save, adjoint, substeps
-        )[:2]
-
-    return _in_batches(batch, first, members, batch_size)
+    state = eqx.filter_eval_shape(law, key)
+    # What `save` closes over becomes part of it, and so can be differentiated.
+    model = (sde, law, ts, solver, eqx.filter_closure_convert(save, state))
+    sizes = (substeps, members, batch_size)
+    if isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint):
+        return _reversible(model, key, first, adjoint, sizes)
+    return _batches(model, key, first, adjoint, sizes)
 
 
 @eqx.filter_jit
 def segment(
-    sde,
-    law,
-    ts,
-    key,
-    first,
-    solver,
-    save,
-    substeps,
-    members,
-    batch_size,
-    most,
-    start,
-    stop,
-    x,
-    status,
+    model, key, first, substeps, members, batch_size, most, start, stop, x, status
 ) -> tuple[PyTree[Array], Int[Array, " members"], Array]:
     """Saved values from save `start` to save `stop`; status and states of the members there.
 
-    `x` and `status` are the members' at `start`; at 0 their law is asked instead. There is room
-    for `most` intervals, and what is saved after `stop` are no numbers: one program does all
-    segments of a path.
+    `model` is equation, law, save times, solver and what to save. `x` and `status` are the
+    members' at `start`; at 0 their law is asked instead. There is room for `most` intervals, and
+    what is saved after `stop` are no numbers: one program does all segments of a path.
     """
+    law = model[1]
 
     def batch(ids, x, status):
         law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
         x = lax.cond(start == 0, lambda: jax.vmap(law)(law_keys), lambda: x)
-        adjoint = diffrax.RecursiveCheckpointAdjoint()
-        end = diffrax.SubSaveAt(t1=True)
+        adjoint, end = diffrax.RecursiveCheckpointAdjoint(), diffrax.SubSaveAt(t1=True)
         ys, status, (x,) = _solve(
-            sde, ts, noise_keys, x, status, start, stop, most, solver, save, adjoint, substeps, end
+            model, noise_keys, x, status, start, stop, most, adjoint, substeps, end
         )
         return ys, status, x
 
     return _in_batches(batch, first, members, batch_size, x, status)
+
+
+def _batches(model, key, first, adjoint, sizes):
+    """Saved values and status, `batch_size` members at a time."""
+    substeps, members, batch_size = sizes
+    return _in_batches(
+        lambda ids: _batch(model, key, ids, adjoint, substeps), first, members, batch_size
+    )
 
 
 def _in_batches(batch, first, members, batch_size, *given):
@@ -106,13 +101,77 @@ def _in_batches(batch, first, members, batch_size, *given):
     return jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:])[:members], stacked)
 
 
-def _solve(
-    sde, ts, noise_keys, x, status, start, stop, most, solver, save, adjoint, substeps, *others
-):
+# Reverse mode keeps nothing of the forward pass. It starts again from the keys, for a part of the
+# members at a time, so that what a step leaves behind for its derivative, many times what the
+# step itself needs, is held for few of them and in a core's cache.
+_reversible = eqx.filter_custom_vjp(_batches)
+
+
+@_reversible.def_fwd
+def _forward(perturbed, model, key, first, adjoint, sizes):
+    return _batches(model, key, first, adjoint, sizes), None
+
+
+@_reversible.def_bwd
+def _backward(_, cotangents, perturbed, model, key, first, adjoint, sizes):
+    """The gradient with respect to the perturbed arrays of `model`, a sum over parts."""
+    substeps, members, batch_size = sizes
+    part = _part_size(model, key, batch_size)
+    parts = math.ceil(members / part)
+    arrays, rest = eqx.partition(model, perturbed)
+    ys_cotangents = jax.tree.map(
+        lambda leaf: jnp.pad(
+            leaf, [(0, parts * part - members)] + [(0, 0)] * (leaf.ndim - 1)
+        ).reshape(parts, part, *leaf.shape[1:]),
+        cotangents[0],
+    )
+
+    def add_part(total, xs):
+        start, above = xs
+        ids = start + jnp.arange(part, dtype=jnp.uint32)
+
+        def values(arrays):
+            ys, _ = _batch(eqx.combine(arrays, rest), key, ids, adjoint, substeps)
+            return jax.tree.map(lambda y, g: None if g is None else y, ys, above, is_leaf=_is_none)
+
+        (gradient,) = jax.vjp(values, arrays)[1](above)
+        return jax.tree.map(jnp.add, total, gradient), None
+
+    zero = jax.tree.map(jnp.zeros_like, arrays)
+    starts = first + part * jnp.arange(parts, dtype=jnp.uint32)
+    gradient = lax.scan(add_part, zero, (starts, ys_cotangents))[0]
+    return gradient
+
+
+def _part_size(model, key, batch_size: int) -> int:
+    """Equal parts of a batch, as few as keep to `PART_NUMBERS`; other devices take it whole."""
+    if jax.default_backend() != "cpu":
+        return batch_size
+    sde, law = model[:2]
+    state = eqx.filter_eval_shape(law, key)
+    numbers = state.size + math.prod(eqx.filter_eval_shape(sde.noise.shape, state))
+    limit = max(1, PART_NUMBERS // max(1, numbers))
+    return math.ceil(batch_size / math.ceil(batch_size / limit))
+
+
+def _is_none(leaf) -> bool:
+    return leaf is None
+
+
+def _batch(model, key, ids, adjoint, substeps):
+    """Saved values and status of the members `ids`, together in memory, over the whole path."""
+    law, last = model[1], model[2].size - 1
+    law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
+    x0, status = jax.vmap(law)(law_keys), jnp.zeros(ids.size, jnp.int32)
+    return _solve(model, noise_keys, x0, status, 0, last, last, adjoint, substeps)[:2]
+
+
+def _solve(model, noise_keys, x, status, start, stop, most, adjoint, substeps, *others):
     """A batch of members together in memory, from save `start` to save `stop`.
 
     Saved values, status, and the states that `others`, of diffrax's `SubSaveAt`, ask for.
     """
+    sde, _, ts, solver, save = model
     streams = jax.vmap(stream, out_axes=-1)(noise_keys)
     one, dtype = x[0], x.dtype
     sde = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde)

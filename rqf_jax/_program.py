@@ -243,10 +243,8 @@ def _compile(treedef, leaves, batch, cached, mesh, every):
 
     def part(arrays, first, start, stop, x, status):
         (sde, law, ts, key, save, substeps, _), solver = eqx.combine(arrays, static)
-        size = batch, cached, every
-        return segment(
-            sde, law, ts, key, first[0], solver, save, substeps, *size, start, stop, x, status
-        )
+        model = (sde, law, ts, solver, save)
+        return segment(model, key, first[0], substeps, batch, cached, every, start, stop, x, status)
 
     if every is None:
         local, specs = whole, (_EVERYWHERE, _SPLIT)
