@@ -72,7 +72,9 @@ def _explained(error: Exception) -> tuple[int | None, str]:
         case config.ConfigError() | io.DataFileError():
             return 2, str(error)
         case FileExistsError():
-            return 2, f"{str(error).rstrip()} --force replaces a run, and nothing else."
+            text = str(error).rstrip()
+            gap = "\n" if "\n" in text else " "
+            return 2, f"{text}{gap}--force replaces a run, and nothing else."
         case io.LockedError():
             return 5, str(error)
         case OSError(errno=number) if number in _DISK:

@@ -57,9 +57,12 @@ def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
 def look(out: Path, folder: Path, console: Console) -> None:
     """Compare the run at `out` with theory, and draw its figures into `folder`.
 
-    Members that failed are left out, and so is what is beyond 256 MiB of members.
+    Members that failed are left out, and so is what is beyond 256 MiB of members. Raises
+    `io.DataFileError` for a sweep, or what was saved from Python.
     """
     with io.load(out) as dataset:
+        if not {"config", "tokens"} <= dataset.attrs.keys():
+            raise io.DataFileError(f"{out}: no run of a config, and so without figures of its own.")
         if dataset.attrs.get("failed"):
             dataset = dataset.isel(member=np.flatnonzero(dataset.status == 0))
         members = dataset.sizes["member"]

@@ -341,6 +341,8 @@ def test_netcdf_holds_the_same_numbers(whole, tmp_path):
             assert other.attrs["config"] == run.attrs["config"]
         with pytest.raises(FileExistsError):
             io.to_netcdf(run, tmp_path / "run.nc")
+        with pytest.raises(io.DataFileError, match="there is no folder"):
+            io.to_netcdf(run, tmp_path / "none" / "run.nc")
 
 
 JOIN = "from rqf_jax import session; session.join('127.0.0.1:{port},{count},{number}')"

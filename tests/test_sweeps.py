@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 import rqf_jax as rqf
-from rqf_jax import _program, config, io, sweeps
+from rqf_jax import _program, config, io, runs, sweeps
 from rqf_jax.cli import main
 from rqf_jax.config import ConfigError
 from rqf_jax.sweeps import Axis, Design
@@ -154,3 +154,5 @@ def test_another_sweep_does_not_replace_one(tmp_path):
     with pytest.raises(ConfigError, match=r"must end in \.zarr"):
         swept(tmp_path / "run", GRID)
     assert io.Draft.find(out) is None
+    with pytest.raises(io.DataFileError, match="no run of a config"):
+        runs.look(out, tmp_path / "figures", Console(quiet=True))

@@ -120,8 +120,8 @@ def load(path: str | os.PathLike, *, check: bool = True) -> xarray.Dataset:
 def to_netcdf(dataset: xarray.Dataset, path: str | os.PathLike) -> None:
     """Write a dataset to one netCDF file (classic format with 64-bit offsets, read by everything).
 
-    Raises `DataFileError` for a variable of 4 GiB or more, which that format cannot hold, and
-    FileExistsError for an existing path.
+    Raises `DataFileError` for a variable of 4 GiB or more, which that format cannot hold, and for a
+    folder that does not exist; FileExistsError for an existing path.
     """
     path = Path(path)
     for name, variable in dataset.variables.items():
@@ -131,6 +131,8 @@ def to_netcdf(dataset: xarray.Dataset, path: str | os.PathLike) -> None:
             )
     if path.exists():
         raise FileExistsError(f"{path} exists.")
+    if not path.parent.is_dir():
+        raise DataFileError(f"{path}: there is no folder {path.parent}.")
     plain = {
         name: "\n".join(map(str, value)) if isinstance(value, list) else value
         for name, value in dataset.attrs.items()
