@@ -83,6 +83,8 @@ def equation(config: Config, dim: int) -> SDE:
         return config.model.sde(dim)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
+    except ArithmeticError as error:
+        raise ConfigError(f"model: its numbers must be of moderate size; got {error}.") from error
 
 
 def _sentence(law: configs.HiddenStatesLaw) -> Start:

@@ -81,7 +81,7 @@ def join(hosts: str) -> bool:
     """
     if hosts == "auto":
         jax.distributed.initialize()
-        return _leads()
+        return _meet()
     address, *numbers = hosts.split(",")
     if ":" not in address or len(numbers) != 2 or not all(map(str.isdigit, numbers)):
         raise io.DataFileError(
@@ -89,6 +89,12 @@ def join(hosts: str) -> bool:
         )
     count, number = map(int, numbers)
     jax.distributed.initialize(address, count, number)
+    return _meet()
+
+
+def _meet() -> bool:
+    # The first exchange between CPUs must begin everywhere within 30 seconds, later ones may wait.
+    multihost_utils.sync_global_devices("rqf_jax")
     return _leads()
 
 

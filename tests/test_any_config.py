@@ -72,8 +72,17 @@ def toml(table):
     )
 
 
+LARGE = {
+    "run": {"members": 2, "substeps": 2, "coordinates": "full"},
+    "times": {"stop": 0.1, "points": 3},
+    "model": {"name": "mlp_flow", "activation": "tanh", "bias_in": 1e200},
+    "law": {"name": "uniform", "tokens": 2, "dim": 3},
+}  # found by the test below: its square is no number
+
+
 @pytest.mark.filterwarnings("ignore")
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@hypothesis.example(LARGE)
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @hypothesis.given(TABLES)
 def test_a_config_is_understood_or_refused_before_anything_is_compiled(tmp_path_factory, table):
     out = tmp_path_factory.getbasetemp() / "run.zarr"
@@ -88,7 +97,7 @@ def test_a_config_is_understood_or_refused_before_anything_is_compiled(tmp_path_
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@hypothesis.settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @hypothesis.given(TABLES)
 def test_a_config_runs_or_is_refused(tmp_path_factory, table):
     out = tmp_path_factory.mktemp("any") / "run.zarr"
