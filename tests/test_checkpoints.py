@@ -87,6 +87,7 @@ def cut(tmp_path, monkeypatch):
     return out
 
 
+@pytest.mark.slow
 def test_cutting_a_path_moves_it_by_rounding_and_going_on_by_no_bit(tmp_path):
     one = config.parse(LONG)
     problem = runs._job(one, tmp_path / "run.zarr", Console(quiet=True)).problem
