@@ -129,13 +129,15 @@ def test_unnormalised_attention_is_the_gradient_of_the_interaction_energy():
 
 def test_a_causal_token_does_not_depend_on_later_ones():
     x = jnp.asarray(unit_tokens(5, 3))
-    jacobian = jax.jacrev(lambda y: Attention(2.0, mask=causal_mask(5))(TIME, y))(x)
+    jacobian = jax.jit(jax.jacrev(lambda y: Attention(2.0, mask=causal_mask(5))(TIME, y)))(x)
     size = np.abs(np.asarray(jacobian)).max(axis=(1, 3))
     assert np.all(size[np.triu_indices(5, 1)] == 0)
     assert np.all(size[np.tril_indices(5)] > 0)
 
 
-@pytest.mark.parametrize(("dim", "dtype"), [(3, jnp.float32), (6, jnp.float64)])
+@pytest.mark.parametrize(
+    ("dim", "dtype"), [(3, jnp.float32), pytest.param(6, jnp.float64, marks=pytest.mark.slow)]
+)
 def test_softmax_survives_any_temperature_and_so_does_its_gradient(dtype, dim):
     e = jnp.eye(1, dim, dtype=dtype)
     x = jnp.concatenate([e, e, -e, jnp.roll(e, 1, axis=1)])
@@ -268,7 +270,7 @@ def test_the_recurrence_is_a_masked_kernel():
 
 def test_a_token_of_a_state_space_does_not_depend_on_later_ones():
     drift, x = random_state_space(), jnp.asarray(rng.standard_normal((5, 3)))
-    size = np.abs(jax.jacrev(lambda y: drift(TIME, y))(x)).max(axis=(1, 3))
+    size = np.abs(jax.jit(jax.jacrev(lambda y: drift(TIME, y)))(x)).max(axis=(1, 3))
     assert np.all(size[np.triu_indices(5, 1)] <= 1e-14)
 
 

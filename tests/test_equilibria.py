@@ -319,6 +319,7 @@ def test_the_fixed_point_of_a_contraction_and_its_derivative():
     np.testing.assert_allclose(jax.jacrev(fixed_point)(jnp.asarray(a)), expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_a_clustered_state_is_that_of_differences(golden):
     start = golden.states[golden.sizes.index((6, 4))]
     direction = np.random.default_rng(8).standard_normal((3, 3))
