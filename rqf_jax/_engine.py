@@ -31,11 +31,10 @@ from .solvers import ProjectiveFlow
 CACHE_BYTES = 2**20
 """The noise that is held at a time: what fits a core's cache."""
 
-_BLOCK_STEPS = 16
-
-
 PART_NUMBERS = 2**15
 """How many numbers of states and noise a CPU takes back at a time in reverse mode."""
+
+_BLOCK_STEPS = 16
 
 
 @eqx.filter_jit
