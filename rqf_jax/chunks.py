@@ -53,6 +53,7 @@ _DIMS = {
     "overlaps": ("pair",),
     "angles": ("pair",),
     "cluster_signs": ("token",),
+    "spectrum": ("eigenvalue",),
 }
 
 

@@ -221,7 +221,7 @@ def show_eigenvalues(result: dict) -> list[list[str]]:
     print("## Eigenvalues of random matrices\n")
     print(
         f"dH = −κ H dt + dN with κ = {RATE:g}, g = 1, β = 1, to T = {TIME:g} in {SAVES} saves. "
-        "Laws at n = 2: p of Kolmogorov and Smirnov, and the mean of Σλ² in its exact standard errors.\n"
+        "Laws at n = 2: p of Kolmogorov and Smirnov, and the mean of Σλ² in standard errors.\n"
     )
     rows = [
         [
