@@ -63,7 +63,7 @@ def _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps):
     dtype = one.dtype
     sde = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde)
     shape = sde.noise.shape(one)
-    axis = -1 if one.ndim and one.shape[-1] <= LIMIT else 0
+    axis = -1 if one.ndim == 1 or (one.ndim and one.shape[-1] <= LIMIT) else 0
     intervals = ts.size - 1
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(_velocity),
