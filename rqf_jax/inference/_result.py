@@ -60,8 +60,9 @@ class FitResult:
     def log_density(self) -> Callable[[Mapping[str, Any]], Any]:
         """The log likelihood as a function of a dict like `estimate`, for a sampler.
 
-        It is a JAX function, differentiable, with no prior in it. Raises ValueError for fits that
-        have no likelihood.
+        It is a JAX function, differentiable, with no prior in it; that of `fit_noise` is a pytree
+        of its data, so that those of many fits stack under `jax.vmap`. Raises ValueError for fits
+        that have no likelihood.
         """
         if self.density is None:
             raise ValueError(f"`method` {self.method} has no likelihood.")
@@ -127,3 +128,15 @@ def log_normal(names, values, errors, level) -> dict[str, tuple[float, float]]:
     """Intervals of positive parameters, normal in ln with standard errors `errors` there."""
     logs = normal(names, np.log(values), errors, level)
     return {name: (math.exp(low), math.exp(high)) for name, (low, high) in logs.items()}
+
+
+def chi_square(name, square, dof, level) -> dict[str, tuple[float, float]]:
+    """The interval of a σ whose estimate has the square `square`, σ² χ²/dof in law.
+
+    Exact for short steps, where the degrees of freedom `dof` are their number.
+    """
+    from scipy.special import chdtri  # the inverse of the upper tail
+
+    tail = (1 - level) / 2
+    low, high = dof / chdtri(dof, tail), dof / chdtri(dof, 1 - tail)
+    return {name: (math.sqrt(square * low), math.sqrt(square * high))}

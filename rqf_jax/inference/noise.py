@@ -1,6 +1,7 @@
 """The strengths of common matrix noise, from trajectories of tokens."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from ._likelihood import (
     total,
     without_mixed,
 )
-from ._result import FitResult, IdentifiabilityError, log_normal
+from ._result import FitResult, IdentifiabilityError, chi_square, log_normal
 from ._step_error import Corrected, correct, sample_size
 from ._steps import Steps, whitened_steps
 from .increments import LARGEST_ANGLE
@@ -31,6 +32,18 @@ CANDIDATES = 4
 """Of more than so many times `dim` tokens, that many, evenly spaced, are looked at."""
 
 METHODS = ("qmle", "robust")
+
+
+class LogDensity(eqx.Module):
+    """The log quasi-likelihood of whitened steps at strengths given by name."""
+
+    steps: Steps
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, parameters: Mapping[str, Any]) -> Float[Array, ""]:
+        """Up to a constant, at `parameters` like `FitResult.estimate`."""
+        logs = jnp.stack([2 * jnp.log(jnp.asarray(parameters[name])) for name in self.names])
+        return -total(deviance(logs.astype(self.steps.dt.dtype), self.steps)) / 2
 
 
 class NoiseFit(eqx.Module):
@@ -263,15 +276,10 @@ def _report(
         if errors[1] > 0.5:
             warnings.append("`antisymmetric` cannot be told from 0; its interval starts there.")
     else:
-        intervals = partial(_chi_square_interval, names[0], squares[0], 2 / covariance[0, 0])
+        intervals = partial(chi_square, names[0], squares[0], 2 / covariance[0, 0])
         if tokens == 1:
             identifiability = "one token shows the sum symmetric² + antisymmetric²"
     used = without_mixed(steps) if method == "robust" else steps
-
-    def log_density(parameters):
-        point = jnp.stack([2 * jnp.log(jnp.asarray(parameters[name])) for name in names])
-        return -total(deviance(point.astype(used.dt.dtype), used)) / 2
-
     fisher = np.asarray(fit.fisher, float) / np.outer(scale, scale)
     return FitResult(
         estimate=dict(zip(names, map(float, strengths), strict=True)),
@@ -280,7 +288,7 @@ def _report(
         bound=dict(zip(names, map(float, bound), strict=True)),
         method=method,
         intervals=intervals,
-        density=log_density,
+        density=LogDensity(used, names),
         dof_used=n["dof"] if method == "qmle" else n["n_s"] + n["n_o"],
         dof_available=float(full),
         steps_used=round(n["steps"]),
@@ -301,15 +309,6 @@ def _in_out(n: dict, squares) -> tuple[float, float]:
     outside = np.sum(squares) / 2
     ratio = (n["s"] / n["n_s"] / squares[0]) / (n["o"] / n["n_o"] / outside)
     return ratio, math.sqrt(2 / n["n_s"] + 2 / n["n_o"])
-
-
-def _chi_square_interval(name, square, dof, level):
-    """p̂ ν/p is χ² with ν degrees of freedom: exact for small steps, where ν is their number."""
-    from scipy.special import chdtri  # the inverse of the upper tail
-
-    tail = (1 - level) / 2
-    low, high = dof / chdtri(dof, tail), dof / chdtri(dof, 1 - tail)
-    return {name: (math.sqrt(square * low), math.sqrt(square * high))}
 
 
 def _two_intervals(names, theta, covariance, steps, robust, level):

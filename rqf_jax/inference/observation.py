@@ -166,10 +166,10 @@ def _filter(
 
     def observe(state, seen):
         (x, spread), (y, here, h) = state, seen
-        spread = spread + p * h / 2 * _covariance(x)
+        spread = spread + h / 2 * _covariance(x, p, levy_floor(p, h, dim))
         on = jnp.repeat(here.astype(y.dtype), dim)
-        cosine = jnp.maximum(jnp.sum(y * x, -1, keepdims=True), 0.2)
-        error = (y - jnp.sum(y * x, -1, keepdims=True) * x) / cosine
+        cosine = jnp.sum(y * x, -1, keepdims=True)
+        error = 2 * (y - cosine * x) / jnp.maximum(1 + cosine, 0.2)
         error = error.reshape(size) * on
         tangent = _tangents(x) * on[:, None]
         total = on[:, None] * spread * on[None, :] + noise * tangent + identity - tangent
@@ -177,7 +177,9 @@ def _filter(
         gain = cho_solve((factor, True), on[:, None] * spread).T
         quadratic = error @ cho_solve((factor, True), error)
         logs = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
-        x = x + jnp.matmul(gain, error, precision="highest").reshape(x.shape)
+        half = jnp.matmul(gain, error, precision="highest").reshape(x.shape) / 2
+        square = jnp.sum(half * half, -1, keepdims=True)
+        x = ((1 - square) * x + 2 * half) / (1 + square)
         x = x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))
         spread = spread - jnp.matmul(gain, on[:, None] * spread, precision="highest")
         tangent = _tangents(x)
@@ -197,11 +199,11 @@ def _tangents(x):
     return jnp.einsum("ab,aij->aibj", diagonal, blocks).reshape(tokens * dim, -1)
 
 
-def _covariance(x):
-    """G_ab P_a P_b + (P_a x_b)(P_b x_a)ᵀ, tokens in blocks."""
+def _covariance(x, p, r):
+    """(p + r) G_ab P_a P_b + (p - r) (P_a x_b)(P_b x_a)ᵀ, tokens in blocks."""
     gram = jnp.matmul(x, x.T, precision="highest")
     seen = x[None, :, :] - gram[:, :, None] * x[:, None, :]  # P_a x_b
     tangent = jnp.eye(x.shape[1], dtype=x.dtype)[None] - x[:, :, None] * x[:, None, :]
     alike = jnp.einsum("ab,aij,bjk->aibk", gram, tangent, tangent)
     crossed = jnp.einsum("abi,baj->aibj", seen, seen)
-    return (alike + crossed).reshape(x.size, x.size)
+    return ((p + r) * alike + (p - r) * crossed).reshape(x.size, x.size)

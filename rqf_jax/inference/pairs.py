@@ -16,7 +16,8 @@ from ._checks import rounding_warning, spacing
 from ._data import observed
 from ._likelihood import total
 from ._pair_law import log_cosh, log_density, rapidity
-from ._result import FitResult
+from ._pair_scatter import score_scatter
+from ._result import FitResult, chi_square
 
 PAIRS = 36
 """Of more pairs than this, so many, evenly spaced, are looked at."""
@@ -47,9 +48,10 @@ def fit_pairs(
     data.
 
     Arguments are those of `fit_noise`. Pairs share their noise, so their likelihood is a composite
-    one: its maximum is consistent, and the error is that of the sandwich (Godambe), from scores
-    that are martingale differences over steps and members, with Student's quantiles. Pairs whose
-    gap at the start of a step is below 1000 roundings are left out of it.
+    one: its maximum is consistent, and its error is that of the sandwich (Godambe), which is
+    simulated from the tokens that were observed. The interval is that of χ² with as many degrees of
+    freedom as have this error. Pairs whose gap at the start of a step is below 1000 roundings are
+    left out of it.
 
     Returns a `FitResult` with the name "symmetric". Goodness holds `drift / spread`, the strength
     from E Δ ln cosh u = σ_s² dt over that of the fit, squared. Raises ValueError as `fit_noise`
@@ -72,12 +74,13 @@ def fit_pairs(
         )
     if not bool(jnp.any(jnp.where(pairs.there, pairs.start != pairs.end, False))):
         raise ValueError("`runs` must hold overlaps that move; got the same at all times.")
-    theta, curvature, power, ratio, score = map(float, _estimate(pairs))
+    theta, curvature, ratio, score = map(float, _estimate(pairs))
     if not math.isfinite(theta) or not curvature > 0:
         raise ValueError(
             "the likelihood has no maximum: the steps are too long to show a strength."
         )
-    strength, variance = math.exp(theta / 2), power / curvature**2
+    information, power = score_scatter(theta, data.xs, data.dt, pairs.there, rows, columns)
+    strength, variance = math.exp(theta / 2), power / information**2
     scale = strength / 2
     full = symmetric_rank(tokens, dim) * members * (count - 1)
     used, warnings = int(jnp.sum(pairs.there)), []
@@ -86,8 +89,6 @@ def fit_pairs(
             f"{float(close):.0f} gaps are below {_SMALLEST_GAP} roundings and left out: "
             "the pairs are equal or opposite."
         )
-    if blocks < 10:
-        warnings.append(f"the error is estimated from {blocks} steps alone.")
     moved = math.exp(theta) * float(jnp.median(data.dt))
     if moved > 4:
         warnings.append(f"σ_s² dt is {moved:.1f}: overlaps hardly remember the step before.")
@@ -102,10 +103,10 @@ def fit_pairs(
     return FitResult(
         estimate={"symmetric": strength},
         covariance=np.array([[variance * scale**2]]),
-        fisher=np.array([[curvature**2 / power / scale**2]]),
+        fisher=np.array([[1 / variance / scale**2]]),
         bound={"symmetric": scale * math.sqrt(2 / full)},
         method="pairs",
-        intervals=partial(_interval, theta, math.sqrt(variance), blocks - 1),
+        intervals=partial(chi_square, "symmetric", strength**2, 2 / variance),
         density=density,
         dof_used=float(used),
         dof_available=float(members * (count - 1) * tokens * (tokens - 1) // 2),
@@ -142,7 +143,7 @@ def _log_likelihood(theta, pairs: Pairs) -> Float[Array, "members steps"]:
 
 @eqx.filter_jit
 def _estimate(pairs: Pairs):
-    """θ, the curvature, the sum of squared scores, and the drift's ratio with its z."""
+    """θ, the curvature, and the drift's ratio with its z."""
     on, dt = pairs.there.astype(pairs.dt.dtype), pairs.dt[None, :, None]
     time = total(on * dt)
 
@@ -173,12 +174,4 @@ def _estimate(pairs: Pairs):
     # The fitted rate takes its share of the drift away, and of its variance.
     influence = drift - rate * time * score / curvature
     z = total(drift) / jnp.sqrt(total(influence**2))
-    return theta, curvature, total(score**2), total(change) / (rate * time), z
-
-
-def _interval(theta, error, dof, level):
-    """Student's in ln σ."""
-    from scipy.special import stdtrit
-
-    reach = float(stdtrit(dof, (1 + level) / 2)) * error
-    return {"symmetric": (math.exp((theta - reach) / 2), math.exp((theta + reach) / 2))}
+    return theta, curvature, total(change) / (rate * time), z
