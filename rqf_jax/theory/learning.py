@@ -91,7 +91,8 @@ def machine_shift(
         Q_i = (α/2B) [Σ_j (x_i + x_j)/κ_j + 2x_i/κ_i]
 
     the well's anharmonicity, Itô's correction, and the repulsion of other modes; that within a
-    degenerate group moves its mean nowhere. Chains without memory. Modes closer than their noise
+    degenerate group moves its mean nowhere. For chains without memory, so many sweeps: at 3 of them
+    the value of κ = 4 in the papers' machine was found 0.003κ off. Modes closer than their noise
     need more than the first order.
     """
     kappa, square = vector("precisions", precisions), positive("mass", mass) ** 2
