@@ -8,8 +8,8 @@ time and applies the solver's step, written for one member and vmapped. A virtua
 and one diffrax step per micro-step cost some hundred times more for this kind of problem.
 
 Where the members' axis goes is a matter of speed alone: last, so that members are the lanes of
-the vector unit, in tiny dimensions; first, so that a member's matrices are contiguous, in all
-others (2 to 5 times in either direction, measured on a CPU).
+the vector unit, in tiny dimensions and for states that are vectors; first, so that a member's
+matrices are contiguous, in all others (2 to 5 times in either direction, measured on a CPU).
 """
 
 import math
@@ -174,7 +174,7 @@ def _solve(model, noise_keys, x, status, start, stop, most, adjoint, substeps, *
     streams = jax.vmap(stream, out_axes=-1)(noise_keys)
     one, dtype = x[0], x.dtype
     sde = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde)
-    axis = -1 if one.ndim and one.shape[-1] <= LIMIT else 0
+    axis = -1 if one.ndim == 1 or (one.ndim > 1 and one.shape[-1] <= LIMIT) else 0
     saves = diffrax.SubSaveAt(
         t0=True, steps=True, fn=lambda t, y, args: jax.vmap(save, in_axes=axis)(y)
     )

@@ -52,6 +52,7 @@ _DIMS = {
     "overlaps": ("pair",),
     "angles": ("pair",),
     "cluster_signs": ("token",),
+    "spectrum": ("eigenvalue",),
 }
 
 

@@ -42,6 +42,17 @@ def _token(value: Any) -> str | int:
 Token = Annotated[str | int, PlainValidator(_token)]
 Floats = Annotated[tuple[float, ...], Field(strict=False)]
 Tokens = Annotated[tuple[Token, ...], Field(strict=False)]
+Saved = Literal[
+    "state",
+    "overlaps",
+    "angles",
+    "gram",
+    "polar_order",
+    "nematic_order",
+    "log_det_gram",
+    "cluster_signs",
+    "spectrum",
+]
 
 
 class ConfigError(ValueError):
@@ -74,22 +85,14 @@ class Run(Section):
     dimensions, for models where that keeps the law of overlaps; "full" in the axes of the space."""
     save: Annotated[
         tuple[
-            Literal[
-                "state",
-                "overlaps",
-                "angles",
-                "gram",
-                "polar_order",
-                "nematic_order",
-                "log_det_gram",
-                "cluster_signs",
-            ],
+            Saved,
             ...,
         ],
         Field(strict=False, min_length=1),
     ] = ("overlaps", "log_det_gram")
     """What is kept of each state: "state", or observables of `rqf_jax.observables`. The
-    comparison and the figures need "overlaps", and its volumes "log_det_gram"."""
+    comparison and the figures need "overlaps", and its volumes "log_det_gram"; of a
+    matrix only "spectrum" is kept."""
 
 
 class Times(Section):
@@ -172,7 +175,16 @@ class EquiangularLaw(Section):
     """The overlap of every pair, at least -1/(tokens - 1)."""
 
 
-Law = HiddenStatesLaw | UniformLaw | PairLaw | EquiangularLaw
+class ZerosLaw(Section):
+    """A matrix of zeros."""
+
+    name: Literal["zeros"]
+    """The law."""
+    size: Annotated[int, Field(ge=1)]
+    """Number of its rows, and of its columns."""
+
+
+Law = HiddenStatesLaw | UniformLaw | PairLaw | EquiangularLaw | ZerosLaw
 
 
 class Report(Section):
@@ -183,6 +195,8 @@ class Report(Section):
     have a closed form only for two tokens while they are close (0.1 radians)."""
     one_point_times: Floats = ()
     """Save times at which E<x(t), x(0)> is compared; needs the "state" in "full" coordinates."""
+    spectrum_times: Floats = ()
+    """Save times at which eigenvalues are compared; by default the last."""
     angle_pair: Annotated[tuple[Token, Token], Field(strict=False)] = (0, 1)
     """The two tokens, by text or by number, of the figure of angles."""
     angle_time: Time | None = None
@@ -211,7 +225,7 @@ class Config(Section):
         grid = self.times.grid()
         wanted = {
             f"report.{name}[{i}]": time
-            for name in ("log_det_times", "one_point_times")
+            for name in ("log_det_times", "one_point_times", "spectrum_times")
             for i, time in enumerate(getattr(self.report, name))
         }
         if self.report.angle_time is not None:
@@ -219,6 +233,21 @@ class Config(Section):
         for name, time in wanted.items():
             if min(abs(time - t) for t in grid) > 1e-6 * grid[-1]:
                 raise ValueError(f"{name} must be one of the save times; got {time}")
+        return self
+
+    @model_validator(mode="after")
+    def _state_fits(self) -> "Config":
+        name, matrix = self.model.name, self.model.of_matrices
+        if isinstance(self.law, ZerosLaw) != matrix:
+            rule = '"zeros"' if matrix else 'a law of tokens, not "zeros",'
+            raise ValueError(f'law.name must be {rule} for {name}; got "{self.law.name}"')
+        known = {"spectrum"} if matrix else {*typing.get_args(Saved)} - {"spectrum"}
+        wrong = [saved for saved in self.run.save if saved not in known]
+        if wrong:
+            kind = "a matrix" if matrix else "tokens"
+            raise ValueError(f"run.save must be known of {kind} for {name}; got {wrong}")
+        if matrix and self.companion is not None:
+            raise ValueError(f"companion must be left out for {name}, which has no tokens")
         return self
 
     @model_validator(mode="after")

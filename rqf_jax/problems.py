@@ -28,8 +28,9 @@ class Save(eqx.Module):
 class Start:
     """The initial law of a config, and what is known about its tokens.
 
-    They are in R^`dim`; `numbers` are the tokens' places in their sentence, `layers` (layers,
-    pairs) their overlaps in every layer of the language model, if there is one.
+    They are in R^`dim`, or there are none and the state is a matrix of that size; `numbers` are the
+    tokens' places in their sentence, `layers` (layers, pairs) their overlaps in every layer of the
+    language model, if there is one.
     """
 
     title: str
@@ -66,6 +67,12 @@ def initial(law: configs.Law) -> Start:
                 drawn = laws.Uniform(law.tokens, law.dim)
             case configs.PairLaw():
                 drawn = laws.Pair(law.angle, law.dim)
+            case configs.ZerosLaw():
+                zeros, title = (
+                    laws.Zeros((law.size, law.size)),
+                    f"a matrix of {law.size} x {law.size}",
+                )
+                return Start(title, zeros, law.size, (), ())
             case configs.EquiangularLaw():
                 drawn = laws.Equiangular(law.tokens, law.dim, law.overlap)
     except ConfigError:

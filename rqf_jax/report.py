@@ -35,6 +35,16 @@ _CLOSE = 0.1
 
 
 @dataclass(frozen=True)
+class Statistic:
+    """A quantity of eigenvalues, its value in theory, and what to average: (members, n) to
+    (members,)."""
+
+    quantity: str
+    theory: Values
+    of: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
 class ClosedForms:
     """What theory knows of the ensembles of one model; None where it knows nothing.
 
@@ -56,6 +66,12 @@ class ClosedForms:
     over the starts; None for starts it does not cover."""
     angle_density: Callable[[np.ndarray, float, float], Values] | None = None
     """The density of an angle, from it, the time and the initial angle."""
+    spectrum: Callable[[float], list[Statistic]] | None = None
+    """What is known of the eigenvalues of a matrix that starts at zero, from the time."""
+    square_sum: Callable[[np.ndarray], Values] | None = None
+    """The mean of their Σλ², from the times."""
+    edge: Callable[[float], Values] | None = None
+    """Where the semicircle of many of them ends, from the time."""
     notes: tuple[str, ...] = ()
     """Thresholds and rates, one sentence each."""
 
@@ -86,6 +102,7 @@ def compare(
     labels: Sequence[str],
     log_det_times: Sequence[float] = (),
     one_point_times: Sequence[float] = (),
+    spectrum_times: Sequence[float] = (),
 ) -> list[Row]:
     """The rows of an ensemble, for those closed forms that its model has.
 
@@ -103,9 +120,11 @@ def compare(
 
         E ln det G(t)  = ln det G(0) - N(N-1) rate t
 
-    At `one_point_times`, E<x(t), x(0)>, the mean over tokens. Members that start differently are
+    At `one_point_times`, E<x(t), x(0)>, the mean over tokens. At `spectrum_times`, the last save if
+    there are none, moments and laws of eigenvalues. Members that start differently are
     each compared with their own start. `dataset` holds `overlaps` (member, time, pair),
-    `log_det_gram` (member, time) for volumes and `state` for one token; what it does not hold has
+    `log_det_gram` (member, time) for volumes, `state` for one token and `spectrum` (member, time,
+    eigenvalue); what it does not hold has
     no rows.
     """
     rows = []
@@ -124,6 +143,14 @@ def compare(
                 rows.append(_log_det(dataset.log_det_gram, len(labels), time, rate))
     if "state" in dataset and forms.one_point is not None:
         rows += [_one_point(dataset.state, time, forms.one_point) for time in one_point_times]
+    if "spectrum" in dataset and forms.spectrum is not None:
+        for time in spectrum_times or (float(dataset.time[-1]),):
+            values = np.asarray(_at(dataset.spectrum, time), float)
+            elapsed = time - float(dataset.time[0])
+            for statistic in forms.spectrum(elapsed) if elapsed > 0 else ():
+                mean, error = _mean(np.asarray(statistic.of(values), float))
+                theory, label = float(statistic.theory), f"at t = {time:g}"
+                rows.append(Row(statistic.quantity, label, theory, mean, error))
     return rows
 
 

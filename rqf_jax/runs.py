@@ -80,7 +80,7 @@ def _job(config: Config, out: Path, console: Console) -> session.Job:
     start = initial(config.law)
     sde = equation(config, start.dim)
     companion = None if config.companion is None else equation(config, 3)
-    pair = [start.place(token) for token in config.report.angle_pair]
+    pair = [start.place(token) for token in config.report.angle_pair if start.tokens]
     law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
     ts = jnp.asarray(config.times.grid())
     key = jax.random.key(config.run.seed)
@@ -133,12 +133,22 @@ def _job(config: Config, out: Path, console: Console) -> session.Job:
 
 def closed_forms(dataset: xarray.Dataset) -> ClosedForms:
     """What is known of the model of a stored run."""
-    return configs.parse(dataset.attrs["config"]).model.closed_forms(int(dataset.attrs["dim"]))
+    return _config(dataset).model.closed_forms(int(dataset.attrs["dim"]))
+
+
+def _config(dataset: xarray.Dataset) -> Config:
+    """The config of a stored run; `io.DataFileError` if it is not one of `rqf-jax run`."""
+    missing = [name for name in ("config", "dim", "tokens") if name not in dataset.attrs]
+    if missing:
+        raise io.DataFileError(
+            f"the run has no attribute {missing[0]}: it was not written by this `rqf-jax run`."
+        )
+    return configs.parse(dataset.attrs["config"])
 
 
 def compare(dataset: xarray.Dataset, console: Console) -> list[report.Row]:
     """Print theory beside the ensemble of a stored run, and return its rows."""
-    config = configs.parse(dataset.attrs["config"])
+    config = _config(dataset)
     forms = closed_forms(dataset)
     rows = report.compare(
         dataset,
@@ -146,6 +156,7 @@ def compare(dataset: xarray.Dataset, console: Console) -> list[report.Row]:
         labels=dataset.attrs["tokens"],
         log_det_times=config.report.log_det_times,
         one_point_times=config.report.one_point_times,
+        spectrum_times=config.report.spectrum_times,
     )
     report.show(rows, dataset, console)
     if "layer_overlaps" in dataset and "overlaps" in dataset:
@@ -157,7 +168,7 @@ def compare(dataset: xarray.Dataset, console: Console) -> list[report.Row]:
 
 def draw(dataset: xarray.Dataset, rows: list[report.Row], folder: Path, console: Console) -> None:
     """Write comparison.csv and the figures of a stored run into `folder`."""
-    config = configs.parse(dataset.attrs["config"])
+    config = _config(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".rqf_jax.", dir=folder) as name, plot.style():
         workshop = Path(name)
@@ -187,6 +198,8 @@ def _figures(dataset: xarray.Dataset, config: Config) -> Mapping[str, Figure]:
         figures["order"] = _order(dataset, forms)
         if config.report.angle_time is not None:
             figures["angles"] = _angles(dataset, forms, config.report.angle_time)
+    if "spectrum" in dataset:
+        figures["spectrum"] = _spectrum(dataset, forms)
     if "companion" in dataset:
         figures["sphere"] = _sphere(dataset)
     return figures
@@ -247,6 +260,22 @@ def _angles(dataset: xarray.Dataset, forms: ClosedForms, time: float) -> Figure:
     figure = Figure(figsize=(3.4, 2.6))
     ax = plot.angle_histogram(angles[:, column], density=density, ax=figure.subplots())
     ax.set_title(f"{labels[a]}–{labels[b]}, $t = {time:g}$")
+    return figure
+
+
+def _spectrum(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
+    """The mean of Σλ² against time, and the density of the last eigenvalues."""
+    time, values = np.asarray(dataset.time, float), np.asarray(dataset.spectrum, float)
+    elapsed, label = time - time[0], "$\\sum_i \\lambda_i^2$"
+    theory = {} if forms.square_sum is None else {label: forms.square_sum(elapsed)}
+    figure = Figure(figsize=(7.0, 2.9))
+    left, right = figure.subplots(1, 2)
+    if len(values) > 1:
+        sums = {label: np.sum(values**2, -1)}
+        plot.mean_lines(time, sums, theory=theory, ax=left, ylabel="mean")
+    edge = None if forms.edge is None else float(forms.edge(elapsed[-1]))
+    plot.spectrum(values[:, -1], edge=edge, ax=right)
+    right.set_title(f"$t = {time[-1]:g}$")
     return figure
 
 

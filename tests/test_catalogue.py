@@ -12,7 +12,7 @@ import xarray
 import rqf_jax as rqf
 from rqf_jax import catalogue, report, runs
 from rqf_jax.config import parse
-from rqf_jax.theory import attention, forcing, value_noise
+from rqf_jax.theory import attention, dyson, forcing, value_noise
 
 SYMMETRIC = [[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -1.0]]
 PARAMETERS = {
@@ -25,7 +25,10 @@ PARAMETERS = {
     "mean_field_attention": "beta = 1.0\ndiffusion = 0.1\nstrength = 2.0",
     "self_attention": f"beta = 1.0\nvalue = {SYMMETRIC}",
     "oja": f"value = {SYMMETRIC}",
+    "dyson": "g = 0.7\nrate = 0.9",
 }
+PAIR = 'name = "pair"\nangle = 1.0\ndim = 3'
+MATRIX = 'name = "zeros"\nsize = 3'
 
 
 def model(name, parameters=None):
@@ -36,13 +39,12 @@ def model(name, parameters=None):
         members = 8
         substeps = 2
         coordinates = "full"
+        save = ["{"spectrum" if name == "dyson" else "overlaps"}"]
         [times]
         stop = 1.0
         points = 3
         [law]
-        name = "pair"
-        angle = 1.0
-        dim = 3
+        {MATRIX if name == "dyson" else PAIR}
         [model]
         name = "{name}"\n{PARAMETERS[name] if parameters is None else parameters}
         """
@@ -231,3 +233,24 @@ def test_a_matrix_of_another_size_than_the_tokens_is_refused():
             model(name).sde(4)
     with pytest.raises(ValueError, match="query_key must be 3 x 3 for tokens in R\\^3; got 2 x 2"):
         model("self_attention", "beta = 1\nquery_key = [[1, 0], [0, 1]]").sde(3)
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_eigenvalues_of_a_pulled_matrix_have_their_laws_and_those_of_another_do_not(n):
+    # Independent Gaussian matrices of the variance that the motion has at each time.
+    rng, ts, options = np.random.default_rng(n), np.array([1.0, 1.5, 3.0]), {"g": 0.7, "rate": 0.9}
+    noise = rng.standard_normal((4000, 3, n, n))
+    scale = np.sqrt(2 * 0.7**2 * dyson.effective_time(ts - 1.0, 0.9))
+    values = np.linalg.eigvalsh(scale[:, None, None] * (noise + np.swapaxes(noise, 2, 3)) / 2)
+    dataset = xarray.Dataset(
+        {"spectrum": (("member", "time", "eigenvalue"), values)}, {"time": ts}, {"tokens": []}
+    )
+    right = model("dyson").closed_forms(n)
+    rows = report.compare(dataset, right, labels=[], spectrum_times=[1.5, 3.0])
+    assert len(rows) == 2 * (6 if n == 2 else 4) and rows[0].label == "at t = 1.5"
+    assert max(abs(row.z) for row in rows) < 5
+    at_the_end = report.compare(dataset, right, labels=[])
+    assert [row.label for row in at_the_end] == ["at t = 3"] * (6 if n == 2 else 4)
+    wrong = model("dyson", "g = 0.8\nrate = 0.9").closed_forms(n)
+    assert min(abs(row.z) for row in report.compare(dataset, wrong, labels=[])) > 5
+    assert f"{dyson.edge(np.inf, n=n, **options):.4g}" in right.notes[0]

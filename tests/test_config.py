@@ -73,7 +73,7 @@ def test_every_key_is_documented():
     sections = [kind for kind in vars(config).values() if isinstance(kind, type)]
     sections = [kind for kind in sections if issubclass(kind, catalogue.Section)]
     sections += catalogue.AbstractModel.__subclasses__()
-    assert len(sections) == 19
+    assert len(sections) == 21
     for section in sections:
         if section in (catalogue.Section, config.Config):
             continue
@@ -121,13 +121,13 @@ def test_a_relative_path_starts_at_the_config_and_in_an_override_at_the_working_
         ("run.seed=-1", "run.seed: must be greater than or equal to 0; got -1."),
         ("run.seed=4294967296", "run.seed: must be less than 4294967296"),
         ("run.coordinates=polar", "run.coordinates: must be 'overlaps' or 'full'; got 'polar'."),
-        ('run.save=["spectrum"]', "run.save[0]: must be 'state', 'overlaps'"),
+        ('run.save=["spectra"]', "run.save[0]: must be 'state', 'overlaps'"),
         ("run.save=[]", "run.save: must have at least 1 item; got []."),
         ("model.sigma=-1", "model.sigma: must be greater than or equal to 0; got -1."),
         ("model.sigma=nan", "model.sigma: must be a finite number; got nan."),
         ("model.sigma='1'", "model.sigma: must be a valid number; got '1'."),
         (
-            "model.name=dyson",
+            "model.name=ising",
             "model.name: must be one of 'random_quadratic_form', 'forced_rqf', 'm",
         ),
         ("model.sgma=1", "model.sgma: unknown key. Did you mean sigma? Keys here: name, sigma."),
@@ -195,3 +195,17 @@ def test_a_file_that_is_missing_or_is_not_toml_is_named(tmp_path):
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"bytes\.toml: cannot be read"):
         read(tmp_path / "bytes.toml")
+
+
+def test_a_matrix_starts_at_zero_and_has_a_spectrum_and_tokens_do_not():
+    dyson = ["model={name='dyson', g=1.0}", "law={name='zeros', size=4}", "run.coordinates=full"]
+    kept = 'run.save=["spectrum"]'
+    assert parse(SMALL, [*dyson, kept]).law == config.ZerosLaw(name="zeros", size=4)
+    assert "run.save must be known of a matrix for dyson; got ['overlaps']" in complaint(
+        *dyson, 'run.save=["overlaps"]'
+    )
+    assert "run.save must be known of tokens" in complaint(kept)
+    assert 'law.name must be "zeros" for dyson; got "pair"' in complaint(dyson[0], kept)
+    assert "law.name must be a law of tokens" in complaint(dyson[1])
+    assert "companion must be left out for dyson" in complaint(*dyson, kept, "companion.tokens=4")
+    assert 'run.coordinates must be "full" for dyson' in complaint(*dyson[:2], kept)

@@ -435,3 +435,11 @@ def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
     done = command(tmp_path / "large.toml", tmp_path / "run.zarr", before)
     assert done.returncode == 4 and done.stderr.startswith("rqf-jax: out of memory: 8 members")
     assert [p.name for p in tmp_path.iterdir()] == ["large.toml"]
+
+
+@pytest.mark.parametrize("name", ["config", "dim", "tokens"])
+def test_a_store_without_what_a_run_writes_is_one_clear_error(name):
+    whole = {"config": "", "dim": 3, "tokens": ["a", "b"]}
+    del whole[name]
+    with pytest.raises(rqf.io.DataFileError, match=f"the run has no attribute {name}: it was not"):
+        runs.closed_forms(xarray.Dataset(attrs=whole))

@@ -224,6 +224,22 @@ def test_heun_needs_as_many_steps_as_its_measured_bias_says(as_a_user, capsys, t
 
 
 @pytest.mark.slow
+def test_all_ways_to_move_eigenvalues_obey_the_laws_of_two_but_explicit_steps(as_a_user, capsys):
+    import eigenvalues
+
+    result = eigenvalues.race_eigenvalues(1, sizes=((3, 4),), members=2000)
+    (goal, _) = eigenvalues.show_eigenvalues(result)
+    laws, times, ratios = tables(capsys.readouterr().out)
+    wrong = [name for name, *_, right in laws[1:] if right != "yes"]
+    assert wrong == [eigenvalues.SCAN]
+    seconds = result["sizes"][0]["seconds"]
+    own = ratios[1][1]
+    assert seconds[own] == min(seconds[eigenvalues.JUMP], seconds[eigenvalues.MATRIX])
+    assert goal[2] == f"{seconds[eigenvalues.NUMPY][0] / seconds[own][0]:.3g}"
+    assert [row[0] for row in times[1:]] == [row[0] for row in laws[1:]]
+
+
+@pytest.mark.slow
 def test_the_linear_scaling_table_is_right_and_goes_on_where_it_was_stopped(
     monkeypatch, capsys, tmp_path, as_a_user
 ):

@@ -223,6 +223,35 @@ def test_gaps_of_a_machine_fall_short_of_their_limit_in_proportion_to_the_noise(
     assert abs(intercept) < 0.015
 
 
+def mode_means(weights):
+    """Squared singular values, the degenerate pairs averaged."""
+    squares = singular_values(weights)[::-1] ** 2
+    pairs = (squares[PAIRS] + squares[PAIRS + 1]) / 2
+    return jnp.concatenate([squares[:1], pairs, squares[-1:]])
+
+
+@pytest.mark.slow
+def test_noise_shifts_the_values_of_a_machine_by_its_first_order():
+    # Twelve sweeps leave the chains no memory, which would add to the first order.
+    runs = train(
+        machine(batch=64, sweeps=12), np.arange(1500, 5001, 50), seeds=200, key=KEY, save=mode_means
+    )
+    alone = [0, *PAIRS, UNITS - 1]
+    shift = learning.machine_shift(KAPPA, mass=MASS, learning_rate=0.1, batch=64)[alone]
+    found = np.asarray(runs.ys).mean(1) - (MASS**2 - KAPPA[alone])
+    relative = found / KAPPA[alone]
+    assert (relative.std(0) / math.sqrt(200)).max() < 0.0005
+    assert np.abs(shift / KAPPA[alone]).min() > 0.003
+    # What the first order leaves is largest for the two modes that are closest.
+    assert_mean(relative, shift / KAPPA[alone], bias=0.0008)
+
+
+def test_the_shift_of_one_mode_is_that_of_a_well_of_one_value():
+    # No repulsion: the curvature's change and Itô's term, (α/B)(1 - 2μ²/κ).
+    found = learning.machine_shift([5.0], mass=3.0, learning_rate=0.1, batch=16)
+    np.testing.assert_allclose(found, [0.1 / 16 * (1 - 2 * 9 / 5)], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -245,6 +245,17 @@ def test_the_gaussian_ensemble_is_stationary_in_its_moments():
         assert_mean(p[:, 3], dyson.fourth_moment(np.inf, **options))
 
 
+@pytest.mark.parametrize("beta", [3.0, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_the_gaussian_ensemble_obeys_the_loop_equations_of_its_index(beta):
+    # E Σ V'(λ) λ^k = g² [k (1 - β/2) E p_{k-1} + (β/2) Σ_{a+b=k-1} E p_a p_b], here V' = κλ.
+    values = np.asarray(jax.vmap(stationary(4, beta))(jax.random.split(KEY, 4000)))
+    p = [np.sum(values**k, -1) for k in range(6)]
+    for k in range(5):
+        pairs = sum((p[a] * p[k - 1 - a] for a in range(k)), np.zeros(4000))
+        alone = k * p[k - 1] if k else np.zeros(4000)
+        assert_mean(RATE * p[k + 1] - G**2 * ((1 - beta / 2) * alone + beta / 2 * pairs), 0.0)
+
+
 # ---- which solver, and bad input
 
 
