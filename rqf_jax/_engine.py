@@ -34,15 +34,31 @@ CACHE_BYTES = 2**20
 _BLOCK_STEPS = 16
 
 
+PART_NUMBERS = 2**15
+"""How many numbers of states and noise a CPU takes back at a time in reverse mode."""
+
+
 @eqx.filter_jit
 def ensemble(
     sde, law, ts, key, first, solver, save, adjoint, substeps, members, batch_size
 ) -> tuple[PyTree[Array], Int[Array, " members"]]:
     """Saved values and status of members first, …, first + members - 1, batch after batch."""
+    state = eqx.filter_eval_shape(law, key)
+    # What `save` closes over becomes part of it, and so can be differentiated.
+    model = (sde, law, ts, solver, eqx.filter_closure_convert(save, state))
+    sizes = (substeps, members, batch_size)
+    if isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint):
+        return _reversible(model, key, first, adjoint, sizes)
+    return _batches(model, key, first, adjoint, sizes)
+
+
+def _batches(model, key, first, adjoint, sizes):
+    """Saved values and status, `batch_size` members at a time."""
+    substeps, members, batch_size = sizes
 
     def batch(start):
         ids = start + jnp.arange(batch_size, dtype=jnp.uint32)
-        return _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps)
+        return _batch(model, key, ids, adjoint, substeps)
 
     if batch_size == members:
         return batch(first)
@@ -54,8 +70,66 @@ def ensemble(
     )
 
 
-def _batch(sde, law, ts, key, ids, solver, save, adjoint, substeps):
+# Reverse mode keeps nothing of the forward pass. It starts again from the keys, for a part of the
+# members at a time, so that what a step leaves behind for its derivative, many times what the
+# step itself needs, is held for few of them and in a core's cache.
+_reversible = eqx.filter_custom_vjp(_batches)
+
+
+@_reversible.def_fwd
+def _forward(perturbed, model, key, first, adjoint, sizes):
+    return _batches(model, key, first, adjoint, sizes), None
+
+
+@_reversible.def_bwd
+def _backward(_, cotangents, perturbed, model, key, first, adjoint, sizes):
+    """The gradient with respect to the perturbed arrays of `model`, a sum over parts."""
+    substeps, members, batch_size = sizes
+    part = _part_size(model, key, batch_size)
+    parts = math.ceil(members / part)
+    arrays, rest = eqx.partition(model, perturbed)
+    ys_cotangents = jax.tree.map(
+        lambda leaf: jnp.pad(
+            leaf, [(0, parts * part - members)] + [(0, 0)] * (leaf.ndim - 1)
+        ).reshape(parts, part, *leaf.shape[1:]),
+        cotangents[0],
+    )
+
+    def add_part(total, xs):
+        start, above = xs
+        ids = start + jnp.arange(part, dtype=jnp.uint32)
+
+        def values(arrays):
+            ys, _ = _batch(eqx.combine(arrays, rest), key, ids, adjoint, substeps)
+            return jax.tree.map(lambda y, g: None if g is None else y, ys, above, is_leaf=_is_none)
+
+        (gradient,) = jax.vjp(values, arrays)[1](above)
+        return jax.tree.map(jnp.add, total, gradient), None
+
+    zero = jax.tree.map(jnp.zeros_like, arrays)
+    starts = first + part * jnp.arange(parts, dtype=jnp.uint32)
+    gradient = lax.scan(add_part, zero, (starts, ys_cotangents))[0]
+    return gradient
+
+
+def _part_size(model, key, batch_size: int) -> int:
+    """Equal parts of a batch, as few as keep to `PART_NUMBERS`; other devices take it whole."""
+    if jax.default_backend() != "cpu":
+        return batch_size
+    sde, law = model[:2]
+    state = eqx.filter_eval_shape(law, key)
+    numbers = state.size + math.prod(eqx.filter_eval_shape(sde.noise.shape, state))
+    limit = max(1, PART_NUMBERS // max(1, numbers))
+    return math.ceil(batch_size / math.ceil(batch_size / limit))
+
+
+def _is_none(leaf) -> bool:
+    return leaf is None
+
+
+def _batch(model, key, ids, adjoint, substeps):
     """Saved values and status of the members `ids`, together in memory."""
+    sde, law, ts, solver, save = model
     law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
     x0 = jax.vmap(law)(law_keys)
     streams = jax.vmap(stream, out_axes=-1)(noise_keys)

@@ -24,9 +24,9 @@ def hermitian(x: Float[Array, "n n"]) -> Complex[Array, "n n"]:
 @jax.custom_jvp
 def eigenvalues(matrix: Inexact[Array, "n n"]) -> Float[Array, " n"]:
     """The eigenvalues of a symmetric or Hermitian matrix, ascending."""
-    if matrix.shape[0] <= _sturm.LIMIT and not jnp.iscomplexobj(matrix):
-        return _sturm.eigenvalues(matrix)
-    return jnp.linalg.eigvalsh(matrix, symmetrize_input=False)
+    if jnp.iscomplexobj(matrix):
+        return jnp.linalg.eigvalsh(matrix, symmetrize_input=False)
+    return _sturm.eigenvalues(matrix)
 
 
 @eigenvalues.defjvp

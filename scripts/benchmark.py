@@ -1,7 +1,8 @@
 """Speed of the engine beside NumPy, a hand-written scan and diffrax, in one process.
 
     python scripts/benchmark.py [--rounds 7] [--sizes 4096x2x3 ...]
-                                [--only steps attention accuracy] [--samples 1048576] [--json OUT]
+                                [--only steps attention eigenvalues accuracy]
+                                [--samples 1048576] [--json OUT]
 
 Contenders take turns, round after round, so that other work on the machine hits all of them; a
 time is the median over rounds, a ratio the median of the ratios within a round. Every call gets a
@@ -13,8 +14,6 @@ import datetime
 import json
 import os
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +33,10 @@ from accuracy import (
     versions,
     weak_errors,
 )
+from eigenvalues import race_eigenvalues, show_eigenvalues
 from jax import lax
 from jaxtyping import Array, Float
+from racing import Contender, goal, microseconds, race, ratio
 
 import rqf_jax as rqf
 
@@ -45,6 +46,7 @@ DIFFRAX_STEPS = 8
 ENGINE, NUMPY, SCAN, DIFFRAX = "engine", "NumPy", "scan", "diffrax"
 OVERLAPS, SPAN = "engine, overlaps only", "engine, tokens in their span"
 ATTENTION, PRODUCTS, NOISE = "attention + noise", "two products + noise", "noise alone"
+PARTS = ("steps", "attention", "eigenvalues", "accuracy")
 BETA = 1.0
 BIAS, ACCURACY_MEMBERS = 1e-3, 4096
 
@@ -91,14 +93,6 @@ SIZES = (
     Size(1, 32, 768),
 )
 ATTENTION_SIZES = SIZES[1:4]
-
-
-class Contender(NamedTuple):
-    """One way to make `steps` steps: a function of the number of the call and of sigma."""
-
-    name: str
-    steps: int
-    call: Callable[[int, float], object]
 
 
 class AmbientNoise(rqf.noises.AbstractNoise):
@@ -261,28 +255,6 @@ def plain_diffrax(size: Size, steps: int, step: float, attention: bool = False) 
         return run(start, jax.random.split(jax.random.key(number), size.members), sigma)
 
     return Contender(DIFFRAX, made, call)
-
-
-def race(contenders: list[Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds a step of every contender in every round."""
-    seconds = {contender.name: [] for contender in contenders}
-    for number in range(rounds + 1):
-        for contender in contenders:
-            start = time.perf_counter()
-            jax.block_until_ready(contender.call(number, 1 + number * 1e-6))
-            elapsed = time.perf_counter() - start
-            if number > 0:  # the first call compiles
-                seconds[contender.name].append(elapsed / contender.steps)
-    return seconds
-
-
-def ratio(slow: list[float], fast: list[float]) -> float:
-    """How many times faster, round by round."""
-    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
-
-
-def microseconds(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds) * 1e6:.4g} ({min(seconds) * 1e6:.4g})"
 
 
 def race_steps(sizes: list[Size], rounds: int) -> list[dict]:
@@ -483,10 +455,6 @@ def show_accuracy(result: dict) -> list[list[str]]:
     return [goal("time to accuracy against diffrax", 500, ratio(seconds[DIFFRAX], seconds[ENGINE]))]
 
 
-def goal(what: str, least: float, measured: float) -> list[str]:
-    return [what, f"≥ {least:g}", f"{measured:.3g}", "yes" if measured >= least else "**no**"]
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
@@ -494,8 +462,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("steps", "attention", "accuracy"),
-        default=("steps", "attention", "accuracy"),
+        choices=PARTS,
+        default=PARTS,
     )
     parser.add_argument("--samples", type=int, default=2**20, help="members behind a measured bias")
     parser.add_argument("--json", type=Path, help="write all times to this file too")
@@ -522,6 +490,9 @@ def main(arguments: list[str] | None = None) -> None:
     if "attention" in options.only:
         results["attention"] = race_attention(options.rounds)
         goals += show_attention(results["attention"])
+    if "eigenvalues" in options.only:
+        results["eigenvalues"] = race_eigenvalues(options.rounds)
+        goals += show_eigenvalues(results["eigenvalues"])
     if "accuracy" in options.only:
         results["accuracy"] = race_to_accuracy(options.rounds, options.samples)
         goals += show_accuracy(results["accuracy"])

@@ -129,13 +129,15 @@ def test_unnormalised_attention_is_the_gradient_of_the_interaction_energy():
 
 def test_a_causal_token_does_not_depend_on_later_ones():
     x = jnp.asarray(unit_tokens(5, 3))
-    jacobian = jax.jacrev(lambda y: Attention(2.0, mask=causal_mask(5))(TIME, y))(x)
+    jacobian = jax.jit(jax.jacrev(lambda y: Attention(2.0, mask=causal_mask(5))(TIME, y)))(x)
     size = np.abs(np.asarray(jacobian)).max(axis=(1, 3))
     assert np.all(size[np.triu_indices(5, 1)] == 0)
     assert np.all(size[np.tril_indices(5)] > 0)
 
 
-@pytest.mark.parametrize(("dim", "dtype"), [(3, jnp.float32), (6, jnp.float64)])
+@pytest.mark.parametrize(
+    ("dim", "dtype"), [(3, jnp.float32), pytest.param(6, jnp.float64, marks=pytest.mark.slow)]
+)
 def test_softmax_survives_any_temperature_and_so_does_its_gradient(dtype, dim):
     e = jnp.eye(1, dim, dtype=dtype)
     x = jnp.concatenate([e, e, -e, jnp.roll(e, 1, axis=1)])
@@ -193,6 +195,31 @@ def test_the_oja_flow_is_the_normalised_exponential():
         )
 
 
+def test_the_oja_flow_climbs_and_leaves_the_second_direction_at_the_gap():
+    value = matrices(4)[1]
+    value = value + value.T
+    rates, vectors = np.linalg.eigh(value)
+    ts = np.linspace(0.0, 1.5, 4)
+    path = flow(rqf.models.oja(value).drift, unit_tokens(3, 4), ts, substeps=4000)
+    height = np.einsum("tni,ij,tnj->tn", path, value, path)
+    assert np.all(np.diff(height, axis=0) > 0)
+    first, second = (np.log(np.abs(path @ vectors[:, k])) for k in (-1, -2))
+    gap = rates[-1] - rates[-2]
+    np.testing.assert_allclose(
+        second - first, (second - first)[0] - gap * ts[:, None] * np.ones(3), atol=1e-6
+    )
+
+
+def test_layers_of_uniform_attention_contract_to_the_leading_direction_by_the_ratio():
+    # Without query and key a layer is a step of the power method on the mean token.
+    value = np.diag([1.5, -0.9, 0.3])
+    drift, x, errors = Attention(0.0, value=value), jnp.asarray(unit_tokens(5, 3)), []
+    for _ in range(25):
+        x = SPHERE.project(drift(TIME, x))
+        errors.append(np.linalg.norm(x[:, 1:], axis=1) / np.abs(x[:, 0]))
+    np.testing.assert_allclose(errors[-1] / errors[-2], 0.9 / 1.5 * np.ones(5), rtol=1e-6)
+
+
 def test_a_constant_velocity_draws_a_token_along_the_meridian():
     # θ' = -|c| sin θ: tan θ/2 decays as exp(-|c| t).
     x0, ts = rqf.laws.Pair(2.0, 3)(jax.random.key(0)), np.linspace(0.0, 2.0, 5)
@@ -243,7 +270,7 @@ def test_the_recurrence_is_a_masked_kernel():
 
 def test_a_token_of_a_state_space_does_not_depend_on_later_ones():
     drift, x = random_state_space(), jnp.asarray(rng.standard_normal((5, 3)))
-    size = np.abs(jax.jacrev(lambda y: drift(TIME, y))(x)).max(axis=(1, 3))
+    size = np.abs(jax.jit(jax.jacrev(lambda y: drift(TIME, y)))(x)).max(axis=(1, 3))
     assert np.all(size[np.triu_indices(5, 1)] <= 1e-14)
 
 

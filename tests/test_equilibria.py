@@ -216,6 +216,32 @@ def test_the_antipodal_six_four_split_is_unstable_beside_the_clustered_one(golde
     assert -1 < cosines.min() < -0.9
 
 
+def test_the_clustered_branch_trades_stability_with_the_antipodal_split_where_the_formula_says(
+    golden,
+):
+    rates, vectors = np.linalg.eigh(VALUE)
+    v, start = vectors[:, -1], vectors[:, -1] @ QUERY_KEY @ vectors[:, -1]
+
+    def antipodal_rate(kappa):
+        spectrum = split_spectrum(VALUE, kappa / start * QUERY_KEY, v, rates[-1], 6, 4)
+        return float(np.max(np.real(spectrum)))
+
+    critical = brentq(antipodal_rate, start, 0.4, xtol=1e-12)
+    x = golden.states[golden.sizes.index((6, 4))]
+    kappas = np.append(np.linspace(start, critical - 2e-3, 6), critical - 1e-3)
+    clustered, opening = [], []
+    for kappa in kappas:
+        drift = Attention(beta=jnp.asarray(kappa / start), query_key=QUERY_KEY, value=VALUE)
+        x = equilibrium(drift, SPHERE, x)
+        clustered.append(growth(drift, x))
+        opening.append(math.pi - float(jnp.max(rqf.observables.angles(x))))
+    # Two branches cross (transcritical): both the angle and the rate vanish linearly there.
+    for values in (clustered, opening):
+        slope = (values[-1] - values[-2]) / (kappas[-1] - kappas[-2])
+        assert kappas[-1] - values[-1] / slope == pytest.approx(critical, abs=1e-4)
+    assert clustered[-1] == pytest.approx(-antipodal_rate(kappas[-1]), rel=0.01)
+
+
 def test_equilibria_print_as_a_table(golden):
     lines = repr(golden).splitlines()
     assert lines[0] == "Equilibria(6 of 200 starts, 0 unsettled)"
@@ -293,6 +319,7 @@ def test_the_fixed_point_of_a_contraction_and_its_derivative():
     np.testing.assert_allclose(jax.jacrev(fixed_point)(jnp.asarray(a)), expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_a_clustered_state_is_that_of_differences(golden):
     start = golden.states[golden.sizes.index((6, 4))]
     direction = np.random.default_rng(8).standard_normal((3, 3))

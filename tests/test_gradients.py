@@ -214,8 +214,9 @@ ATTENTION = {
 }
 
 
-def attended(parameters, members=4, tokens=4, substeps=20):
+def attended(parameters, members=4, tokens=4, substeps=20, save=observe):
     """A mean overlap after 200 steps of attention and common noise."""
+    dim = len(parameters["value"])
     drift = rqf.drifts.Attention(
         parameters["beta"],
         parameters["strength"],
@@ -224,12 +225,12 @@ def attended(parameters, members=4, tokens=4, substeps=20):
     )
     runs = rqf.simulate(
         rqf.SDE(drift, IsotropicNoise(parameters["sigma"], 0.0), SPHERE),
-        Fixed(unit_tokens(tokens, 3)),
+        Fixed(jnp.asarray(unit_tokens(tokens, dim), parameters["beta"].dtype)),
         jnp.linspace(0.0, 1.0, 11),
         substeps=substeps,
         members=members,
         key=jax.random.key(0),
-        save=observe,
+        save=save,
     )
     return jnp.mean(runs.ys[:, 1:])
 
@@ -249,14 +250,51 @@ def test_gradients_through_200_steps_of_attention_are_central_differences():
     assert np.isfinite(value)
 
 
+def memory(f, parameters):
+    """What the compiled function needs beside its arguments and results."""
+    return jax.jit(f).lower(parameters).compile().memory_analysis().temp_size_in_bytes
+
+
 @pytest.mark.slow
-def test_the_memory_of_the_reverse_pass_does_not_grow_with_the_number_of_steps():
+@pytest.mark.parametrize(("members", "tokens", "dim"), [(4096, 8, 3), (256, 32, 16), (64, 64, 64)])
+def test_the_reverse_pass_needs_at_most_three_times_the_memory_of_the_forward_pass(
+    members, tokens, dim
+):
+    matrices = {name: jnp.eye(dim, dtype=jnp.float32) for name in ("value", "query_key")}
+    numbers = {name: jnp.float32(1.0) for name in ("beta", "strength", "sigma")}
+    f = functools.partial(
+        attended, members=members, tokens=tokens, save=rqf.observables.polar_order
+    )
+    parameters = numbers | matrices
+    assert memory(jax.grad(f), parameters) < 3 * memory(f, parameters)
+
+
+@pytest.mark.slow
+def test_the_memory_of_the_reverse_pass_grows_neither_with_steps_nor_with_members():
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), ATTENTION)
 
-    def peak(substeps):
-        f = functools.partial(attended, members=512, tokens=8, substeps=substeps)
-        memory = jax.jit(jax.grad(f)).lower(single).compile().memory_analysis()
-        return memory.temp_size_in_bytes
+    def peak(members, substeps):
+        f = functools.partial(attended, members=members, tokens=8, substeps=substeps)
+        return memory(jax.grad(f), single)
 
     # The states of one block of 16 steps are kept; the number of blocks grows, by a state each.
-    assert peak(160) < 1.3 * peak(32)
+    few = peak(512, 32)
+    assert peak(512, 160) < 1.3 * few
+    # What is saved of a member and its cotangent are numbers, eleven times two.
+    assert peak(4096, 32) < 1.3 * few + 4096 * 4 * 11 * 2
+
+
+def test_what_the_saved_function_closes_over_has_a_derivative_too():
+    def f(factor):
+        runs = rqf.simulate(
+            rqf.models.random_quadratic_form(1.0),
+            Fixed(unit_tokens(3, 3)),
+            [0.0, 0.2],
+            substeps=2,
+            members=5,
+            key=jax.random.key(0),
+            save=lambda x: factor**2 * observe(x),
+        )
+        return jnp.sum(runs.ys)
+
+    assert jax.grad(f)(jnp.asarray(3.0)) == pytest.approx(float(2 / 3 * f(3.0)), rel=1e-12)

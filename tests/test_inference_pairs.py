@@ -88,6 +88,7 @@ def test_the_density_of_the_fit_peaks_at_its_estimate():
     assert abs(slope) < 1e-6 * abs(float(density({"symmetric": strength})))
 
 
+@pytest.mark.slow
 def test_noise_of_its_own_for_every_token_shows_in_the_drift():
     sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(0.5), rqf.manifolds.Sphere())
     alone = rqf.simulate(

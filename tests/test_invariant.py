@@ -59,7 +59,9 @@ def test_the_sum_over_pairs_does_not_depend_on_the_blocks_it_is_made_in():
     assert rayleigh(x).statistic == pytest.approx(3 * 3000 * np.sum(x.mean(0) ** 2))
 
 
-@pytest.mark.parametrize("degrees", [(1,), (2,), (1, 2, 3)])
+@pytest.mark.parametrize(
+    "degrees", [(1, 2, 3), *(pytest.param(d, marks=pytest.mark.slow) for d in ((1,), (2,)))]
+)
 def test_uniform_points_are_rejected_at_the_nominal_rate(degrees):
     rate = rejections(lambda x: uniformity(x, degrees=degrees), lambda rng: uniform(rng, 100, 3))
     assert 0.03 < rate < 0.07

@@ -20,7 +20,7 @@ def draws(law, count):
     return np.asarray(jax.jit(jax.vmap(law))(jax.random.split(KEY, count)))
 
 
-@pytest.mark.parametrize("dim", [2, 3, 8])
+@pytest.mark.parametrize("dim", [3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (2, 8))])
 def test_uniform_tokens_have_a_beta_distributed_coordinate(dim):
     x = draws(Uniform(2, dim), 50_000)
     # (1 + x_1)/2 has the Beta law with both parameters (n-1)/2 for the uniform law on S^{n-1}.
@@ -30,7 +30,9 @@ def test_uniform_tokens_have_a_beta_distributed_coordinate(dim):
         assert scipy.stats.kstest((1 + coordinate) / 2, beta.cdf).pvalue > five_scores
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    "dim", [1, 3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (2, 8))]
+)
 def test_uniform_tokens_are_isotropic_and_independent(dim):
     x = draws(Uniform(2, dim), 50_000)
     assert np.abs(np.linalg.norm(x, axis=-1) - 1).max() < 4e-15

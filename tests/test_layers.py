@@ -184,6 +184,7 @@ def test_in_high_temperature_homogenised_attention_obeys_the_logistic_equation()
     assert mean[:, 1:].std(axis=0).max() < 2 * math.sqrt(time / dim)
 
 
+@pytest.mark.slow
 def test_in_low_temperature_attention_with_random_values_is_the_random_quadratic_form():
     # β → ∞: every token attends to itself; with entries of variance 1/d the clock is t/d.
     dim, time = 6, 3.0

@@ -92,7 +92,9 @@ def test_the_derivative_of_retract_at_rest_is_the_identity_on_tangent_vectors(dt
     np.testing.assert_allclose(derivative, v, atol=8 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("length", [0.0, 0.999e-3, 1.001e-3])
+@pytest.mark.parametrize(
+    "length", [0.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.999e-3, 1.001e-3))]
+)
 def test_gradient_and_curvature_of_retract_are_smooth_through_rest(length):
     x, e = jnp.array([[1.0, 0.0, 0.0]]), jnp.array([[0.0, 1.0, 0.0]])
 

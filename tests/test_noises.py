@@ -195,7 +195,7 @@ def position_and_overlap(x):
     ("symmetric", "antisymmetric"),
     [*(pytest.param(*pure, marks=pytest.mark.slow) for pure in STRENGTHS[:2]), STRENGTHS[2]],
 )
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(
     "degree", [2, *(pytest.param(degree, marks=pytest.mark.slow) for degree in (3, 4))]
 )

@@ -80,7 +80,7 @@ def ito_drift(noise, drift, x):
 # ---- isotropic fields
 
 
-@pytest.mark.parametrize("dim", [2, 3, 5])
+@pytest.mark.parametrize("dim", [3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (2, 5))])
 @pytest.mark.parametrize("kernel", [PowerSeries([0.3, 0.6, 0.2]), MLP("gelu", 4, 0.2, 0.1)])
 def test_overlaps_under_an_isotropic_field_have_the_stated_generator(kernel, dim):
     x = jnp.asarray(unit_tokens(2, dim))

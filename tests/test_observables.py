@@ -68,7 +68,9 @@ def test_a_common_rotation_changes_no_observable(function, shape):
 
 
 @pytest.mark.parametrize("function", [gram, overlaps, angles, log_det_gram, polar_order])
-@pytest.mark.parametrize("shape", [(2, 3), (4, 7), (6, 40)])
+@pytest.mark.parametrize(
+    "shape", [(4, 7), *(pytest.param(s, marks=pytest.mark.slow) for s in ((2, 3), (6, 40)))]
+)
 def test_coordinates_of_the_span_keep_every_observable_without_a_dimension(function, shape):
     x = uniform(shape)
     in_span = jnp.asarray(np.linalg.qr(x.T)[1].T)
@@ -167,7 +169,7 @@ def test_both_orders_of_many_uniform_tokens_vanish():
     assert nematic_order(x) < 5 / math.sqrt(100_000)
 
 
-@pytest.mark.parametrize("dim", [2, 3, 6])
+@pytest.mark.parametrize("dim", [3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (2, 6))])
 def test_an_orthonormal_frame_has_no_nematic_order_and_a_finite_gradient(dim):
     for x in (jnp.eye(dim), jnp.concatenate([jnp.eye(dim), -jnp.eye(dim)])):
         value, gradient = jax.value_and_grad(nematic_order)(x)
@@ -238,7 +240,7 @@ def test_jit_and_vmap_change_nothing(function, shape):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_observable_has_the_dtype_of_the_state(function, dtype):
     for shape in ((3, 5), (5, 3), (1, 1)):
-        assert function(uniform(shape, dtype=dtype)).dtype == dtype
+        assert jax.eval_shape(function, uniform(shape, dtype=dtype)).dtype == dtype
 
 
 @pytest.mark.parametrize("function", INVARIANT)

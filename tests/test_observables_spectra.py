@@ -138,7 +138,9 @@ def path_graph(n, dtype=float):
     return np.eye(n, k=1, dtype=dtype) + np.eye(n, k=-1, dtype=dtype)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 20, 65])
+@pytest.mark.parametrize(
+    "n", [1, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 65))]
+)
 def test_eigenvalues_are_right_where_pivots_vanish_and_where_they_coincide(n):
     for dtype, tolerance in (("float32", 4e-6), ("float64", 1e-14)):
         exact = 2 * np.cos(np.pi * np.arange(n, 0, -1) / (n + 1))
@@ -161,6 +163,7 @@ def test_eigenvalues_of_a_batch_are_those_of_lapack_however_it_is_mapped():
     np.testing.assert_allclose(one, exact[1, 7], atol=tolerance)
 
 
+@pytest.mark.slow
 def test_eigenvalues_scale_with_the_matrix_and_pass_on_what_is_not_finite():
     x, scales = path_graph(5, "float32"), np.array([1e-30, 1e30, 1, 1], "float32")
     batch = x * scales[:, None, None]

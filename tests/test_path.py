@@ -146,7 +146,9 @@ def grid(ts, substeps):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", [SHAPES[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES[1:])]
+)
 def test_increments_are_the_engines_numbers_in_order_times_the_root_of_the_step(shape, dtype):
     key = jax.random.key(4)
     starts, ends = grid(np.asarray(TS, dtype), 8)

@@ -245,8 +245,9 @@ def test_two_processes_do_not_write_one_run(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize(
+    ("number", "twice"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=str
+)
 def test_a_signal_stops_between_chunks_and_a_second_one_at_once(
     whole, tmp_path, monkeypatch, capsys, number, twice
 ):

@@ -137,6 +137,7 @@ def test_new_numbers_compile_nothing_and_a_new_size_does():
     assert TRACES
 
 
+@pytest.mark.slow
 def test_every_kind_of_number_is_the_same_program():
     run(sde=counted(sigma=0.5))
     TRACES.clear()

@@ -306,7 +306,7 @@ def test_a_solver_with_the_right_limit_is_accepted(solver, noise, manifold):
     rqf.solvers.check(solver, rqf.SDE(NONE, noise, manifold))
 
 
-@pytest.mark.parametrize(("tokens", "dim"), [(6, 5), (3, 6)])
+@pytest.mark.parametrize(("tokens", "dim"), [pytest.param(6, 5, marks=pytest.mark.slow), (3, 6)])
 def test_a_short_projective_step_is_a_normalised_quadratic_polynomial(tokens, dim):
     sde, x = rqf.models.random_quadratic_form(0.6), jnp.asarray(unit_tokens(tokens, dim))
     h = jnp.asarray(0.12 / float(sde.noise.control(dim, jnp.ones(()))))
@@ -318,9 +318,12 @@ def test_a_short_projective_step_is_a_normalised_quadratic_polynomial(tokens, di
     np.testing.assert_allclose(step, exact, atol=1e-14)
 
 
-@pytest.mark.parametrize("control", [pytest.param(0.2, marks=pytest.mark.slow), 0.99, 2.0])
 @pytest.mark.parametrize(
-    ("tokens", "dim"), [pytest.param(2, 3, marks=pytest.mark.slow), (6, 5), (3, 6)]
+    "control", [*(pytest.param(c, marks=pytest.mark.slow) for c in (0.2, 0.99)), 2.0]
+)
+@pytest.mark.parametrize(
+    ("tokens", "dim"),
+    [*(pytest.param(*s, marks=pytest.mark.slow) for s in ((2, 3), (6, 5))), (3, 6)],
 )
 def test_a_projective_step_is_the_normalised_exponential_to_fourth_order(tokens, dim, control):
     sde, x = equation(NONE), jnp.asarray(unit_tokens(tokens, dim))

@@ -68,7 +68,9 @@ def ito_drift(noise, x):
     return jnp.einsum("iiaj->aj", change) / 2, values
 
 
-@pytest.mark.parametrize("dim", [2, 3, 5, 8])
+@pytest.mark.parametrize(
+    "dim", [3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (2, 5, 8))]
+)
 @pytest.mark.parametrize(("symmetric", "antisymmetric"), MIXTURES)
 def test_ito_drift_and_covariance_of_a_token_are_those_of_a_brownian_motion(
     dim, symmetric, antisymmetric
@@ -87,7 +89,7 @@ def test_ito_drift_and_covariance_of_a_token_are_those_of_a_brownian_motion(
     np.testing.assert_allclose(np.einsum("iaj,ibk->abjk", values, values), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("dim", [3, 4, 7])
+@pytest.mark.parametrize("dim", [3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (4, 7))])
 def test_overlap_and_gram_coefficients_of_the_noise_know_only_sigma_s(dim):
     x = unit_tokens(4, dim)
     drift, values = ito_drift(IsotropicNoise(symmetric=1.3, antisymmetric=0.7), jnp.asarray(x))
@@ -115,7 +117,10 @@ def test_the_noise_has_the_rank_of_the_counting_formulas():
             assert np.linalg.matrix_rank(values, tol=1e-9) == rank(tokens, dim)
 
 
-@pytest.mark.parametrize(("tokens", "dim"), [(1, 3), (2, 3), (2, 7), (3, 5)])
+@pytest.mark.parametrize(
+    ("tokens", "dim"),
+    [(3, 5), *(pytest.param(*s, marks=pytest.mark.slow) for s in ((1, 3), (2, 3), (2, 7)))],
+)
 @pytest.mark.parametrize(("symmetric", "antisymmetric"), MIXTURES)
 def test_the_noise_in_the_span_has_exactly_the_covariance_of_the_full_noise(
     tokens, dim, symmetric, antisymmetric
@@ -308,6 +313,7 @@ def test_the_cluster_of_a_uniform_token_is_a_row_of_fair_coins(dim, h):
 # ---- two tokens in time
 
 
+@pytest.mark.slow
 def test_the_mean_log_volume_of_k_tokens_falls_at_k_times_k_minus_1():
     x0, sigma, ts = unit_tokens(4, 4, seed=1), 0.7, np.array([0.0, 0.3, 1.0])
     found = log_volumes(

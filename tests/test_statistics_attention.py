@@ -148,6 +148,21 @@ def test_an_unbalanced_split_of_the_stochastic_transformer_escapes_in_the_stated
     assert_mean(ts[first] - 0.025, float(expected), bias=0.08)
 
 
+@pytest.mark.slow
+def test_a_balanced_split_of_the_stochastic_transformer_outlives_unbalanced_ones():
+    # n = 4, β = 1.5, until T = 30: 3 + 1 tokens have met after 3.9 in the mean, 2 + 2 stay.
+    e = np.eye(1, 4)
+    sde, kept = rqf.models.stochastic_transformer(1.5), {}
+    for plus in (2, 3):
+        law = Fixed(np.concatenate([e] * plus + [-e] * (4 - plus)))
+        r = ensemble(
+            sde, law, [0.0, 30.0], substeps=3000, members=400, save=lambda x: jnp.sum(x[0] * x[3])
+        )
+        kept[plus] = np.mean(r[:, -1] < -0.99)
+    assert kept[2] > 0.95
+    assert kept[3] < 0.05
+
+
 @pytest.mark.parametrize(("epsilon2", "end"), [(0.8, 1), (2.0, -1)])
 def test_a_scalar_random_value_decides_for_one_end_at_the_threshold(epsilon2, end):
     # ε² = 2 e^(-β) = 1.213 at β = 0.5. The rapidity is a random walk with a small drift, so that a

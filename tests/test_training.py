@@ -200,6 +200,7 @@ def relative_gaps(process, seeds, updates, burn):
     return np.asarray(runs.ys[:, :, 0]) / expected
 
 
+@pytest.mark.slow
 def test_degenerate_values_of_a_machine_stay_apart_by_the_square_root_of_the_noise():
     found = relative_gaps(machine(batch=64), 120, 2400, 1000)
     error = found.mean((1, 2)).std() / math.sqrt(120)

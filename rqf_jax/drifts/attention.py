@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .._arguments import integer, mask, optional, scalar, square
-from .._unrolled import LIMIT
+from .._unrolled import LIMIT, transform
 from ._abstract import AbstractDrift
 
 
@@ -154,7 +154,7 @@ _FEW = 8
 
 def _times(x: Float[Array, "tokens dim"], matrix: Float[Array, "dim dim"]):
     """x @ matrix."""
-    return jnp.matmul(x, matrix, precision="highest")
+    return transform(matrix.T, x)
 
 
 def _scores(
