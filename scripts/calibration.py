@@ -6,14 +6,19 @@ Many replicates of one experiment are simulated in one vmap and fitted one by on
     RMSE/stderr  over the mean reported standard error
     bias         mean error, relative to the truth, with its standard error
     coverage     how often the 95 % interval holds the truth
+    refused      how many fits ended with an `IdentifiabilityError`
 
-Usage: python scripts/calibration.py [--replicates 200] [--only NAME]
+`--only posterior` is simulation-based calibration instead (Talts et al. 2018; recalled): strengths
+drawn from a prior, data from the strengths, draws of NUTS from the posterior of the data. The rank
+of the truth among the draws is uniform if the posterior is right; needs the extra `bayes`.
+
+Usage: python scripts/calibration.py [--replicates 1000] [--only NAME]
 """
 
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,19 +32,23 @@ from rqf_jax import inference
 
 @dataclass(frozen=True)
 class Experiment:
-    """Data of many members, what to do with one, and the truth."""
+    """Data of many replicates with their times, what to do with one, and the truth."""
 
     name: str
-    paths: Callable[[int], rqf.Trajectories]
+    data: Callable[[int], tuple[Sequence[Any], Any]]
     fit: Callable[[Any, Any], inference.FitResult]
     truth: dict[str, float]
 
 
-def paths(sde, law, ts, substeps: int, seed: int) -> Callable[[int], rqf.Trajectories]:
+def paths(sde, law, ts, substeps: int, seed: int, **options) -> Callable[[int], tuple]:
     """Independent replicates of one experiment: the members of one run."""
-    return lambda replicates: rqf.simulate(
-        sde, law, ts, substeps=substeps, members=replicates, key=jax.random.key(seed)
-    )
+
+    def data(replicates):
+        key = jax.random.key(seed)
+        runs = rqf.simulate(sde, law, ts, substeps=substeps, members=replicates, key=key, **options)
+        return runs.ys, runs.ts
+
+    return data
 
 
 def noise(symmetric: float, antisymmetric: float = 0.0) -> rqf.SDE:
@@ -84,10 +93,10 @@ def experiments() -> Iterator[Experiment]:
     )
     hidden = paths(noise(1.0), rqf.laws.Equiangular(3, 4, 0.1), 0.004 * jnp.arange(151.0), 2, 5)
 
-    def observed(replicates: int) -> rqf.Trajectories:
-        runs = hidden(replicates)
-        seen = runs.ys + 0.0316 * jax.random.normal(jax.random.key(6), runs.ys.shape)
-        return rqf.Trajectories(runs.ts, rqf.manifolds.Sphere().project(seen), runs.status)
+    def observed(replicates):
+        ys, ts = hidden(replicates)
+        seen = ys + 0.0316 * jax.random.normal(jax.random.key(6), ys.shape)
+        return rqf.manifolds.Sphere().project(seen), ts
 
     yield Experiment(
         "fit_noise_observed",
@@ -95,24 +104,144 @@ def experiments() -> Iterator[Experiment]:
         inference.fit_noise_observed,
         {"symmetric": 1.0, "observation": 0.0316},
     )
+    yield from weight_experiments()
+
+
+def weight_experiments() -> Iterator[Experiment]:
+    """Matrices and their eigenvalues, and the noise of gradients."""
+    sde, start = rqf.models.dyson(g=1.0, rate=1.0), rqf.laws.Zeros((6, 6))
+    symmetric = rqf.manifolds.Symmetric()
+    # A first step of ten relaxation times is not observed.
+    late = jnp.concatenate([jnp.zeros(1), 10 + 0.05 * jnp.arange(201.0)])
+
+    def stationary(seed, **options):
+        whole = paths(sde, start, late, 1, seed, **options)
+
+        def data(replicates):
+            ys, ts = whole(replicates)
+            return ys[:, 1:], ts[1:] - ts[1]
+
+        return data
+
+    truth = {"rate": 1.0, "s": math.sqrt(2)}
+    yield Experiment(
+        "fit_matrix_ou",
+        stationary(7),
+        lambda w, t: inference.fit_matrix_ou(w, t, target=0.0, manifold=symmetric),
+        truth,
+    )
+    yield Experiment(
+        "fit_matrix_ou, unknown target",
+        stationary(7),
+        lambda w, t: inference.fit_matrix_ou(w, t, manifold=symmetric),
+        truth,
+    )
+    yield Experiment(
+        "fit_dyson, known beta",
+        stationary(8, save=rqf.observables.spectrum),
+        lambda x, t: inference.fit_dyson(x, t, beta=1.0),
+        {"g": 1.0, "rate": 1.0},
+    )
+    rates, batches = np.meshgrid([0.005, 0.01, 0.02, 0.05, 0.1], [8, 16, 32, 64, 128])
+    rates, batches, dof = rates.ravel(), batches.ravel(), 20
+
+    def noises(replicates):
+        scatter = np.random.default_rng(9).chisquare(dof, (replicates, rates.size)) / dof
+        return rates / batches * scatter, None
+
+    yield Experiment(
+        "fit_scaling",
+        noises,
+        lambda noise, _: inference.fit_scaling(noise, dof, rates, batches),
+        {"learning_rate": 1.0, "batch_size": 1.0, "ratio": 1.0},
+    )
 
 
 def measure(experiment: Experiment, replicates: int) -> Iterator[str]:
     """One line a parameter."""
-    runs = experiment.paths(replicates)
-    start = time.perf_counter()
-    fits = [experiment.fit(path, runs.ts) for path in runs.ys]
+    data, ts = experiment.data(replicates)
+    start, fits, refused = time.perf_counter(), [], 0
+    for one in data:
+        try:
+            fits.append(experiment.fit(one, ts))
+        except inference.IdentifiabilityError:
+            refused += 1
     seconds = time.perf_counter() - start
     for name, truth in experiment.truth.items():
         estimates = np.array([fit.estimate[name] for fit in fits])
         rmse = math.sqrt(np.mean((estimates - truth) ** 2))
         bound = np.mean([fit.bound[name] for fit in fits])
         stderr = np.mean([fit.stderr[name] for fit in fits])
-        bias, error = estimates.mean() / truth - 1, estimates.std() / truth / math.sqrt(replicates)
+        bias, error = estimates.mean() / truth - 1, estimates.std() / truth / math.sqrt(len(fits))
         inside = [low < truth < high for low, high in (fit.interval()[name] for fit in fits)]
         yield (
             f"| {experiment.name} | {name} | {rmse / bound:.2f} | {rmse / stderr:.2f} | "
-            f"{bias:+.1%} ± {error:.1%} | {np.mean(inside):.3f} | "
+            f"{bias:+.1%} ± {error:.1%} | {np.mean(inside):.3f} | {refused} | "
+            f"{1000 * seconds / replicates:.0f} ms |"
+        )
+
+
+PRIOR = {"symmetric": (0.0, 0.3), "antisymmetric": (-0.5, 0.3)}
+"""Mean and standard deviation of the normal law of every ln strength."""
+
+
+def posterior_ranks(replicates: int, warm: int = 50, draws: int = 99, thin: int = 4):
+    """Uniform numbers (replicates, strengths) from the ranks of the truth among draws of NUTS, the
+    standard deviations of the draws over the standard errors of the fits, and the divergences."""
+    import blackjax
+
+    names, (means, widths) = tuple(PRIOR), jnp.asarray(list(PRIOR.values())).T
+    keys = jax.random.split(jax.random.key(10), replicates)
+    truth = means + widths * jax.random.normal(jax.random.key(11), (replicates, len(names)))
+    ts, law = 2e-4 * jnp.arange(41.0), rqf.laws.Uniform(4, 8)
+
+    def path(logs, key):
+        sde = noise(*jnp.exp(logs))
+        return rqf.simulate(sde, law, ts, substeps=2, members=1, key=key).ys[0]
+
+    fits = [
+        inference.fit_noise(x, ts, antisymmetric=True) for x in jax.jit(jax.vmap(path))(truth, keys)
+    ]
+    estimates = jnp.log(jnp.asarray([[fit.estimate[name] for name in names] for fit in fits]))
+    covariances = jnp.asarray(
+        [fit.covariance / np.outer(*[list(fit.estimate.values())] * 2) for fit in fits]
+    )
+    densities = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(f.log_density() for f in fits))
+
+    def chain(density, start, covariance, key):
+        def posterior(logs):
+            values = {name: jnp.exp(logs[i]) for i, name in enumerate(names)}
+            return density(values) - jnp.sum(((logs - means) / widths) ** 2) / 2
+
+        sampler = blackjax.nuts(posterior, step_size=0.7, inverse_mass_matrix=covariance)
+
+        def step(state, key):
+            state, info = sampler.step(key, state)
+            return state, (state.position, info.is_divergent)
+
+        keys = jax.random.split(key, warm + thin * draws)
+        return jax.lax.scan(step, sampler.init(start), keys)[1]
+
+    found, divergent = jax.jit(jax.vmap(chain))(densities, estimates, covariances, keys)
+    found = np.asarray(found)[:, warm:]
+    ranks = np.sum(found[:, ::thin] < np.asarray(truth)[:, None], axis=1)
+    jitter = np.random.default_rng(12).uniform(size=ranks.shape)
+    errors = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    return (ranks + jitter) / (draws + 1), found.std(1) / errors, int(divergent.sum())
+
+
+def posterior(replicates: int) -> Iterator[str]:
+    """One line a strength."""
+    from arviz_stats.ecdf_utils import ecdf_pit
+
+    start = time.perf_counter()
+    uniform, widths, divergent = posterior_ranks(replicates)
+    seconds = time.perf_counter() - start
+    for i, name in enumerate(PRIOR):
+        _, ecdf, low, high = ecdf_pit(uniform[:, i], 0.95, 1000)
+        inside = "inside" if np.all((low <= ecdf) & (ecdf <= high)) else "**outside**"
+        yield (
+            f"| {name} | {inside} | {np.median(widths[:, i]):.3f} | {divergent} | "
             f"{1000 * seconds / replicates:.0f} ms |"
         )
 
@@ -120,12 +249,18 @@ def measure(experiment: Experiment, replicates: int) -> Iterator[str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--replicates", type=int, default=200)
+    parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--only", default="", help="experiments whose name holds this")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    print("| fit | parameter | RMSE/bound | RMSE/stderr | bias | coverage | time a fit |")
-    print("|---|---|---|---|---|---|---|")
+    if arguments.only == "posterior":
+        print("| strength | ranks and 95 % band | sd/stderr | divergences | time a replicate |")
+        print("|---|---|---|---|---|")
+        for line in posterior(arguments.replicates):
+            print(line)
+        return
+    print("| fit | parameter | RMSE/bound | RMSE/stderr | bias | coverage | refused | time a fit |")
+    print("|---|---|---|---|---|---|---|---|")
     for experiment in experiments():
         if arguments.only in experiment.name:
             for line in measure(experiment, arguments.replicates):

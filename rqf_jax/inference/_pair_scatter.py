@@ -63,16 +63,17 @@ def score_scatter(
 @eqx.filter_jit
 def _mean_squares(theta, x, there, dt, pairs, substeps):
     """The means over the sample of Σ_i s_i² and (Σ_i s_i)² after steps from x."""
-    noise = IsotropicNoise(jnp.exp(theta / 2), jnp.zeros_like(theta))
+    zero = jnp.zeros_like(theta)
+    noise = IsotropicNoise(jnp.exp(theta / 2), zero)
     sde, flow = SDE(NoDrift(), noise, Sphere()), ProjectiveFlow(level=1)
-    h, (sample, _, dim) = dt / substeps, x.shape
+    h, (sample, _, dim) = dt / substeps.astype(dt.dtype), x.shape
 
     def advance(number, y):
         normals = jax.random.normal(
             jax.random.fold_in(jax.random.key(0), number), (sample, dim, dim), x.dtype
         )
         increments = normals * jnp.sqrt(h)[:, None, None]
-        return jax.vmap(flow.advance, (None, None, 0, 0, 0))(sde, 0.0, h, y, increments)
+        return jax.vmap(flow.advance, (None, None, 0, 0, 0))(sde, zero, h, y, increments)
 
     y = lax.fori_loop(0, substeps, advance, x)
     start, end = (rapidity(v[:, pairs[0]], v[:, pairs[1]])[0] for v in (x, y))

@@ -127,7 +127,10 @@ def normal(names, values, errors, level) -> dict[str, tuple[float, float]]:
 def log_normal(names, values, errors, level) -> dict[str, tuple[float, float]]:
     """Intervals of positive parameters, normal in ln with standard errors `errors` there."""
     logs = normal(names, np.log(values), errors, level)
-    return {name: (math.exp(low), math.exp(high)) for name, (low, high) in logs.items()}
+    with np.errstate(over="ignore"):  # an error without end has an interval without end
+        return {
+            name: (float(np.exp(low)), float(np.exp(high))) for name, (low, high) in logs.items()
+        }
 
 
 def chi_square(name, square, dof, level) -> dict[str, tuple[float, float]]:

@@ -33,9 +33,9 @@ def fit_noise_observed(
 
     Maximum likelihood of the extended Kalman filter whose state is the tokens and the covariance of
     their errors in the tangent spaces: over a step the covariance grows by that of the noise (see
-    `inference.whitening`), and an observation enters by its gnomonic coordinates at the predicted
-    tokens. Observation noise is never whitened, which would amplify it. For τ < 0.3
-    and short steps: the commutators of the noise add about (σ_s² dt)² (n+2)/4 to τ² (measured).
+    `inference.whitening`) and of its commutators, which look like antisymmetric noise, and an
+    observation enters by half-angle coordinates at the predicted tokens. Observation noise is never
+    whitened, which would amplify it. For τ < 0.3 and short steps.
 
     Arguments are those of `fit_noise`; missing tokens are not used where they are. At most
     tokens · dim = `LARGEST`; for more, pass some of the tokens: any subset obeys the same equation.
@@ -80,7 +80,7 @@ def fit_noise_observed(
     errors = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     warnings = []
     step, (p, noise) = float(jnp.max(data.dt)), np.exp(logs)
-    # The filter takes the commutators, unknown to it, for about twice this much (measured).
+    # The commutators are known to leading order alone.
     if errors[1] > 1 or noise < 4 * levy_floor(p, step, dim) * step:
         warnings.append("`observation` cannot be told from 0: use `fit_noise`.")
     if int(jnp.sum(~there)):

@@ -1,6 +1,7 @@
 """Pull and noise of weight matrices, from trajectories: exact at every step length."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,25 +29,28 @@ def fit_matrix_ou(
 
     - `runs`: `Trajectories` of whole states, or an array ([members,] times, *state) together with
       `times`, equally spaced. Members are pooled.
-    - `target`: a number or a state where it is known. By default it is not, every member has one of
-      its own, and the estimate is corrected for it: the plain one is too high by about 2/T over a
-      time T, however large the matrix is.
+    - `target`: a number or a state where it is known. By default it is not, and every member has
+      one of its own.
     - `manifold`: whose projection is P: `Euclidean()` (the default), `Symmetric()` or
       `Hermitian()`, for which s = √2 g of `models.dyson`.
 
     **Returns** a `FitResult` with the names "rate" and "s"; intervals are normal in the logarithms.
 
     With a = e^{-rate h} the deviations from the target are autoregressive, D' = a D + noise of
-    variance s² (1 - a²)/(2 rate), so that the maximum is a regression. Around each member's own
-    mean its slope has the limit tr M S₁/tr M S₀ for many entries of a stationary path, S_k its
-    covariances at lag k and M the projection off the mean; a is such that the limit is what was
-    seen.
+    variance v = s² (1 - a²)/(2 rate), so that with a known target the maximum is a regression.
+    Around the means of the paths that is too high in the rate by about 2/T over a time T, however
+    large the matrix is, because the mean score of a is -b'(a) for every entry and every start of
+    K steps. Taking that off leaves the likelihood
+
+        -2 ln L = (K-1) ln v + Σ (D' - a D)²/v - 2 b(a),   b(a) = Σ_{t<K} (K-t)/(K t) a^t
+
+    of every entry, whose first maximum above the regression is the estimate.
 
     **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if deviations do
     not shrink, which no pull explains.
 
-    Source: the likelihood is classical; the bias is Nickell's, Econometrica 49 (1981) 1417
-    (recalled), the correction for stationary paths is derived here.
+    Source: the likelihood is classical; the bias is Nickell's, Econometrica 49 (1981) 1417, and the
+    likelihood without it Lancaster's, Rev. Econ. Stud. 69 (2002) 647 (both recalled; b derived).
     """
     manifold = Euclidean() if manifold is None else manifold
     if not isinstance(manifold, Euclidean | Symmetric | Hermitian):
@@ -62,37 +66,48 @@ def fit_matrix_ou(
             raise ValueError(f"`runs` must hold symmetric matrices; got entries {skew:.3g} apart.")
         entries = shape[0] * (shape[0] + 1) // 2
     members, steps = xs.shape[0], xs.shape[1] - 1
+    before, after = xs[:, :-1], xs[:, 1:]
     if target is None:
-        before = xs[:, :-1] - xs[:, :-1].mean(1, keepdims=True)
-        after = xs[:, 1:] - xs[:, 1:].mean(1, keepdims=True)
-        degrees = members * (steps - 1) * entries
+        before, after = (part - part.mean(1, keepdims=True) for part in (before, after))
     else:
         centre = np.asarray(finite("target", target), float)
         if centre.shape not in ((), shape):
             raise ValueError(
                 f"`target` must be a number or have shape {shape}; got {centre.shape}."
             )
-        before, after = xs[:, :-1] - centre, xs[:, 1:] - centre
-        degrees = members * steps * entries
-    power = float(np.sum(before**2))
+        before, after = before - centre, after - centre
+    pairs = ((before, before), (before, after), (after, after))
+    power, product, moved = (float(np.vdot(x, y)) for x, y in pairs)
     if not power > 0:
         raise ValueError("`runs` must hold states that move; got the same state at all times.")
-    seen = float(np.sum(after * before)) / power
-    slope = _without_mean(seen, steps) if target is None else seen
+    # The weights of a^t in b'(a), summed over the paths of all entries.
+    paths, lags = members * entries, np.arange(steps - 1)
+    weights = paths * (steps - 1 - lags) / steps if target is None else np.zeros(1)
+    degrees = members * entries * (steps - 1 if target is None else steps)
+
+    def misfit(a):
+        return moved - 2 * a * product + a**2 * power
+
+    def score(a):
+        return (product - a * power) * degrees / misfit(a) + weights @ a ** np.arange(weights.size)
+
+    seen = product / power
+    slope = _first_root(score, seen) if target is None else seen
     if not 0 < slope < 1:
         raise IdentifiabilityError(
-            f"deviations change by the factor {slope:.4g} in a step of length {h:.3g}, which no "
+            f"deviations change by the factor {seen:.4g} in a step of length {h:.3g}, which no "
             "pull at a rate > 0 does. What is identified is the variance of a step: take a longer "
             "run" + (" or give the `target`." if target is None else ".")
         )
     rate = -math.log(slope) / h
-    innovation = float(np.sum((after - slope * before) ** 2)) / degrees
+    innovation = misfit(slope) / degrees
     square = innovation * 2 * rate / (1 - slope**2)
 
-    # Per step and entry, with ln v the variance of the innovation: I(a) = E D²/v, I(ln v) = 1/2.
-    # Means take information about a away: its regression has a slope below 1 in it.
-    kept = _derivative(slope, steps) ** 2 if target is None else 1.0
-    information = np.diag([power / innovation * kept, degrees / 2])
+    # Second derivatives of -ln L in (a, ln v).
+    tilt = (product - slope * power) / innovation
+    powers = np.arange(1, weights.size)
+    bend = power / innovation - np.sum(weights[1:] * powers * slope ** (powers - 1.0))
+    information = np.array([[bend, tilt], [tilt, degrees / 2]])
     # d(a, ln v)/d(ln rate, ln s), for v = s² (1 - a²)/(2 rate).
     log_slope = 2 * rate * h * slope**2 / (1 - slope**2) - 1
     jacobian = np.array([[-rate * h * slope, 0.0], [log_slope, 2.0]])
@@ -100,27 +115,29 @@ def fit_matrix_ou(
     scale = np.array([rate, math.sqrt(square)])
     names = ("rate", "s")
     covariance_log = np.linalg.inv(information_log)
-    full = members * steps * entries
+    full = paths * steps
     bound = scale * np.sqrt(
         [(math.exp(2 * rate * h) - 1) / (full * (rate * h) ** 2), 1 / (2 * full)]
     )
-    sums = [float(np.sum(after**2)), float(np.sum(after * before)), power]
 
     def log_density(parameters):
         r, s = parameters["rate"], parameters["s"]
         a = jnp.exp(-r * h)
         v = -(s**2) * jnp.expm1(-2 * r * h) / (2 * r)
-        return -(degrees * jnp.log(v) + (sums[0] - 2 * a * sums[1] + a**2 * sums[2]) / v) / 2
+        t = jnp.arange(1, weights.size + 1).astype(a.dtype)
+        return (
+            jnp.sum(jnp.asarray(weights, a.dtype) * a**t / t)
+            - (degrees * jnp.log(v) + misfit(a) / v) / 2
+        )
 
     return FitResult(
         estimate=dict(zip(names, map(float, scale), strict=True)),
         covariance=covariance_log * np.outer(scale, scale),
         fisher=information_log / np.outer(scale, scale),
         bound=dict(zip(names, map(float, bound), strict=True)),
-        method="exact likelihood" + (", unknown target corrected" if target is None else ""),
+        method="exact likelihood" if target is not None else "likelihood, unknown target corrected",
         intervals=partial(log_normal, names, scale, np.sqrt(np.diagonal(covariance_log))),
-        # With an unknown target the corrected estimate is not the maximum of a likelihood.
-        density=None if target is None else log_density,
+        density=log_density,
         dof_used=float(degrees),
         dof_available=float(full),
         steps_used=members * steps,
@@ -130,28 +147,14 @@ def fit_matrix_ou(
     )
 
 
-def _expected_slope(slope: Any, steps: int) -> Any:
-    """tr M S₁/tr M S₀: the limit of the regression slope around means of `steps` values.
-
-    With S_ij = a^|i-j| and M = 1 - 11ᵀ/K it is (a - Σ_ij a^|i+1-j|/K²)/(1 - Σ_ij a^|i-j|/K²).
-    """
-    lags = np.arange(-steps + 1, steps)
-    counts = (steps - np.abs(lags)) / steps**2
-    shifted = np.sum(counts * slope ** np.abs(lags + 1))
-    return (slope - shifted) / (1 - np.sum(counts * slope ** np.abs(lags)))
-
-
-def _without_mean(seen: float, steps: int) -> float:
-    """The slope whose regression around means is expected to be `seen`; NaN if there is none."""
+def _first_root(score: Callable[[float], float], low: float) -> float:
+    """Where `score` first falls through zero between `low` and 1; NaN if it does not."""
     from scipy.optimize import brentq
 
-    low, high = 1e-9, 1 - 1e-7
-    if not _expected_slope(low, steps) < seen < _expected_slope(high, steps):
+    if not 0 < low < 1:
         return math.nan
-    return float(brentq(lambda a: _expected_slope(a, steps) - seen, low, high, xtol=1e-14))  # type: ignore[arg-type]
-
-
-def _derivative(slope: float, steps: int) -> float:
-    step = 1e-5 * (1 - slope)
-    above, below = _expected_slope(slope + step, steps), _expected_slope(slope - step, steps)
-    return float(above - below) / (2 * step)
+    grid = 1 - np.geomspace(1 - low, 1e-7 * (1 - low), 200)
+    below = np.flatnonzero(np.array([score(a) for a in grid]) < 0)
+    if not below.size or not below[0]:
+        return math.nan
+    return float(brentq(score, grid[below[0] - 1], grid[below[0]], xtol=1e-15))  # type: ignore[arg-type]
