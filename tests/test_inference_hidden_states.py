@@ -91,7 +91,12 @@ def test_the_command_line_prints_layers_and_the_verdict(tmp_path, capsys):
         main(["fit", str(tmp_path / "noise.npz")])
     printed = capsys.readouterr().out
     assert not info.value.code and "σ_s" in printed
+    assert "6 sentences, 30 tokens, dimension 12" in printed
     assert "Nothing here speaks against" in " ".join(printed.split())
+    for option in (["--method", "robust"], ["--antisymmetric"]):
+        with pytest.raises(SystemExit) as info:
+            main(["fit", str(tmp_path / "noise.npz"), *option])
+        assert info.value.code == 2 and "are for runs" in capsys.readouterr().err
 
 
 def test_bad_sentences_are_one_clear_error():
