@@ -126,8 +126,8 @@ def test_a_learned_drift_of_a_linear_equation_is_the_regression():
     assert np.all(np.abs(slope - matrix) < 4 * error)
     assert np.all(np.abs(slope - regression) < error)
     assert float(sde.noise.sigma) == pytest.approx(sigma, rel=4 / math.sqrt(4 * len(x)))
-    # Better than the truth, by as many half nats as parameters are determined by the data.
-    assert 0 < nats < 30
+    # A maximum is above the truth.
+    assert nats > 0
 
 
 @pytest.mark.slow
