@@ -15,12 +15,20 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
     """Fit the noise in the run or the npz file at `path`, and print what was found.
 
     `method` is one of `inference.fit_noise`, or "pairs" for `inference.fit_pairs`; it and
-    `antisymmetric` are for runs. Raises `io.DataFileError` for a file that cannot be read or holds
-    what cannot be fitted.
+    `antisymmetric` are for runs alone. Raises `io.DataFileError` for a file that cannot be read or
+    holds what cannot be fitted.
     """
     if path.suffix == ".npz":
         sentences = io.read_hidden_states(path)
         with _about(path):
+            if antisymmetric or method != "qmle":
+                raise ValueError(
+                    "`--antisymmetric` and `--method` are for runs; hidden states are fitted layer "
+                    "by layer with both strengths."
+                )
+            count = sum(len(sentence.tokens) for sentence in sentences)
+            dim = sentences[0].states.shape[-1]
+            console.print(f"{len(sentences)} sentences, {count} tokens, dimension {dim}\n")
             _show_layers(inference.fit_hidden_states(sentences), console)
         return
     with io.load(path) as dataset, _about(path):

@@ -345,7 +345,8 @@ def neural_langevin(
         E x_i² ≤ max(E x_i(0)², (bound/rate)² + sigma²/rate)
 
     `state`, `key` and `sizes` (`width`, `depth`, `bound`) are those of `drifts.Network`. Fit it by
-    `rqf_jax.fit(..., where=lambda sde: (sde.drift, sde.noise))`. Raises ValueError as its parts do.
+    `rqf_jax.fit(..., where=lambda sde: (sde.drift, sde.noise), steps=400)`; few steps leave it near
+    its start, see there. Raises ValueError as its parts do.
     Source: the three kinds are those of Oh, Lim & Kim, ICLR 2024 (recalled, the equations from the
     authors' README second-hand); pull, bounded network and the bound on moments are ours.
     """

@@ -91,7 +91,12 @@ def test_the_command_line_prints_layers_and_the_verdict(tmp_path, capsys):
         main(["fit", str(tmp_path / "noise.npz")])
     printed = capsys.readouterr().out
     assert not info.value.code and "σ_s" in printed
+    assert "6 sentences, 30 tokens, dimension 12" in printed
     assert "Nothing here speaks against" in " ".join(printed.split())
+    for option in (["--method", "robust"], ["--antisymmetric"]):
+        with pytest.raises(SystemExit) as info:
+            main(["fit", str(tmp_path / "noise.npz"), *option])
+        assert info.value.code == 2 and "are for runs" in capsys.readouterr().err
 
 
 def test_bad_sentences_are_one_clear_error():
@@ -131,8 +136,9 @@ def test_a_run_is_fitted_from_the_command_line(tmp_path, capsys):
     for method in ("qmle", "pairs"):
         with pytest.raises(SystemExit) as info:
             main(["fit", str(tmp_path / "whole.zarr"), "--method", method])
-        printed = capsys.readouterr().out
-        assert not info.value.code and "symmetric" in printed and method in printed
+        printed, errors = capsys.readouterr()
+        assert not info.value.code, errors
+        assert "symmetric" in printed and method in printed
 
 
 @pytest.mark.slow
@@ -145,3 +151,31 @@ def test_the_layers_of_a_real_encoder_are_no_diffusion():
     assert result.layers[4].overlap > 0.2 and abs(result.layers[4].predicted - 0.04) < 0.01
     for words in ("in their span", "a drift", "too few"):
         assert words in result.verdict
+
+
+@pytest.mark.slow
+def test_common_noise_on_the_same_embeddings_is_taken_for_noise():
+    """The control of the real encoder: its sentences, moved by one draw of matrices for all."""
+    states = rqf.io.example_hidden_states()
+    counts = np.cumsum([len(sentence.tokens) for sentence in states])[:-1]
+    start = np.concatenate([sentence.unit(0) for sentence in states])
+    runs = rqf.simulate(
+        isotropic(0.033, 0.021),
+        rqf.laws.Fixed(jnp.asarray(start, jnp.float32)),
+        jnp.arange(7.0),
+        substeps=4,
+        members=2,
+        key=jax.random.key(0),
+    )
+    for draw in np.asarray(runs.ys):
+        parts = np.split(draw, counts, axis=1)
+        moved = [Sentence(s.text, s.tokens, x) for s, x in zip(states, parts, strict=True)]
+        result = fit_hidden_states(moved)
+        assert not result.sinks and not any(layer.jump for layer in result.layers)
+        assert result.objections == ("6 layers are too few to call them a diffusion.",)
+        for layer in result.layers:
+            assert abs(layer.symmetric / 0.033 - 1) < layer.coarseness
+            # Antisymmetric noise moves what commutators would: 1 + 8 σ_a²/((n+2) σ_s⁴).
+            free = 1 + 8 * 0.021**2 / (386 * 0.033**4)
+            # A squared strength has the error of a coarse step, and the ratio three of them.
+            assert abs(layer.null_ratio / free - 1) < 3 * layer.coarseness

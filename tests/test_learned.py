@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from _ensembles import assert_mean
 
 import rqf_jax as rqf
@@ -82,6 +83,71 @@ def test_every_kind_has_finite_gradients_through_the_solver(kind):
     )
     result = rqf.fit(sde, loss, where=lambda s: (s.drift, s.noise), steps=20, key=KEY)
     assert float(result.history[-1]) < float(result.history[0])
+
+
+class DoubleWell(rqf.drifts.AbstractDrift):
+    """f(x) = x - x³."""
+
+    def __call__(self, t, x):
+        return x - x**3
+
+
+def learned(true, shape, step, substeps, steps, spread):
+    """A Langevin network fitted to 100 paths of `true`, its gain on it in nats, and the steps."""
+    ts, law = step * jnp.arange(21.0), rqf.laws.Normal(shape, spread)
+    runs = rqf.simulate(true, law, ts, substeps=substeps, members=100, key=jax.random.key(0))
+    loss = rqf.losses.TransitionLikelihood(runs)
+    sde = rqf.models.neural_langevin(shape, sigma=0.5, key=KEY)
+    result = rqf.fit(sde, loss, where=lambda s: (s.drift, s.noise), steps=steps, key=KEY)
+    nats = 2000 * (float(eqx.filter_jit(loss)(true, KEY)) - float(result.history[-1]))
+    before, after = (np.asarray(x).reshape(-1, *shape) for x in (runs.ys[:, :-1], runs.ys[:, 1:]))
+    return result.sde, nats, before, after
+
+
+def velocities(sde, states):
+    return np.asarray(jax.vmap(lambda x: sde.drift(jnp.zeros(()), x))(jnp.asarray(states)))
+
+
+@pytest.mark.slow
+def test_a_learned_drift_of_a_linear_equation_is_the_regression():
+    """Two numbers that turn: the likelihood is exact, and its linear maximum a regression."""
+    matrix, step, sigma = np.array([[-1.0, 0.8], [-0.8, -1.0]]), 0.25, 0.8
+    # The law of the start is the stationary one, σ²/2 for each number.
+    true = rqf.SDE(
+        rqf.drifts.Linear(matrix), rqf.noises.TokenNoise(sigma), rqf.manifolds.Euclidean()
+    )
+    sde, nats, x, y = learned(true, (1, 2), step, 16, 300, sigma / math.sqrt(2))
+    x, y = x[:, 0], y[:, 0]
+    regression = scipy.linalg.logm(np.linalg.lstsq(x, y)[0]).real.T / step
+    slope = np.linalg.lstsq(x, velocities(sde, x[:, None])[:, 0])[0].T
+    # As for the rate of one number (exact for a pull): √((e^(2κh) - 1)/M)/h.
+    error = math.sqrt((math.exp(2 * step) - 1) / len(x)) / step
+    assert np.all(np.abs(regression - matrix) < 4 * error)
+    assert np.all(np.abs(slope - matrix) < 4 * error)
+    assert np.all(np.abs(slope - regression) < error)
+    assert float(sde.noise.sigma) == pytest.approx(sigma, rel=4 / math.sqrt(4 * len(x)))
+    # A maximum is above the truth.
+    assert nats > 0
+
+
+@pytest.mark.slow
+def test_a_learned_drift_has_two_wells_and_too_few_steps_show_in_the_likelihood():
+    sigma, step = 0.7, 0.1
+    true = rqf.SDE(DoubleWell(), rqf.noises.TokenNoise(sigma), rqf.manifolds.Euclidean())
+    sde, nats, x, _ = learned(true, (1, 1), step, 20, 400, 0.7)
+    # p parameters have an error of p σ²/T on average over the data: here that of two dozen, where
+    # the drift is not steep.
+    there = x[np.abs(x) < 1.5].reshape(-1, 1, 1)
+    off = velocities(sde, there) - (there - there**3)
+    assert np.mean(off**2) < 24 * sigma**2 / (step * len(x))
+    assert 0 < nats < 30
+    # Wells at ±1 and a ridge at 0.
+    near = np.array([-1.3, -0.7, -0.4, 0.4, 0.7, 1.3]).reshape(-1, 1, 1)
+    assert np.array_equal(np.sign(velocities(sde, near)).ravel(), [1, -1, -1, 1, 1, -1])
+    assert float(sde.noise.sigma) == pytest.approx(sigma, rel=0.05)
+
+    _, early, _, _ = learned(true, (1, 1), step, 20, 40, 0.7)
+    assert early < -10
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import rqf_jax as rqf
 from rqf_jax.inference import fit_noise
 
 PAGE = (Path(__file__).parents[1] / "docs" / "inference.md").read_text(encoding="utf-8")
-(EXAMPLE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(EXAMPLE,) = re.findall(r"```python\n(import blackjax\n.*?)```", PAGE, re.DOTALL)
 
 
 @functools.cache
