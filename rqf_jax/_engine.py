@@ -126,8 +126,9 @@ def _backward(_, cotangents, perturbed, model, key, first, adjoint, sizes):
     )
 
     def add_part(total, xs):
-        start, above = xs
-        ids = start + jnp.arange(part, dtype=jnp.uint32)
+        place, above = xs
+        # The spare ones at the end are the last member again, and add nothing to the gradient.
+        ids = first + jnp.minimum(place + jnp.arange(part, dtype=jnp.uint32), members - 1)
 
         def values(arrays):
             ys, _ = _batch(eqx.combine(arrays, rest), key, ids, adjoint, substeps)
@@ -137,9 +138,8 @@ def _backward(_, cotangents, perturbed, model, key, first, adjoint, sizes):
         return jax.tree.map(jnp.add, total, gradient), None
 
     zero = jax.tree.map(jnp.zeros_like, arrays)
-    starts = first + part * jnp.arange(parts, dtype=jnp.uint32)
-    gradient = lax.scan(add_part, zero, (starts, ys_cotangents))[0]
-    return gradient
+    places = part * jnp.arange(parts, dtype=jnp.uint32)
+    return lax.scan(add_part, zero, (places, ys_cotangents))[0]
 
 
 def _part_size(model, key, batch_size: int) -> int:
