@@ -61,7 +61,7 @@ def simulate(
     - `first_member`: global index of the first member; `simulate(..., first_member=1000)`
       continues an ensemble of 1000.
     - `adjoint`: how diffrax differentiates; default `diffrax.RecursiveCheckpointAdjoint()`
-      (reverse mode, in memory that grows neither with steps nor with members),
+      (reverse mode; what steps leave behind is held for a part of the members at a time),
       `diffrax.ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
 
     **Returns** `Trajectories`, members first.
