@@ -46,6 +46,7 @@ def cloud():
     return common_noise(isotropic(1.0, 0.5), ONE_TOKEN, TIMES, member=2, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_points_under_one_noise_are_the_tokens_of_one_state_under_shared_noise(cloud):
     state = Fixed(cloud.ys[:, 0, 0])
     options = {"substeps": 6, "members": 1, "key": KEY, "solver": EULER}

@@ -99,6 +99,7 @@ def test_a_run_leaves_a_store_a_table_and_three_figures(stored):
     assert run.attrs["seed"] == complete.run.seed == 0
 
 
+@pytest.mark.slow
 def test_a_run_is_the_ensemble_that_python_gives(stored):
     sentence = rqf.io.example_hidden_states()[0].select([2, 4, 9])
     expected = rqf.simulate(

@@ -116,7 +116,7 @@ STEPS = np.array([0.02, 0.01, 0.005])
 ORDERS = {"ProjectiveFlow": 2, "GeodesicEuler": 1, "GeodesicHeun": 1}
 
 
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(
     "strengths",
     [*MIXTURES[:2], *(pytest.param(mixture, marks=pytest.mark.slow) for mixture in MIXTURES[2:])],
@@ -199,7 +199,7 @@ def pairings(a, b, c, d):
 
 
 @pytest.mark.parametrize("power", [1, 2, 3])
-@pytest.mark.parametrize("dim", [2, 3, 4])
+@pytest.mark.parametrize("dim", [3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (2, 4))])
 @pytest.mark.parametrize("strengths", MIXTURES)
 def test_the_logarithm_of_the_flow_has_the_moments_of_the_flow_to_second_order(
     strengths, dim, power
@@ -234,7 +234,9 @@ def test_the_quadratic_polynomial_has_the_moments_of_the_flow_to_second_order(
     np.testing.assert_allclose(excess, scalar, atol=1e-10)
 
 
-@pytest.mark.parametrize("strengths", MIXTURES)
+@pytest.mark.parametrize(
+    "strengths", [MIXTURES[0], *(pytest.param(m, marks=pytest.mark.slow) for m in MIXTURES[1:])]
+)
 def test_the_moments_of_the_flow_in_the_plane_are_exact_to_the_third_power_of_the_step(strengths):
     noise, power = IsotropicNoise(symmetric=strengths[0], antisymmetric=strengths[1]), 3
     zero = jnp.zeros(())

@@ -116,6 +116,7 @@ def test_consensus_is_stable_on_the_leading_eigenvector_alone_and_only_if_it_is_
         assert stable == [False, False, False, bool(rates[-1] > 0)]
 
 
+@pytest.mark.slow
 def test_a_balanced_split_is_stable_above_a_threshold_of_the_query_key():
     value = np.diag([1.0, 0.3])
 
@@ -182,6 +183,7 @@ def golden():
     return find_equilibria(GOLDEN, SPHERE, uniform(200, 10, 3, seed=0))
 
 
+@pytest.mark.slow
 def test_the_golden_pair_has_its_six_attractors_with_their_rates(golden):
     found = dict(
         zip(zip(golden.kinds, golden.sizes, strict=True), golden.growth_rates, strict=True)
@@ -206,6 +208,7 @@ def test_two_thousand_starts_find_no_other_attractor_of_the_golden_pair():
     assert found.unsettled == 0
 
 
+@pytest.mark.slow
 def test_the_antipodal_six_four_split_is_unstable_beside_the_clustered_one(golden):
     antipodal = split(np.linalg.eigh(VALUE)[1][:, -1], 6, 4)
     assert growth(GOLDEN, antipodal) == pytest.approx(0.082, abs=1e-3)
@@ -216,6 +219,7 @@ def test_the_antipodal_six_four_split_is_unstable_beside_the_clustered_one(golde
     assert -1 < cosines.min() < -0.9
 
 
+@pytest.mark.slow
 def test_the_clustered_branch_trades_stability_with_the_antipodal_split_where_the_formula_says(
     golden,
 ):
@@ -242,6 +246,7 @@ def test_the_clustered_branch_trades_stability_with_the_antipodal_split_where_th
     assert clustered[-1] == pytest.approx(-antipodal_rate(kappas[-1]), rel=0.01)
 
 
+@pytest.mark.slow
 def test_equilibria_print_as_a_table(golden):
     lines = repr(golden).splitlines()
     assert lines[0] == "Equilibria(6 of 200 starts, 0 unsettled)"
@@ -357,6 +362,7 @@ def test_unnormalised_attention_is_a_gradient():
     assert gradient_defect(UnnormalisedAttention(beta=1.5), SPHERE, x) < 1e-10
 
 
+@pytest.mark.slow
 def test_softmax_attention_is_no_gradient_and_a_rotation_is_farthest_from_one():
     x, one = uniform(1, 10, 3, seed=3)[0], np.eye(3)
     assert gradient_defect(Attention(beta=1.5, query_key=one, value=one), SPHERE, x) > 1e-3

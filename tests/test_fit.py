@@ -59,7 +59,8 @@ def test_simulated_moments_end_at_their_weighted_least_squares():
     assert abs(expected**2 / S**2 - 1) < 4 * math.sqrt(2 / 64)
 
 
-def test_squared_distances_of_paths_end_without_noise_and_are_refused_by_name():
+@pytest.mark.slow
+def test_squared_distances_of_paths_end_without_noise():
     observed = jnp.asarray(paths(S, 1, 64))
 
     def squared(sde, key):
@@ -67,6 +68,9 @@ def test_squared_distances_of_paths_end_without_noise_and_are_refused_by_name():
         return jnp.mean((runs.ys[:, :, 0, 0] - observed) ** 2)
 
     assert float(fitted(squared).sde.noise.sigma) ** 2 < 0.05 * S**2
+
+
+def test_squared_distances_of_paths_are_refused_by_name():
     with pytest.raises(AttributeError, match="on purpose"):
         getattr(rqf.losses, "PathMSE")  # noqa: B009
     with pytest.raises(AttributeError, match="no attribute 'Absent'"):
@@ -110,6 +114,7 @@ def test_the_discrepancy_finds_the_strength():
     assert abs(math.log(float(fitted(loss).sde.noise.sigma) / S)) < 4 * 2 / math.sqrt(2400)
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_transitions_ends_at_the_regression():
     """A linear pull with additive noise: the exact maximum is a regression of X' on X."""
     x = paths(S, 1)

@@ -44,7 +44,8 @@ def felt(x, matrix):
     return np.einsum("kij,kr,r->ij", units, u, u.T @ np.einsum("kij,ij->k", units, matrix))
 
 
-@pytest.mark.parametrize("h", [0.01, pytest.param(0.0025, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("h", [0.01, 0.0025])
 def test_the_driving_noise_is_recovered_with_the_error_that_is_said(h):
     paths, total = driven(h)
     found = recover_noise(paths, [0.0, h], symmetric=1.0)

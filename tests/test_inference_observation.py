@@ -52,6 +52,7 @@ def test_without_it_the_observation_is_taken_for_motion():
     assert abs(fit_noise_observed(seen(0.0316), TS).estimate["symmetric"] - 1) < 0.1
 
 
+@pytest.mark.slow
 def test_missing_tokens_are_not_used():
     ys = np.array(seen(0.0316))
     ys[:, 10:30, 1] = np.nan

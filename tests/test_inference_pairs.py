@@ -38,6 +38,7 @@ def warned(result, words):
     return any(words in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 def test_the_density_is_that_of_the_theory_and_has_derivatives():
     u, start, clock = (
         a.ravel() for a in np.meshgrid([-3.0, 0.1, 14.0], [0.0, 2.5, 13.0], [0.01, 2])

@@ -48,6 +48,7 @@ def test_volumes_under_plain_gaussian_layers_shrink_by_digammas():
         assert_mean(runs.ys[:, 1:], start + rate * np.arange(1, 4))
 
 
+@pytest.mark.slow
 def test_the_final_sides_of_equiangular_tokens_follow_the_orthant_law():
     # Overlap 1/2: P(all N on one side) = 2/(N+1), for layers of any size.
     runs = rqf.propagate(

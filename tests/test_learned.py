@@ -47,6 +47,7 @@ def test_second_moments_stay_bounded_for_any_weights():
     assert squares[:, -1].mean() > 0.5 * limit
 
 
+@pytest.mark.slow
 def test_numbers_of_a_geometric_equation_keep_their_sign_and_their_bound():
     sde = rqf.models.neural_geometric((3,), sigma=0.5, bound=0.8, key=KEY)
     sde = eqx.tree_at(lambda s: s.drift.rates, sde, replace_fn=wild_network)

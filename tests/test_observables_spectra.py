@@ -94,7 +94,7 @@ def test_gradients_are_central_differences(case):
     assert found == pytest.approx((above - below) / (2 * eps), rel=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", FUNCTIONS)
 def test_gradients_are_finite_at_degenerate_spectra(case, dtype):
     function, x = FUNCTIONS[case]

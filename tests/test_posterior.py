@@ -31,6 +31,7 @@ def runs(members=1):
     )
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_the_posterior_with_a_flat_prior():
     # P19: the posterior of the robust likelihood is an inverse gamma law.
     fit = fit_noise(runs(), method="robust")
@@ -44,6 +45,7 @@ def test_the_interval_is_that_of_the_posterior_with_a_flat_prior():
     np.testing.assert_allclose(found, [0.05, 0.95], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_densities_of_many_fits_are_one_program():
     fits = [fit_noise(path, runs(3).ts) for path in runs(3).ys]
     densities = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(f.log_density() for f in fits))

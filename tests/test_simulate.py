@@ -37,7 +37,11 @@ def run(**changes):
     return rqf.simulate(**(arguments | changes))
 
 
-@pytest.fixture(scope="module", params=[3, 6], ids=["members last", "members first"])
+@pytest.fixture(
+    scope="module",
+    params=[3, pytest.param(6, marks=pytest.mark.slow)],
+    ids=["members last", "members first"],
+)
 def dim(request):
     return request.param
 
@@ -82,6 +86,7 @@ def test_members_start_from_their_own_draw_of_the_law(whole, dim):
         np.testing.assert_allclose(whole[member, 0], start, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_more_saves_on_the_same_steps_change_nothing():
     coarse = run(ts=jnp.array([0.0, 0.5, 1.0]))
     fine = run(ts=jnp.linspace(0.0, 1.0, 9), substeps=1)
@@ -180,7 +185,11 @@ def poisoned(shape, *, dose=math.nan, threshold=0.1, **changes):
     return run(**(arguments | changes))
 
 
-@pytest.fixture(scope="module", params=[(1, 2), (3, 7)], ids=["members last", "members first"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param((1, 2), marks=pytest.mark.slow), (3, 7)],
+    ids=["members last", "members first"],
+)
 def shape(request):
     return request.param
 

@@ -53,6 +53,7 @@ def test_every_point_of_a_grid_has_the_moments_of_its_own_closed_form_by_one_com
                 assert point.overlaps_histogram.sum() == 3 * 1000
 
 
+@pytest.mark.slow
 def test_a_point_of_a_sweep_is_the_run_of_its_config(tmp_path):
     design = Design((Axis.parse("model.sigma=0.3,0.7"), Axis.parse("law.angle=1,2")), zipped=True)
     with swept(tmp_path / "zip.zarr", design, "run.keep=trajectories", "run.members=20") as points:

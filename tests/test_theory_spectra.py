@@ -120,6 +120,7 @@ def spiked(signal, n, variance, members, seed):
     return values[:, -1], vectors[:, 0, -1] ** 2
 
 
+@pytest.mark.slow
 def test_a_symmetric_signal_has_an_outlier_above_the_threshold_only():
     n, variance = 300, 1 / 300
     assert outliers.threshold(n, variance) == pytest.approx(1)

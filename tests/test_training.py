@@ -156,7 +156,8 @@ def test_shared_inputs_scatter_the_mean_gap_between_data_sets():
 # ---- a Gaussian machine
 
 
-@pytest.mark.parametrize("sweeps", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sweeps", [3, 1])
 def test_sweeps_taken_at_once_have_the_law_of_sweeps_taken_one_by_one(sweeps):
     weights = 1.3 * np.random.default_rng(1).standard_normal((4, 3))
     process = GaussianRBM(

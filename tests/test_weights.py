@@ -160,7 +160,7 @@ def stationary(n, beta):
     return GaussianEnsemble(n, G**2 / RATE, beta)
 
 
-@pytest.mark.parametrize("beta", [1, 2])
+@pytest.mark.parametrize("beta", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_matrix_jump_is_exact_in_law_for_a_step_of_any_length(beta):
     n, options = 4, {"g": G, "rate": RATE, "n": 4, "beta": beta}
     start = np.array([-2.0, -0.1, 0.0, 1.5])
@@ -245,7 +245,8 @@ def test_the_gaussian_ensemble_is_stationary_in_its_moments():
         assert_mean(p[:, 3], dyson.fourth_moment(np.inf, **options))
 
 
-@pytest.mark.parametrize("beta", [3.0, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [3.0, 1.0])
 def test_the_gaussian_ensemble_obeys_the_loop_equations_of_its_index(beta):
     # E Σ V'(λ) λ^k = g² [k (1 - β/2) E p_{k-1} + (β/2) Σ_{a+b=k-1} E p_a p_b], here V' = κλ.
     values = np.asarray(jax.vmap(stationary(4, beta))(jax.random.split(KEY, 4000)))
