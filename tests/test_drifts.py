@@ -228,6 +228,7 @@ def test_a_constant_velocity_draws_a_token_along_the_meridian():
     np.testing.assert_allclose(np.tan(angle / 2), np.tan(1.0) * np.exp(-0.9 * ts), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_schedule_is_a_change_of_clock():
     points, factors = [0.0, 1.0, 3.0], [0.0, 2.0, 1.0]
     schedule = PiecewiseLinear(points, factors)
@@ -256,6 +257,7 @@ def random_state_space(dim=3, states=2, seed=0):
     )
 
 
+@pytest.mark.slow
 def test_the_recurrence_is_a_masked_kernel():
     drift, x = random_state_space(), rng.standard_normal((6, 3))
     steps = np.logaddexp(0, x @ np.asarray(drift.step).T + np.asarray(drift.step_bias))

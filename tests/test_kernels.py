@@ -77,6 +77,7 @@ def test_slopes_are_finite_and_right_up_to_coincident_and_antipodal_tokens(activ
         assert np.isfinite(kernel(r)) and np.isfinite(jax.grad(kernel)(r))
 
 
+@pytest.mark.slow
 def test_the_strengths_of_a_kernel_are_parameters_with_gradients():
     def value(bias):
         return MLP("gelu", 3, bias, bias)(jnp.asarray(0.4))

@@ -138,6 +138,7 @@ def test_an_odd_field_moves_antipodal_tokens_oppositely():
     np.testing.assert_allclose(moved[0], -moved[1], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_homogenised_attention_averages_over_its_query_keys():
     x, beta = jnp.asarray(unit_tokens(4, 3)), 0.9
     noise = HomogenisedNoise(beta, 0.5, 3, key_variance=0.7, samples=6, key=KEY)

@@ -77,6 +77,7 @@ def test_the_accuracy_table_shows_a_right_projective_flow_and_a_biased_heun(monk
     assert ("met" in printed) == (largest <= 2e-3)
 
 
+@pytest.mark.slow
 def test_a_member_that_overflows_is_counted_and_left_out(as_a_user):
     import accuracy
 

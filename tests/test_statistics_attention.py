@@ -220,6 +220,7 @@ def test_random_linear_layers_with_anisotropic_weights_have_the_stated_invariant
     assert_mean(x[:, 1], expected, bias=4e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harmonic", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_tokens_that_see_a_harmonic_close_their_gap_or_go_round(harmonic):
     gap = 1.2 / harmonic

@@ -285,6 +285,7 @@ def test_langevin_noise_makes_the_imbalance_a_martingale_of_its_own_diffusion():
 # ---- deep linear networks
 
 
+@pytest.mark.slow
 def test_a_deep_linear_network_learns_each_mode_on_its_curve():
     teacher = np.diag([3.0, 1.0])
     layer, rate = 0.1 * np.eye(2, dtype=np.float32), 1e-3

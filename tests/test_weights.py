@@ -213,10 +213,10 @@ def test_the_step_of_backward_euler_solves_its_equation_and_so_does_its_derivati
     sde = rqf.SDE(drift, TokenNoise(1.0), WeylChamber())
     x, h = jnp.asarray([-0.5, -0.49, 0.3, 1.0]), jnp.asarray(0.3)
     dw = 0.5 * jax.random.normal(KEY, (4,))
-    step = functools.partial(BackwardEuler().advance, sde, TIME, h)
+    step = jax.jit(functools.partial(BackwardEuler().advance, sde, TIME, h))
     y = step(x, dw)
     np.testing.assert_allclose(y - h * drift(TIME, y), x + dw, atol=1e-9)
-    jacobian = jax.jacrev(step)(x, dw)
+    jacobian = jax.jit(jax.jacrev(step))(x, dw)
     eps = 1e-5
     for i, e in enumerate(np.eye(4)):
         central = (step(x + eps * e, dw) - step(x - eps * e, dw)) / (2 * eps)
