@@ -187,6 +187,8 @@ class _Progress:
     """A bar on the screen that shows the loss and goes away when the fit is done."""
 
     def __init__(self, steps: int):
+        from importlib.util import find_spec
+
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -194,7 +196,8 @@ class _Progress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            console=Console(stderr=True),
+            # In a notebook without widgets rich would print a warning, and no bar.
+            console=Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False),
             transient=True,
         )
         self.task = self.bar.add_task("compiling", total=steps)

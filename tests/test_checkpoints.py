@@ -1,15 +1,17 @@
 """Paths that are longer than a job: cut into segments, stopped within one, and continued."""
 
-import json
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import _stores
 import jax
 import numpy as np
 import pytest
+from _stores import Killed, contents
 from rich.console import Console
 
 from rqf_jax import config, io, runs
@@ -36,20 +38,7 @@ dim = 3
 """
 
 
-def simulated(out, *changes, text=LONG):
-    """Run in this process; returns what was printed."""
-    console = Console(file=(printed := open(os.devnull, "w")), width=200, record=True)
-    with printed:
-        runs.run(config.parse(text, changes), out, force=False, console=console)
-    return console.export_text()
-
-
-def contents(out):
-    """Every file of a store, and its attributes but for the time of writing."""
-    files = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    attributes = json.loads(files.pop("zarr.json"))["attributes"]
-    del attributes["created"]
-    return files, attributes
+simulated = functools.partial(_stores.simulated, text=LONG)
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +54,6 @@ def whole(tmp_path_factory):
         patch.setattr(runs, "draw", lambda *_: None)
         simulated(out)
     return out
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.fixture

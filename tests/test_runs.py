@@ -1,4 +1,4 @@
-import json
+import functools
 import os
 import random
 import shutil
@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 
+import _stores
 import jax
 import numpy as np
 import pytest
 import xarray
-from rich.console import Console
+from _stores import Killed, contents
 
 import rqf_jax as rqf
-from rqf_jax import chunks, config, io, runs, session
+from rqf_jax import chunks, io, runs, session
 from rqf_jax.cli import main
 
 TINY = """
@@ -37,20 +38,7 @@ dim = 3
 """
 
 
-def simulated(out, *changes, force=False, text=TINY):
-    """Run in this process; returns what was printed."""
-    console = Console(file=(printed := open(os.devnull, "w")), width=200, record=True)
-    with printed:
-        runs.run(config.parse(text, changes), out, force=force, console=console)
-    return console.export_text()
-
-
-def contents(out):
-    """Every file of a store, and its attributes but for the time of writing."""
-    files = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    attributes = json.loads(files.pop("zarr.json"))["attributes"]
-    del attributes["created"]
-    return files, attributes
+simulated = functools.partial(_stores.simulated, text=TINY)
 
 
 # Figures and tables have tests of their own.
@@ -67,10 +55,6 @@ def whole(tmp_path_factory):
         patch.setattr(runs, "draw", lambda *_: None)
         simulated(out)
     return out
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.fixture
