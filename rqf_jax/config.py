@@ -84,10 +84,7 @@ class Run(Section):
     """How tokens are written: "overlaps" in an orthonormal basis of their span, far cheaper in high
     dimensions, for models where that keeps the law of overlaps; "full" in the axes of the space."""
     save: Annotated[
-        tuple[
-            Saved,
-            ...,
-        ],
+        tuple[Saved, ...],
         Field(strict=False, min_length=1),
     ] = ("overlaps", "log_det_gram")
     """What is kept of each state: "state", or observables of `rqf_jax.observables`. The

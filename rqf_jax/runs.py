@@ -61,8 +61,7 @@ def look(out: Path, folder: Path, console: Console) -> None:
     `io.DataFileError` for a sweep, or what was saved from Python.
     """
     with io.load(out) as dataset:
-        if not {"config", "tokens"} <= dataset.attrs.keys():
-            raise io.DataFileError(f"{out}: no run of a config, and so without figures of its own.")
+        _config(dataset)  # so that what is no run of a config is one clear error
         if dataset.attrs.get("failed"):
             dataset = dataset.isel(member=np.flatnonzero(dataset.status == 0))
         members = dataset.sizes["member"]
@@ -141,7 +140,8 @@ def _config(dataset: xarray.Dataset) -> Config:
     missing = [name for name in ("config", "dim", "tokens") if name not in dataset.attrs]
     if missing:
         raise io.DataFileError(
-            f"the run has no attribute {missing[0]}: it was not written by this `rqf-jax run`."
+            f"the run has no attribute {missing[0]}: it was not written by this `rqf-jax run`, and "
+            "so has no figures of its own."
         )
     return configs.parse(dataset.attrs["config"])
 
