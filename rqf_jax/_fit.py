@@ -192,12 +192,14 @@ class _Progress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+        console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            # In a notebook without widgets rich would print a warning, and no bar.
-            console=Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False),
+            console=console,
+            # There rich would print a warning for every fit, and no bar.
+            disable=console.is_jupyter and find_spec("ipywidgets") is None,
             transient=True,
         )
         self.task = self.bar.add_task("compiling", total=steps)
