@@ -140,8 +140,8 @@ def _config(dataset: xarray.Dataset) -> Config:
     missing = [name for name in ("config", "dim", "tokens") if name not in dataset.attrs]
     if missing:
         raise io.DataFileError(
-            f"the run has no attribute {missing[0]}: it was not written by this `rqf-jax run`, and "
-            "so has no figures of its own."
+            f"no run of a config: without the attribute {missing[0]}, which `rqf-jax run` writes, "
+            "it has no figures of its own."
         )
     return configs.parse(dataset.attrs["config"])
 
