@@ -58,6 +58,7 @@ def test_points_under_one_noise_are_the_tokens_of_one_state_under_shared_noise(c
     np.testing.assert_allclose(cloud.ys[3, 0], start, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_pulling_back_ends_where_going_forward_does(cloud):
     clouds = pullback(isotropic(1.0, 0.5), ONE_TOKEN, TIMES, member=2, **OPTIONS)
     assert clouds.shape == (3, 5, 1, 3)

@@ -253,6 +253,7 @@ def test_equilibria_print_as_a_table(golden):
     assert lines[1].startswith("consensus  10         max Re -1.2736  neutral 0  basin 0.")
 
 
+@pytest.mark.slow
 def test_repulsion_along_the_most_negative_eigenvalue_polarises_the_tokens():
     value = -np.diag([0.5, 1.0, 2.0])
     drift = Attention(beta=1.0, query_key=value, value=value)

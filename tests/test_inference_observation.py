@@ -63,6 +63,7 @@ def test_missing_tokens_are_not_used():
     assert result.stderr["symmetric"] > whole.stderr["symmetric"]
 
 
+@pytest.mark.slow
 def test_exact_observations_are_named():
     result = fit_noise_observed(seen(0.0), TS)
     assert "cannot be told from 0" in result.warnings[0]

@@ -89,6 +89,7 @@ def test_the_noise_of_a_random_matrix_is_the_root_of_two_g(beta, manifold):
         assert abs(fit.estimate[name] - value) < 4 * fit.stderr[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [pytest.param(0.0, marks=pytest.mark.slow), None])
 def test_the_likelihood_has_its_maximum_and_curvature_at_the_estimate(target):
     w = ou(1, 32, 100, 0.0)[0]

@@ -425,5 +425,7 @@ def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
 def test_a_store_without_what_a_run_writes_is_one_clear_error(name):
     whole = {"config": "", "dim": 3, "tokens": ["a", "b"]}
     del whole[name]
-    with pytest.raises(rqf.io.DataFileError, match=f"no run of a config: without the attribute {name}"):
+    with pytest.raises(
+        rqf.io.DataFileError, match=f"no run of a config: without the attribute {name}"
+    ):
         runs.closed_forms(xarray.Dataset(attrs=whole))
