@@ -328,6 +328,34 @@ def test_the_sign_of_mu_alone_decides_between_decay_and_growth():
     assert np.all(velocity * np.asarray(signs)[:, None] > 0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_first_token_on_the_sphere_ends_where_its_step_is_one_number(sign):
+    # With S_C = ± S_B its velocity is ± |S_B x|² P_x(Δ x), which vanishes on the coordinate axes
+    # and wherever Δ is the same in all channels that x has.
+    dim, draws = 3, 60
+
+    def last(key):
+        keys = jax.random.split(key, 3)
+        step, inputs = (jax.random.normal(k, (dim, dim)) for k in keys[:2])
+        drift = SelectiveStateSpace(step, jnp.zeros(dim), inputs, sign * inputs)
+        start = SPHERE.project(jax.random.normal(keys[2], (3, dim)))
+        x = flow(drift, start, jnp.array([0.0, 600.0]), 4000)[-1]
+        return x, jax.nn.softplus(step @ x[0]), SPHERE.tangent(x, drift(TIME, x))
+
+    x, step, velocity = map(np.asarray, jax.vmap(last)(jax.random.split(jax.random.key(0), draws)))
+    first = np.abs(x[:, 0])
+    assert np.mean(np.abs(velocity[:, 0]).max(-1) < 1e-6) > 0.9
+    settled = np.abs(velocity[:, 0]).max(-1) < 1e-6
+    spread = np.array([np.ptp(d[f > 1e-3]) for d, f in zip(step, first, strict=True)])
+    assert spread[settled].max() < 1e-3
+    on_axis = np.mean(first[settled].max(-1) > 0.999)
+    assert 0.4 < on_axis < 0.9
+    if sign == 1:  # the later tokens follow it, or its opposite
+        followed = np.abs(np.sum(x[:, 1:] * x[:, :1], -1))[settled]
+        assert np.mean(followed > 0.99) > 0.5
+
+
 def test_a_unit_gate_is_a_sigmoid():
     # a = 1: e^(-softplus(z)) = σ(-z), so one token after another is an exponential moving average.
     z = np.array([-2.0, 0.3, 1.1])
