@@ -272,9 +272,23 @@ def _machine() -> int:
 
 
 def _control_group() -> int:
-    """What the container or the job's memory limit leaves, where there is one."""
-    limit, used = _read(_CONTROL_GROUP / "memory.max"), _read(_CONTROL_GROUP / "memory.current")
-    return int(limit) - int(used) if limit.strip().isdigit() and used.strip() else _UNLIMITED
+    """What memory limits of this process's control groups (version 2) leave, where there are some.
+
+    A job's own group, a container's, ... up to the root: each may have a limit. Pages of files
+    that nobody used lately count as used, and are given up when memory is asked for.
+    """
+    own = [line[3:] for line in _read(_PROC / "self" / "cgroup").splitlines() if line[:3] == "0::"]
+    path = _CONTROL_GROUP.joinpath(*own[0].strip("/").split("/")) if own else _CONTROL_GROUP
+    above = [folder for folder in path.parents if folder.is_relative_to(_CONTROL_GROUP)]
+    return min(map(_left_of_group, [path, *above]))
+
+
+def _left_of_group(folder: Path) -> int:
+    limit, used = _read(folder / "memory.max").strip(), _read(folder / "memory.current").strip()
+    if not (limit.isdigit() and used.isdigit()):
+        return _UNLIMITED
+    statistics = dict(line.split() for line in _read(folder / "memory.stat").splitlines())
+    return int(limit) - int(used) + int(statistics.get("inactive_file", 0))
 
 
 def _address_space() -> int:

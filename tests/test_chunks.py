@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import rqf_jax as rqf
-from rqf_jax import _engine, chunks
+from rqf_jax import _engine, _program, chunks
 
 
 def test_members_that_fail_end_a_run_by_name_or_are_left_out_of_its_summaries():
@@ -45,3 +45,26 @@ def test_noise_is_made_in_blocks_that_fit_the_cache_and_leave_no_rest_if_they_ca
         assert substeps % count == 0 and count > most // 2
     else:
         assert count == most
+
+
+def test_free_memory_is_what_the_tightest_limit_around_the_process_leaves(tmp_path, monkeypatch):
+    proc, groups = tmp_path / "proc", tmp_path / "groups"
+    monkeypatch.setattr(_program, "_PROC", proc)
+    monkeypatch.setattr(_program, "_CONTROL_GROUP", groups)
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text("1:name=systemd:/other\n0::/batch/job7\n")
+    own = groups / "batch" / "job7"
+    own.mkdir(parents=True)
+    assert _program._control_group() == _program._UNLIMITED
+
+    def limit(folder, most, used, cache):
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon {used - cache}\ninactive_file {cache}\n")
+
+    limit(own, 1000, 900, 600)
+    assert _program._control_group() == 700
+    limit(groups / "batch", 2000, 1800, 100)
+    assert _program._control_group() == 300
+    limit(groups, "max", 10**9, 0)
+    assert _program._control_group() == 300
