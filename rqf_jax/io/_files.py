@@ -1,12 +1,23 @@
 """Files that a power cut or a kill leaves whole: old, new or absent, never a part."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
+
+PARTIAL = ".partial"
+"""How the names of files end that are not whole yet, ours and zarr's; a kill leaves them behind."""
+
+_DIGEST = hashlib.sha256().digest_size
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class DataFileError(ValueError):
@@ -19,7 +30,7 @@ class LockedError(OSError):
 
 def replace(path: Path, data: bytes) -> None:
     """Make `data` the content of `path`, at once and to stay: temporary file, fsync, rename."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -32,6 +43,34 @@ def replace(path: Path, data: bytes) -> None:
             os.unlink(name)
         raise
     sync(path.parent)
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], save: Callable[..., None] = np.savez
+) -> None:
+    """Make a file of its own SHA-256 and, behind it, arrays in the npz format of `save`."""
+    buffer = io.BytesIO()
+    save(buffer, **arrays)
+    data = buffer.getvalue()
+    replace(path, hashlib.sha256(data).digest() + data)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays that `write_arrays` wrote; None if the file is missing or damaged."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+        return None
+    with np.load(io.BytesIO(data[_DIGEST:]), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def tidy(folder: Path) -> None:
+    """Delete what writes into the folder that were killed have left; nobody may be writing now."""
+    for rest in folder.rglob(f"*{PARTIAL}"):
+        rest.unlink()
 
 
 def sync(path: Path) -> None:
@@ -54,7 +93,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the run `path` alone, by a lock on a hidden file beside it.
 
     The system drops the lock with the process that holds it, however that ends. Raises
-    `LockedError`, an OSError, if another process has it.
+    `LockedError`, an OSError, if another process has it. A disk that has no locks (Lustre, unless
+    it is mounted with `flock`) is a warning: nothing else is wrong with it.
     """
     missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +120,14 @@ def _only_holder(lock: Path, path: Path) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise LockedError(f"{path}: another process is writing this run.") from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                warnings.warn(
+                    f"{path}: this disk has no locks ({error.strerror}), so make sure that no "
+                    "other process writes this run.",
+                    stacklevel=2,
+                )
             # The last holder may have removed the file between our opening and our locking it.
             if not _is(lock, handle):
                 continue
