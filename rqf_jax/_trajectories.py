@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import xarray
 
 
+# Time and all that is saved are dimensionless.
+_UNITS = {"units": "1"}
+
+
 class NonFiniteError(ArithmeticError):
     """Some members of an ensemble became NaN or infinite."""
 
@@ -55,9 +59,9 @@ class Trajectories(eqx.Module):
             rest = named.get(name, ())
             if len(rest) != array.ndim - 2:
                 rest = tuple(f"{name}_{axis}" for axis in range(array.ndim - 2))
-            variables[name] = (("member", "time", *rest), array)
+            variables[name] = (("member", "time", *rest), array, _UNITS)
         variables["status"] = (("member",), np.asarray(self.status))
-        return xarray.Dataset(variables, coords={"time": np.asarray(self.ts)})
+        return xarray.Dataset(variables, coords={"time": ("time", np.asarray(self.ts), _UNITS)})
 
     def __repr__(self) -> str:
         shapes = jax.tree.map(lambda y: f"{y.dtype}{list(y.shape[2:])}", self.ys)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import xarray
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -215,14 +215,16 @@ def digest(
 
 
 def summarised(
-    summaries: Mapping[str, io.Summary], leading: tuple[str, ...] = ()
+    summaries: Mapping[str, io.Summary],
+    ts: Float[np.ndarray, " times"],
+    leading: tuple[str, ...] = (),
 ) -> xarray.Dataset:
     """Mean, variance and histogram of every observable over members, behind the `leading` axes.
 
     `<name>_mean`, `<name>_variance` and `<name>_count` (..., time, ...), `<name>_histogram` with
     the axis bin besides, whose edges are `<name>_edges`.
     """
-    dataset = xarray.Dataset()
+    dataset = xarray.Dataset(coords={"time": ts})
     for name, total in summaries.items():
         dims = (*leading, "time", *_rest(name, total.mean.ndim - len(leading) - 1))
         dataset[f"{name}_mean"] = (dims, total.mean)
@@ -230,6 +232,8 @@ def summarised(
         dataset[f"{name}_count"] = (dims, total.count)
         dataset[f"{name}_histogram"] = ((*dims, "bin"), total.histogram)
         dataset[f"{name}_edges"] = ("edge", io.edges(name))
+    for variable in dataset.variables.values():
+        variable.attrs["units"] = "1"
     return dataset
 
 

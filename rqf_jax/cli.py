@@ -64,10 +64,12 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, err
 
 def _explained(error: Exception) -> tuple[int | None, str]:
     """The exit code and the message of an error; no code for one that nobody foresaw."""
-    from . import NonFiniteError, _program, config, io
+    from . import NonFiniteError, _program, config, io, session
 
     match error:
         case NonFiniteError():
+            return 1, str(error)
+        case session.Damaged():
             return 1, str(error)
         case config.ConfigError() | io.DataFileError():
             return 2, str(error)
@@ -172,7 +174,7 @@ def sweep(
 
     [bold]Examples[/]
 
-    rqf-jax sweep configs/pair.toml --grid model.sigma=0.2:1.2:11 --grid law.angle=0.5,1,2
+    rqf-jax sweep configs/pair.toml --grid sigma=0.2:1.2:11 --grid law.angle=0.5,1,2
 
     rqf-jax sweep configs/pair.toml --random model.sigma=0:1 --random law.angle=0:3 --points 50
 
@@ -285,7 +287,8 @@ def fit(
 def verify(run: Run) -> None:
     """Read every file of a run, and compare it with the SHA-256 that was written with the run.
 
-    Damaged files are named, and the exit code is 1; the `run` that made them makes them again.
+    Damaged files are named, and the exit code is 1; the `run` that made them makes chunks again,
+    and everything with --force.
 
     [bold]Example[/]
 

@@ -29,6 +29,8 @@ from .catalogue import Model, Section
 # Seeds beyond 32 bits would lose their upper half on a machine without 64-bit integers.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1)]
+# The last number of 32 bits is that of the companion run, which no ensemble has.
+Members = Annotated[int, Field(ge=1, lt=2**32)]
 Time = Annotated[float, Field(ge=0)]
 
 
@@ -64,7 +66,7 @@ class Run(Section):
 
     seed: Seed = 0
     """Seed of the run's one key; member i depends on it and on i alone."""
-    members: Count
+    members: Members
     """Number of members of the ensemble."""
     substeps: Count
     """Micro-steps per save interval; keep dim * sigma² * step at 1 or below."""
@@ -216,6 +218,16 @@ class Config(Section):
     law: Annotated[Law, Field(discriminator="name")]
     report: Report = Report()
     companion: Companion | None = None
+
+    @model_validator(mode="after")
+    def _steps_can_be_counted(self) -> "Config":
+        times = self.times.points or len(self.times.values or ())
+        if (times - 1) * self.run.substeps >= 2**31:
+            raise ValueError(
+                f"run.substeps must make fewer than 2³¹ steps in {times - 1:,} intervals of times; "
+                f"got {self.run.substeps:,}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _times_exist(self) -> "Config":

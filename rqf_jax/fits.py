@@ -34,6 +34,9 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
     with io.load(path) as dataset, _about(path):
         if "state" not in dataset:
             raise ValueError("the run did not save `state`; run it again with save = ['state'].")
+        if dataset["state"].dims[0] != "member":
+            axes = ", ".join(map(str, dataset["state"].dims[:-4]))
+            raise ValueError(f"a sweep over {axes} is many ensembles; fit the run of one point.")
         whole = dataset["state"].to_numpy()[dataset["status"].to_numpy() == 0]
         times = dataset["time"].to_numpy()
         if method != "pairs":

@@ -1,5 +1,6 @@
 """A config's parts as this library's: the initial law, the equation, and what to save."""
 
+import re
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from . import config as configs, io, laws, observables
+from ._program import Problem, check as _check
 from ._sde import SDE
 from .config import Config, ConfigError
 
@@ -92,6 +94,20 @@ def equation(config: Config, dim: int) -> SDE:
         raise ConfigError(f"model.{error}") from error
     except ArithmeticError as error:
         raise ConfigError(f"model: its numbers must be of moderate size; got {error}.") from error
+
+
+def check(problem: Problem, members: int) -> None:
+    """ConfigError, with the keys of a config, for what `simulate` would refuse."""
+    try:
+        _check(problem, members)
+    except ValueError as error:
+        raise ConfigError(re.sub(r"`(\w+)`", _named, str(error))) from error
+
+
+def _named(argument: re.Match) -> str:
+    """The key of a config that is an argument of `simulate`."""
+    keys = {"ts": "times", "members": "run.members", "substeps": "run.substeps"}
+    return keys.get(argument[1], argument[1])
 
 
 def _sentence(law: configs.HiddenStatesLaw) -> Start:

@@ -4,10 +4,9 @@ Everything that can be wrong with a config, its files and its output path is fou
 is compiled, and what is written appears complete or not at all; see `session`.
 """
 
-import functools
-import operator
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -19,16 +18,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from . import chunks, config as configs, io, laws, plot, report, session
-from ._program import Problem, Program, check
+from ._program import Problem, Program
 from ._sde import SDE
 from ._simulate import simulate
 from .config import Config, ConfigError
-from .problems import Save, equation, initial
+from .problems import Save, check, equation, initial
 from .report import ClosedForms
 
 # No ensemble has this member, so its key is free for the companion run.
 _COMPANION = 2**32 - 1
-_TABLE = "comparison.csv"
+_TABLE, _WORKSHOP = "comparison.csv", ".rqf_jax."
 _LOOKED_AT = 2**28
 
 
@@ -48,9 +47,15 @@ def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
     if folder.exists() and not (out.exists() or io.Draft.folder_of(out).exists()):
         raise FileExistsError(f"{folder} exists.")
     new = session.carry_out(job(config, out, console), force=force, console=console)
-    if jax.process_index() == 0 and (new or not (folder / _TABLE).exists()):
+    if jax.process_index() == 0 and (new or not _is_drawn(out, folder)):
         look(out, folder, console)
         console.print(f"The ensemble is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
+
+
+def _is_drawn(out: Path, folder: Path) -> bool:
+    """Whether the table, the last file to be written, is of the run and not of one before it."""
+    table = folder / _TABLE
+    return table.exists() and table.stat().st_mtime_ns >= (out / io.ROOT).stat().st_mtime_ns
 
 
 def look(out: Path, folder: Path, console: Console) -> None:
@@ -104,25 +109,28 @@ def job(config: Config, out: Path, console: Console) -> session.Job:
         summaries = chunks.digest(ys, status, part.start, config.run.failures)
         return session.Result(ys | {"status": status}, summaries, int(np.sum(status > 0)))
 
-    def finish(plan: io.Plan, records: Sequence[io.Record]) -> xarray.Dataset:
+    def finish(records: Iterator[io.Record]) -> xarray.Dataset:
+        failed, total = 0, {}
+        for record in records:  # one by one: there may be many thousands
+            failed += record.failed
+            for name, part in record.summaries.items():
+                total[name] = total[name] + part if name in total else part
         facts = {
             "config": config.toml(),
             "seed": config.run.seed,
             "tokens": start.labels(),
             "dim": start.dim,
             "angle_pair": pair,
-            "failed": sum(record.failed for record in records),
+            "failed": failed,
         }
-        parts = [record.summaries for record in records]
-        total = {n: functools.reduce(operator.add, (part[n] for part in parts)) for n in parts[0]}
-        dataset = chunks.summarised(total).assign_coords(time=np.asarray(ts))
+        dataset = chunks.summarised(total, np.asarray(ts))
         if start.layers is not None:
             dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
         if companion is not None:
             states = _companion(config, companion, ts, key)
             dataset["companion"] = (("time", "companion_token", "axis"), states)
-        if facts["failed"]:
-            console.print(f"[bold red]{facts['failed']:,} of {members:,} members failed.[/]")
+        if failed:
+            console.print(f"[bold red]{failed:,} of {members:,} members failed.[/]")
         return dataset.assign_attrs(facts | io.provenance())
 
     def size(plan: io.Plan, region: int) -> int:
@@ -172,13 +180,15 @@ def draw(dataset: xarray.Dataset, rows: list[report.Row], folder: Path, console:
     """Write comparison.csv and the figures of a stored run into `folder`."""
     config = _config(dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".rqf_jax.", dir=folder) as name, plot.style():
+    for rest in folder.glob(f"{_WORKSHOP}*"):  # of a process that was killed as it drew
+        shutil.rmtree(rest)
+    with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=folder) as name, plot.style():
         workshop = Path(name)
         report.write_csv(rows, workshop / _TABLE)
         for stem, figure in _figures(dataset, config).items():
             figure.savefig(workshop / f"{stem}.png")
         names = sorted(path.name for path in workshop.iterdir())
-        for name in names:
+        for name in sorted(names, key=lambda name: name == _TABLE):
             (workshop / name).replace(folder / name)
     console.print(f"{', '.join(names)} are in {folder}.", soft_wrap=True)
 

@@ -8,10 +8,10 @@ its share of the chunks into the same store, and process 0 does all the rest.
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from rich.console import Console
 from . import chunks, io
 from ._program import Problem, Program
 
+T = TypeVar("T")
 Compute = Callable[[Problem, int, int], tuple[PyTree, np.ndarray]]
 """Saved values and status of members, from a problem, the first one's number and how many."""
 
@@ -40,10 +41,10 @@ class Job:
     """What is to be computed and where to.
 
     `config` is the text that is compared with what is there; `plan` lays out the store of a job
-    that was never begun; `compute` computes one region; `finish` makes of the journal what the
-    store holds besides, with the run's attributes. `problem` is what a program is compiled for,
-    `every` how many save intervals of it are computed at a time (None: all), `size` how many units
-    of work a region is.
+    that was never begun; `compute` computes one region; `finish` makes of the journal, taken
+    record by record to its end, what the store holds besides, with the run's attributes. `problem`
+    is what a program is compiled for, `every` how many save intervals of it are computed at a time
+    (None: all), `size` how many units of work a region is.
     """
 
     out: Path
@@ -52,7 +53,7 @@ class Job:
     every: int | None
     plan: Callable[[], tuple[io.Plan, Program]]
     compute: Callable[[Compute, io.Plan, int], Result]
-    finish: Callable[[io.Plan, Sequence[io.Record]], xarray.Dataset]
+    finish: Callable[[Iterator[io.Record]], xarray.Dataset]
     size: Callable[[io.Plan, int], int]
     unit: str = "members"
 
@@ -68,8 +69,27 @@ def carry_out(job: Job, *, force: bool, console: Console) -> bool:
     replaced (with what differs, a line each), and what the computation raises. `force` replaces a
     finished run, and an unfinished one of something else.
     """
-    with io.locked(job.out) if _leads() else contextlib.nullcontext():
-        return _carry_out(job, force, console)
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> tuple[io.Draft, Program | None] | None:
+            stack.enter_context(io.locked(job.out))
+            if not force and _is_complete(job, console):
+                return None
+            return _begin_or_continue(job, force, console)
+
+        begun = _on_the_first(job, begin)
+        draft, program = begun or (io.Draft.find(job.out), None)
+        if draft is None:
+            return False
+        _work(job, draft, program, console)
+        _agree(True)
+        _on_the_first(job, lambda: _commit(job, draft))
+        return True
+
+
+def share(todo: Sequence[int], number: int, count: int) -> Sequence[int]:
+    """The regions that process `number` of `count` does; all processes have the same `todo`."""
+    return todo[number::count]
 
 
 def join(hosts: str) -> bool:
@@ -98,37 +118,35 @@ def _meet() -> bool:
     return _leads()
 
 
-def _carry_out(job: Job, force: bool, console: Console) -> bool:
-    draft, program, error = None, None, None
+def _on_the_first(job: Job, step: Callable[[], T]) -> T | None:
+    """What `step` gives on process 0, and None on others; where it fails there, all end."""
+    result, error = None, None
     if _leads():
         try:
-            if not force and _is_complete(job, console):
-                _agree(True)
-                return False
-            draft, program = _begin_or_continue(job, force, console)
+            result = step()
         except BaseException as caught:
             error = caught
     if not _agree(error is None):
-        raise error or FileExistsError(f"{job.out}: process 0 refused it.")
-    if draft is None:
-        draft = io.Draft.find(job.out)
-        if draft is None:
-            return False
-    _work(job, draft, program, console)
-    _agree(True)
-    if _leads():
-        _commit(job, draft)
-    _agree(True)
-    return True
+        raise error or io.DataFileError(f"{job.out}: process 0 could not go on, and says why.")
+    return result
 
 
 def _work(job: Job, draft: io.Draft, program: Program | None, console: Console) -> None:
     """Compute what is missing; a draft without a single region is not left behind."""
-    todo = [r for r in range(draft.plan.regions) if draft.record(r) is None]
-    if not todo:
+    todo = _missing(draft)
+    mine = share(todo, jax.process_index(), jax.process_count())
+    if not mine:
         return
+    planned, devices = draft.plan.batch, jax.local_devices()
     if program is None:
-        program = chunks.fitting(job.problem, draft.plan.batch, job.every, jax.local_devices())
+        program = chunks.fitting(job.problem, planned, job.every, devices)
+    if program.batch < planned:
+        console.print("Less memory is free than when the run was begun.")
+        draft.set_batch(program.batch)
+    console.print(
+        f"Chunks of {job.size(draft.plan, 0):,} {job.unit}, {draft.plan.regions:,} in all; "
+        f"computed by {program.batch:,} members on every device, of which there are {len(devices)}."
+    )
     worker = chunks.Worker(program, console, draft.set_batch)
 
     def work(region: int, after: Callable[[float], None]) -> None:
@@ -137,12 +155,24 @@ def _work(job: Job, draft: io.Draft, program: Program | None, console: Console) 
         draft.write(region, *job.compute(compute, draft.plan, region))
 
     try:
-        mine = todo[jax.process_index() :: jax.process_count()]
         _fill(job, draft.plan, todo, mine, work, console)
     except BaseException:
         if jax.process_count() == 1 and not (draft.written() or draft.under_way()):
             draft.discard()
         raise
+
+
+def _missing(draft: io.Draft) -> list[int]:
+    """The regions that are not in the journal when process 0 looks.
+
+    It looks for all: others that look a moment later may find what was written in between.
+    """
+    missing = np.zeros(draft.plan.regions, bool)
+    if _leads():
+        missing[:] = [draft.record(region) is None for region in range(missing.size)]
+    if jax.process_count() > 1:
+        missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
+    return np.flatnonzero(missing).tolist()
 
 
 def _fill(job, plan, todo, mine, work, console):
@@ -153,28 +183,43 @@ def _fill(job, plan, todo, mine, work, console):
 
 
 def _commit(job: Job, draft: io.Draft) -> None:
-    records = [record for r in range(draft.plan.regions) if (record := draft.record(r)) is not None]
-    if len(records) < draft.plan.regions:
-        raise io.DataFileError(
-            f"{draft.folder}: {draft.plan.regions - len(records)} chunks were lost while the "
-            "others were written; the same `run` computes them again."
-        )
-    draft.commit(job.finish(draft.plan, records), records)
+    files: dict[str, tuple[str, int]] = {}
+
+    def records() -> Iterator[io.Record]:
+        for region in range(draft.plan.regions):
+            record = draft.record(region)
+            if record is None:
+                raise io.DataFileError(
+                    f"{draft.folder}: chunk {region} was lost while others were written; the same "
+                    "`run` computes it again."
+                )
+            files.update(record.files)
+            yield record
+
+    draft.commit(job.finish(records()), files)
 
 
 def _begin_or_continue(job: Job, force: bool, console: Console) -> tuple[io.Draft, Program | None]:
     draft = io.Draft.find(job.out)
+    if draft is not None and not draft.store.exists():  # and what it became was moved away
+        draft.discard()
+        draft = None
     if draft is not None:
         differences = draft.plan.differences(job.config, io.identity())
         if not differences:
+            if force:
+                io.check_target(job.out, overwrite=True)
+                draft.may_replace(io.seal(job.out))
+            draft.check_target()
             console.print(f"Continuing {draft}.")
             return draft, None
         if not force:
             raise FileExistsError(_told(f"{draft.folder} is another run, unfinished", differences))
         draft.discard()
     io.check_target(job.out, overwrite=force)
+    replaces = io.seal(job.out)
     plan, program = job.plan()
-    return io.Draft.begin(job.out, plan), program
+    return io.Draft.begin(job.out, plan, replaces), program
 
 
 def _is_complete(job: Job, console: Console) -> bool:
@@ -219,6 +264,7 @@ def _repair(job, plan, manifest, damaged, console) -> None:
     program = chunks.fitting(job.problem, plan.batch, job.every, jax.local_devices())
     worker = chunks.Worker(program, console)
     files = dict(manifest.files)
+    io.tidy(job.out)
 
     def work(region: int, after: Callable[[float], None]) -> None:
         safe = io.Draft.checkpoints(job.out, region)

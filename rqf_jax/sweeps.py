@@ -9,9 +9,10 @@ once for each size, and run one by one.
 import itertools
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +21,21 @@ import xarray
 from rich.console import Console
 
 from . import chunks, config as configs, io, laws, session
-from ._program import Problem, Program, check
+from ._program import Problem, Program
 from .config import Config, ConfigError
-from .problems import Save, equation, initial
+from .problems import Save, check, equation, initial
 
 # A random sweep draws its points by the seed of the run, but not from the members' numbers.
 _DRAWS = 0x5EED
+# What an axis may be besides a key of [model] or [law]; any other key labels equal ensembles.
+_SWEPT = ("run.seed", "run.substeps")
 # Members of all points that are computed by one call.
 _TOGETHER = 2**12
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One key of a config and its values, equally spaced or listed."""
+    """One key of a config, or its last part, and its values, equally spaced or listed."""
 
     key: str
     values: tuple[float, ...]
@@ -109,6 +112,27 @@ class Design:
         columns = zip(*(points[i] for i in where), strict=True)
         return cls(tuple(map(Axis, (axis.key for axis in axes), columns)), zipped=True)
 
+    def of(self, config: Config) -> "Design":
+        """The same with full keys: a bare one stands for the only key of `config` of that name.
+
+        Raises `ConfigError` for a key that cannot be swept.
+        """
+        table = {name: getattr(config, name).model_dump() for name in ("model", "law", "run")}
+        keys = [f"{section}.{name}" for section, keys in table.items() for name in keys]
+        swept = [key for key in keys if not key.startswith("run.") or key in _SWEPT]
+
+        def full(axis: Axis) -> Axis:
+            same = [key for key in swept if key.rpartition(".")[2] == axis.key]
+            if len(same) == 1:
+                return Axis(same[0], axis.values)
+            if axis.key.startswith(("model.", "law.")) or axis.key in _SWEPT:
+                return axis
+            numbers = [key for key in swept if _is_number(table, key)]
+            rule = "is more than one key" if same else "cannot be swept"
+            raise ConfigError(f"{axis.key} {rule}; the keys that can: {', '.join(numbers)}.")
+
+        return Design(tuple(map(full, self.axes)), self.zipped)
+
     @property
     def shape(self) -> dict[str, int]:
         """The leading axes of the store, and their sizes."""
@@ -153,6 +177,7 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
     """
     if out.suffix != ".zarr":
         raise ConfigError(f"the path of a sweep must end in .zarr; got {out}.")
+    design = design.of(config)
     points = design.points()
     problems = [_problem(config, design, values) for values in points]
     for problem in problems:
@@ -197,16 +222,18 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
         }
         return session.Result(values, summaries, int(np.sum(failed > 0)))
 
-    def finish(plan: io.Plan, records: Sequence[io.Record]) -> xarray.Dataset:
+    def finish(records: Iterator[io.Record]) -> xarray.Dataset:
         def together(arrays: list[np.ndarray]) -> np.ndarray:
             whole = np.concatenate(arrays)
             return whole.reshape(shape + whole.shape[1:])
 
-        parts = [record.summaries for record in records]
+        failed, parts = 0, []
+        for record in records:
+            failed += record.failed
+            parts.append(record.summaries)
         total = {n: io.Summary.combined(together, [part[n] for part in parts]) for n in parts[0]}
-        dataset = chunks.summarised(total, tuple(design.shape)).assign_coords(design.coordinates())
-        dataset = dataset.assign_coords(time=np.asarray(problems[0].ts))
-        failed = sum(record.failed for record in records)
+        dataset = chunks.summarised(total, np.asarray(problems[0].ts), tuple(design.shape))
+        dataset = dataset.assign_coords(design.coordinates())
         if failed:
             console.print(f"[bold red]{failed:,} of {len(points):,} points have failed members.[/]")
         facts = {"config": text, "seed": config.run.seed, "members": members}
@@ -218,6 +245,11 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
     job = session.Job(out, text, first, every, plan, compute, finish, size, "points")
     session.carry_out(job, force=force, console=console)
     console.print(f"The sweep is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
+
+
+def _is_number(table: Mapping[str, Mapping[str, Any]], key: str) -> bool:
+    section, _, name = key.partition(".")
+    return type(table[section][name]) in (int, float)
 
 
 def _problem(config: Config, design: Design, values: tuple[float, ...]) -> Problem:

@@ -1,11 +1,32 @@
 """Runs of a config in this process, and what they leave behind."""
 
+import contextlib
+import itertools
 import json
 import os
 
+import pytest
 from rich.console import Console
 
 from rqf_jax import config, runs
+
+TINY = """
+[run]
+members = 320
+substeps = 2
+chunk = 8
+save = ["polar_order", "overlaps"]
+[times]
+stop = 1.0
+points = 3
+[model]
+name = "random_quadratic_form"
+sigma = 0.8
+[law]
+name = "pair"
+angle = 1.0
+dim = 3
+"""
 
 
 class Killed(BaseException):
@@ -26,3 +47,28 @@ def contents(out):
     attributes = json.loads(files.pop("zarr.json"))["attributes"]
     del attributes["created"]
     return files, attributes
+
+
+@contextlib.contextmanager
+def killed_before(fatal):
+    """From the first `fatal` change of a name on the disk on, nothing reaches the disk any more.
+
+    That is what kill -9 leaves. `fatal` is asked about the number and the path of every change.
+    """
+    numbers, dead = itertools.count(), False
+
+    def deadly(change):
+        def changed(*paths, **options):
+            nonlocal dead
+            path = next(p for p in reversed(paths) if not isinstance(p, int))  # mkdir has a mode
+            dead = dead or fatal(next(numbers), os.fspath(path))
+            if dead:
+                raise Killed
+            return change(*paths, **options)
+
+        return changed
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+            patch.setattr(os, name, deadly(getattr(os, name)))
+        yield

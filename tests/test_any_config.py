@@ -80,6 +80,27 @@ LARGE = {
 }  # found by the test below: its square is no number
 
 
+SMALL = LARGE | {
+    "model": {"name": "random_quadratic_form", "sigma": 0.5},
+    "run": {"members": 2, "substeps": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "rule"),
+    [
+        ("run", "members", 5_000_000_000, r"run\.members: must be less than 4294967296; got 50000"),
+        ("run", "substeps", 2**31, r"run\.substeps must make fewer than 2³¹ steps in 2 intervals"),
+    ],
+)
+def test_what_only_the_engine_refuses_is_an_error_of_the_config_by_its_key(
+    tmp_path, section, key, value, rule
+):
+    table = SMALL | {section: SMALL[section] | {key: value}}
+    with pytest.raises(config.ConfigError, match=rule):
+        runs.job(config.parse(toml(table)), tmp_path / "run.zarr", Console(quiet=True))
+
+
 @pytest.mark.filterwarnings("ignore")
 @hypothesis.example(LARGE)
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)

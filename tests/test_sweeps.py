@@ -2,10 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray
+from _stores import Killed, contents, killed_before
 from rich.console import Console
 
 import rqf_jax as rqf
-from rqf_jax import _program, config, io, runs, sweeps
+from rqf_jax import _program, config, fits, io, runs, sweeps
 from rqf_jax.cli import main
 from rqf_jax.config import ConfigError
 from rqf_jax.sweeps import Axis, Design
@@ -99,6 +101,20 @@ def test_the_failed_points_of_a_sweep_can_be_run_alone(tmp_path, capsys):
         Design.failed(tmp_path / "fine.zarr")
 
 
+def test_a_bare_key_is_the_only_one_of_that_name():
+    design = Design((Axis.parse("sigma=1,2"), Axis.parse("angle=1"), Axis.parse("run.seed=1,2")))
+    full = [axis.key for axis in design.of(config.parse(TEXT)).axes]
+    assert full == ["model.sigma", "law.angle", "run.seed"]
+
+
+def test_a_sweep_is_not_fitted_as_if_it_were_one_ensemble(tmp_path):
+    dims, out = ("sigma", "member", "time", "token", "dim"), tmp_path / "run.zarr"
+    points = xarray.Dataset({"state": (dims, np.ones((2, 3, 2, 1, 1)))})
+    io.save_dataset(points, out, attributes={})
+    with pytest.raises(io.DataFileError, match="a sweep over sigma is many ensembles"):
+        fits.fit(out, antisymmetric=False, method="qmle", console=Console(quiet=True))
+
+
 @pytest.mark.slow
 def test_points_together_are_bit_for_bit_points_in_blocks_of_any_size(tmp_path, monkeypatch):
     design = Design((Axis.parse("model.sigma=0.3,0.7"), Axis.parse("law.angle=1,2,3")))
@@ -131,6 +147,14 @@ def test_random_points_are_a_function_of_the_seed_and_lie_in_their_ranges():
         ),
         (["--grid", "model.sigma=0:1:2", "--grid", "law.sigma=0:1:2"], "different names"),
         (["--grid", "model.sigma=1,2", "--grid", "law.angle=1", "--zip"], "equally many values"),
+        (
+            ["--grid", "times.stop=1,2,4"],
+            "times.stop cannot be swept; the keys that can: model.sigma, law.angle, law.dim, "
+            "run.seed, run.substeps.",
+        ),
+        (["--grid", "run.members=10,20"], "run.members cannot be swept; "),
+        (["--grid", "sigmo=1,2"], "sigmo cannot be swept; "),
+        (["--grid", "name=1,2"], "name is more than one key; "),
         (["--random", "model.sigma=1"], "must look like section.key=from:to"),
         ([], "either --grid, with or without --zip, or --random, or --failed"),
         (["--failed", "nothing.zarr"], "no such run"),
@@ -157,3 +181,41 @@ def test_another_sweep_does_not_replace_one(tmp_path):
     assert io.Draft.find(out) is None
     with pytest.raises(io.DataFileError, match="no run of a config"):
         runs.look(out, tmp_path / "figures", Console(quiet=True))
+
+
+@pytest.mark.slow
+def test_the_command_line_sweeps_axes_in_step_and_at_random_points(tmp_path, capsys):
+    (tmp_path / "one.toml").write_text(TEXT.replace("members = 1000", "members = 16"))
+    command = ["sweep", str(tmp_path / "one.toml"), "--out"]
+    axes = ["--grid", "sigma=0.2:0.6:3", "--grid", "angle=1,2,3", "--zip"]
+    ranges = ["--random", "model.sigma=0.2:0.6", "--random", "angle=1:2", "--points", "5"]
+    for name, arguments in (("zip", axes), ("random", ranges)):
+        with pytest.raises(SystemExit) as info:
+            main([*command, str(tmp_path / f"{name}.zarr"), *arguments])
+        assert info.value.code == 0, capsys.readouterr().err
+    with rqf.open(tmp_path / "zip.zarr") as points:
+        np.testing.assert_allclose(points.sigma, [0.2, 0.4, 0.6])
+        np.testing.assert_array_equal(points.angle, [1, 2, 3])
+        np.testing.assert_allclose(points.overlaps_mean[:, 0, 0], np.cos([1, 2, 3]), atol=1e-12)
+    design = Design.random(["model.sigma=0.2:0.6", "law.angle=1:2"], 5, 0)
+    with rqf.open(tmp_path / "random.zarr") as points:
+        np.testing.assert_array_equal(points.sigma, design.axes[0].values)
+        np.testing.assert_array_equal(points.angle, design.axes[1].values)
+        np.testing.assert_allclose(points.overlaps_mean[:, 0, 0], np.cos(points.angle), atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["00000000.npz", "00000001.npz", "run.zarr"])
+def test_a_sweep_that_was_killed_is_continued_by_the_same_command(tmp_path, capsys, name):
+    (tmp_path / "one.toml").write_text(TEXT.replace("members = 1000", "members = 16"))
+    outs = tmp_path / "whole.zarr", tmp_path / "run.zarr"
+    axes = ["--grid", "sigma=0.2,0.6", "--grid", "angle=1,2,3"]
+    commands = [["sweep", str(tmp_path / "one.toml"), "--out", str(out), *axes] for out in outs]
+    with pytest.raises(Killed), killed_before(lambda _, path: path.endswith(name)):
+        main(commands[1])
+    for command in commands:
+        with pytest.raises(SystemExit) as info:
+            main(command)
+        assert info.value.code == 0, capsys.readouterr().err
+    assert "Continuing" in capsys.readouterr().out
+    assert contents(outs[1]) == contents(outs[0])

@@ -24,6 +24,7 @@ from ._files import (
     DataFileError as DataFileError,
     LockedError as LockedError,
     locked as locked,
+    tidy as tidy,
 )
 from ._hidden_states import (
     HiddenStates as HiddenStates,
@@ -31,7 +32,7 @@ from ._hidden_states import (
     example_hidden_states as example_hidden_states,
     read_hidden_states as read_hidden_states,
 )
-from ._manifest import Manifest as Manifest, damaged as damaged
+from ._manifest import ROOT as ROOT, Manifest as Manifest, damaged as damaged, seal as seal
 from ._provenance import identity as identity, provenance as provenance
 from ._summary import Summary as Summary, edges as edges
 from ._text import standard_library as standard_library

@@ -78,9 +78,17 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise FileExistsError(f"{path} exists.")
     try:
-        load(path, check=False).close()
+        _facts(path)
     except DataFileError as error:
         raise FileExistsError(f"{path} exists, and is no run of rqf_jax.") from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """The attributes of a store that this library wrote; `DataFileError` for every other."""
+    facts = attributes_of(path)
+    if "rqf_jax" not in facts:
+        raise DataFileError(f"{path}: not a run of rqf_jax; its attributes name no version.")
+    return facts
 
 
 def load(path: str | os.PathLike, *, check: bool = True) -> xarray.Dataset:
@@ -98,9 +106,7 @@ def load(path: str | os.PathLike, *, check: bool = True) -> xarray.Dataset:
     draft = Draft.folder_of(path)
     if not path.exists() and draft.exists():
         raise DataFileError(f"{path}: not finished, see {draft}; the same `run` continues it.")
-    facts = attributes_of(path)
-    if "rqf_jax" not in facts:
-        raise DataFileError(f"{path}: not a run of rqf_jax; its attributes name no version.")
+    _facts(path)
     manifest = Manifest.read(path)
     if manifest is not None and check:
         lost = list(damaged(path, manifest, sizes_only=True))

@@ -9,13 +9,12 @@ segments of regions that are under way are beside them; see `Checkpoints`.
 """
 
 import dataclasses
-import io
 import json
 import math
 import os
 import shutil
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,22 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from ._checkpoints import Checkpoints
-from ._files import DataFileError, fingerprint, replace, sync
-from ._manifest import ROOT, Manifest
+from ._files import (
+    PARTIAL,
+    DataFileError,
+    fingerprint,
+    read_arrays,
+    replace,
+    sync,
+    tidy,
+    write_arrays,
+)
+from ._manifest import ROOT, Manifest, seal
 from ._summary import Summary
 
 _PLAN, _STORE, _JOURNAL, _OLD = "plan.json", "store", "journal", "old"
-_CHECKPOINTS = "checkpoints"
-_OURS = {_STORE, _JOURNAL, _OLD, _CHECKPOINTS}
+_CHECKPOINTS, _REPLACES = "checkpoints", "replaces"
+_OURS = {_STORE, _JOURNAL, _OLD, _CHECKPOINTS, _REPLACES}
 
 
 @dataclass(frozen=True)
@@ -158,18 +166,20 @@ class Draft:
             raise DataFileError(f"{path}: cannot be read ({error!r}).") from error
 
     @classmethod
-    def begin(cls, out: Path, plan: Plan) -> "Draft":
+    def begin(cls, out: Path, plan: Plan, replaces: str | None = None) -> "Draft":
         """Lay out the store of `plan` beside `out`; the caller holds the lock.
 
-        Raises FileExistsError if something else is in the way.
+        `replaces` is the `seal` of the run at `out` that this one may replace. Raises
+        FileExistsError if something else is in the way.
         """
         draft = cls(out, plan)
         if draft.folder.exists():
-            if not {entry.name for entry in draft.folder.iterdir()} <= _OURS:
+            if not all(map(_is_ours, draft.folder.iterdir())):
                 raise FileExistsError(f"{draft.folder} exists, and is no unfinished run.")
             shutil.rmtree(draft.folder)
         draft.folder.mkdir(parents=True)
         try:
+            draft.may_replace(replaces)
             draft._lay_out()
         except BaseException:
             shutil.rmtree(draft.folder)
@@ -190,6 +200,7 @@ class Draft:
                 fill_value=np.nan if np.dtype(variable.dtype).kind == "f" else 0,
                 compressors=[ZstdCodec(level=1), Crc32cCodec()],
                 dimension_names=(*(name for name, *_ in self.plan.divided), *variable.dims),
+                attributes={"units": "1"} if np.dtype(variable.dtype).kind == "f" else None,
             )
         self._write_plan()
 
@@ -201,6 +212,21 @@ class Draft:
         """From here on, devices compute `batch` members at a time."""
         self.plan = dataclasses.replace(self.plan, batch=batch)
         self._write_plan()
+
+    def may_replace(self, run: str | None) -> None:
+        """The run with this `seal`, and nothing else at `out`, may be replaced by this one."""
+        if run is not None:
+            replace(self.folder / _REPLACES, run.encode())
+
+    def check_target(self) -> None:
+        """FileExistsError if there is something at `out` that this run may not replace."""
+        if not self.out.exists():
+            return
+        agreed, found = self.folder / _REPLACES, seal(self.out)
+        if found is None or not agreed.exists() or agreed.read_text() != found:
+            raise FileExistsError(
+                f"{self.out} exists, and came after {self.folder} was begun: move it away."
+            )
 
     @property
     def folder(self) -> Path:
@@ -227,23 +253,23 @@ class Draft:
         files = write_region(self.store, self.plan, region, values)
         arrays = {key: a for name, s in summaries.items() for key, a in s.arrays(name).items()}
         header = {"files": files, "failed": failed, "summaries": list(summaries)}
-        buffer = io.BytesIO()
-        named: dict[str, Any] = {"header": np.array(json.dumps(header)), **arrays}
-        np.savez_compressed(buffer, **named)
-        replace(self._record(region), buffer.getvalue())
+        named = {"header": np.array(json.dumps(header)), **arrays}
+        write_arrays(self._record(region), named, np.savez_compressed)
         self.checkpoints(self.out, region).discard()
 
     def record(self, region: int) -> Record | None:
         """The record of a region whose files are what it says; None for every other."""
+        arrays = read_arrays(self._record(region))
+        if arrays is None:
+            return None
+        header = json.loads(str(arrays["header"]))
+        files = {name: (digest, size) for name, (digest, size) in header["files"].items()}
         try:
-            with np.load(self._record(region), allow_pickle=False) as arrays:
-                header = json.loads(str(arrays["header"]))
-                summaries = {name: Summary.read(name, arrays) for name in header["summaries"]}
-            files = {name: (digest, size) for name, (digest, size) in header["files"].items()}
             if any(fingerprint(self.store / name) != entry for name, entry in files.items()):
                 return None
         except FileNotFoundError:
             return None
+        summaries = {name: Summary.read(name, arrays) for name in header["summaries"]}
         return Record(files, header["failed"], summaries)
 
     def written(self) -> int:
@@ -254,22 +280,24 @@ class Draft:
         """How many regions have segments that are safe."""
         return sum(1 for _ in (self.folder / _CHECKPOINTS).glob("*/00000000.npz"))
 
-    def commit(self, others: xarray.Dataset, records: Sequence[Record]) -> None:
+    def commit(self, others: xarray.Dataset, files: Mapping[str, tuple[str, int]]) -> None:
         """Add the variables and attributes of `others`, and make the store the run at `out`.
 
-        An old run there is gone when, and only when, the new one is in its place.
+        `files` are those of all regions. An old run at `out` is gone when, and only when, the new
+        one is in its place. Raises FileExistsError for what may not be replaced there.
         """
+        self.check_target()
+        tidy(self.store)
         bare = others.drop_attrs(deep=False)
         bare.to_zarr(self.store, mode="a", zarr_format=3, consolidated=False)
-        files = {name: entry for record in records for name, entry in record.files.items()}
-        for rest in self.store.rglob("*.partial"):  # of writes of zarr's that were killed
-            rest.unlink()
+        files = dict(files)
         for path in sorted(self.store.rglob("*")):
             name = path.relative_to(self.store).as_posix()
             if path.is_file() and name != ROOT and name not in files:
                 sync(path)
                 files[name] = fingerprint(path)
         Manifest(self.plan.to_json(), dict(sorted(files.items()))).write(self.store, others.attrs)
+        self.check_target()
         if self.out.exists():
             shutil.rmtree(self.folder / _OLD, ignore_errors=True)
             os.rename(self.out, self.folder / _OLD)
@@ -290,6 +318,10 @@ class Draft:
 
     def _record(self, region: int) -> Path:
         return self._journal / f"{region:08d}.npz"
+
+
+def _is_ours(entry: Path) -> bool:
+    return entry.name in _OURS or (entry.name.startswith(".") and entry.suffix == PARTIAL)
 
 
 def write_region(

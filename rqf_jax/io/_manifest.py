@@ -44,6 +44,14 @@ class Manifest:
         replace(store / ROOT, json.dumps(root, ensure_ascii=False).encode())
 
 
+def seal(store: Path) -> str | None:
+    """What tells a finished run from every other one: SHA-256 of its root; None if it has none."""
+    try:
+        return fingerprint(store / ROOT)[0]
+    except OSError:
+        return None
+
+
 def attributes(store: Path) -> dict[str, Any]:
     """The attributes of a store's root; `DataFileError` if it has no readable root."""
     if not store.exists():
