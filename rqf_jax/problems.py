@@ -104,7 +104,7 @@ def check(problem: Problem, members: int) -> None:
         raise ConfigError(re.sub(r"`(\w+)`", _named, str(error))) from error
 
 
-def _named(argument: re.Match) -> str:
+def _named(argument: re.Match[str]) -> str:
     """The key of a config that is an argument of `simulate`."""
     keys = {"ts": "times", "members": "run.members", "substeps": "run.substeps"}
     return keys.get(argument[1], argument[1])

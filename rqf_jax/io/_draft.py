@@ -287,7 +287,7 @@ class Draft:
         one is in its place. Raises FileExistsError for what may not be replaced there.
         """
         self.check_target()
-        tidy(self.store)
+        self._tidy()
         bare = others.drop_attrs(deep=False)
         bare.to_zarr(self.store, mode="a", zarr_format=3, consolidated=False)
         files = dict(files)
@@ -304,6 +304,14 @@ class Draft:
         os.rename(self.store, self.out)
         sync(self.out.parent)
         self.discard()
+
+    def _tidy(self) -> None:
+        """Delete what writes and commits that were killed have left in the store."""
+        tidy(self.store)
+        kept = {ROOT, *(variable.name for variable in self.plan.variables)}
+        for entry in self.store.iterdir():
+            if entry.name not in kept:
+                shutil.rmtree(entry)
 
     def discard(self) -> None:
         """Delete the unfinished run."""
