@@ -79,7 +79,13 @@ def test_two_tokens_end_opposite_with_the_probability_of_the_quadrature(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "strength"),
-    [("softmax", 1.0), pytest.param("unnormalised", 1.0, marks=pytest.mark.slow)],
+    [
+        ("softmax", 1.0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("unnormalised", 1.0), ("softmax", 3.0), ("unnormalised", 3.0))
+        ),
+    ],
 )
 def test_opposite_tokens_separate_or_not_at_the_stated_rate(kind, strength):
     # ln |x + y| near an antipodal pair: mean slope 2 λ w(-1) - σ².
