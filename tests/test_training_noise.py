@@ -213,6 +213,20 @@ def test_batches_of_data_that_fit_leave_a_minimum_where_it_is():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("injection", [WithReplacement, WithoutReplacement, Reshuffled])
+def test_batches_of_data_that_can_be_fitted_end_without_error(injection):
+    inputs = np.random.default_rng(1).standard_normal((6, 8))
+    targets = inputs @ np.random.default_rng(2).standard_normal(8)
+    start = np.random.default_rng(3).standard_normal(8)
+    process = regression(Fixed(start), (injection(2),), inputs, targets)
+    ends = np.asarray(train(process, [0, 60_000], seeds=2, key=KEY).ys[:, 1])
+    np.testing.assert_allclose(ends @ inputs.T, np.tile(targets, (2, 1)), atol=1e-12)
+    # What no example sees stays as it was.
+    unseen = np.eye(8) - np.linalg.pinv(inputs) @ inputs
+    np.testing.assert_allclose(ends @ unseen, np.tile(start @ unseen, (2, 1)), atol=1e-12)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("injection", [WithReplacement, WithoutReplacement])
 def test_a_batch_has_the_covariance_of_its_kind(injection):
     # f = w and targets of variance s²: the gradient of one update from w = 0 is a batch's mean.
