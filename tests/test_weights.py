@@ -265,9 +265,10 @@ def test_eigenvalues_of_a_square_matrix_without_symmetry_fill_a_disc():
     )[:, 1]  # fmt: skip
     share = np.abs(np.linalg.eigvals(x)) ** 2 / (n * s**2 / (2 * RATE))
     assert share.max() < 1.25
-    inside = np.sort(share.ravel())
-    # Uniform over the disc, so the squared radius is uniform, but for the edge and for 1/n.
-    assert np.abs(inside - np.arange(inside.size) / inside.size).max() < 0.03
+    # Uniform over the disc, so the squared radius is uniform. The edge is soft: 1/√(2πn) of the
+    # eigenvalues, here 0.033, are outside (for complex entries, recalled).
+    inside = np.minimum(np.sort(share.ravel()), 1)
+    assert np.abs(inside - (np.arange(inside.size) + 0.5) / inside.size).max() < 0.05
 
 
 def test_the_step_of_backward_euler_solves_its_equation_and_so_does_its_derivative():
