@@ -14,12 +14,18 @@ import _stores
 import pytest
 from _stores import TINY, contents
 
-from rqf_jax import io
+from rqf_jax import io, runs
 
 pytestmark = pytest.mark.slow
 simulated = functools.partial(_stores.simulated, text=TINY)
 # Chunks of eight batches, so that each of eight devices has members of its own.
 WIDE = TINY.replace("members = 320", "members = 2560").replace("chunk = 8", "chunk = 64")
+
+
+# Figures and tables have tests of their own.
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    monkeypatch.setattr(runs, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
