@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._checks import Checks, checks, rounding_warning, spacing
+from ._checks import Checks, checks, rounding_warning
 from ._data import Observed, observed
 from ._eigen import inverse
 from ._likelihood import (
@@ -47,13 +47,16 @@ class LogDensity(eqx.Module):
 
 
 class NoiseFit(eqx.Module):
-    """θ = ln of the squared strengths as arrays: what `fit_noise` makes its report from."""
+    """θ = ln of the squared strengths as arrays: what `fit_noise` makes its report from.
+
+    `sums` is the `summary` of the steps that were observed or, after the correction, simulated.
+    """
 
     theta: Float[Array, " parameters"]
     covariance: Float[Array, "parameters parameters"]
     fisher: Float[Array, "parameters parameters"]
     first_order: Float[Array, "parameters parameters"]
-    sample: Steps | None
+    sums: dict[str, Float[Array, ""]]
 
 
 def fit_noise(
@@ -98,31 +101,34 @@ def fit_noise(
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
     data = observed(runs, times, mask, normalise)
     members, count, tokens, dim = data.xs.shape
-    data, grid = _candidates(data), spacing(runs.ys if times is None else runs)
+    data = _candidates(data)
     parameters, robust = (2 if antisymmetric else 1), method == "robust"
     if antisymmetric and tokens == 1:
         raise IdentifiabilityError(
             "one token shows symmetric² + antisymmetric² alone. Fit with `antisymmetric=False`: "
             "its estimate is the root of the sum."
         )
-    seen = checks(data.xs, data.dt, data.mask)
-    if not float(seen.rate) > 0:
+    look = checks(data.xs, data.dt, data.mask)
+    seen = jax.device_get(look)
+    if not seen.rate > 0:
         raise ValueError("`runs` must hold tokens that move; got the same state at all times.")
-    steps = whitened_steps(data.xs, data.dt, data.mask, seen.rate)
-    numbers = summary(steps)
-    if antisymmetric and float(numbers["tokens"]) < 1.0 + 1e-6:
+    steps = whitened_steps(data.xs, data.dt, data.mask, look.rate)
+    fit = _estimate(steps, parameters, robust)
+    found = jax.device_get(fit)
+    if antisymmetric and found.sums["tokens"] < 1.0 + 1e-6:
         raise IdentifiabilityError(
             "in no step two tokens are well apart, which shows symmetric² + antisymmetric² alone. "
             "Fit with `antisymmetric=False`, or take earlier times."
         )
-    fit = _estimate(steps, parameters, robust)
-    largest = float(jnp.exp(fit.theta[0]) * jnp.max(data.dt)) * dim
-    statistical = float(jnp.sqrt(jnp.min(jnp.diagonal(fit.covariance))))
+    sums, simulated = found.sums, None
+    largest = math.exp(found.theta[0]) * np.max(np.asarray(data.dt)) * dim
+    statistical = math.sqrt(np.min(np.diagonal(found.covariance)))
     # No step error is above 0.4 n p dt: one that cannot matter is not simulated.
     if 0.4 * largest > 0.05 * statistical:
-        size = sample_size(members * (count - 1), dim)
-        fit = _without_step_error(fit, steps, data, seen.rate, size, robust)
-    return _report(fit, steps, numbers, seen, data, grid, tokens, method)
+        size, key = sample_size(members * (count - 1), dim), jax.random.key(0)
+        found = jax.device_get(_without_step_error(fit, steps, data, look.rate, key, size, robust))
+        simulated = found.sums
+    return _report(found, steps, sums, simulated, seen, data, tokens, method)
 
 
 @eqx.filter_jit
@@ -132,12 +138,12 @@ def _estimate(steps: Steps, parameters: int, robust: bool) -> NoiseFit:
     theta = maximise(start(used, parameters), used)
     fisher = information(theta, used)
     first_order = information(theta, steps, floor=0.0)
-    return NoiseFit(theta, inverse(fisher), fisher, first_order, None)
+    return NoiseFit(theta, inverse(fisher), fisher, first_order, summary(steps))
 
 
 @eqx.filter_jit
 def _without_step_error(
-    fit: NoiseFit, steps: Steps, data: Observed, rate, size: int, robust: bool
+    fit: NoiseFit, steps: Steps, data: Observed, rate, key, size: int, robust: bool
 ) -> NoiseFit:
     """`fit` after the correction of `inference._step_error`, from evenly spaced steps."""
     members, count, tokens, _ = data.xs.shape
@@ -155,15 +161,16 @@ def _without_step_error(
         data.dt[step],
         available & ~later,
         rate,
+        key,
         robust=robust,
     )
     used = without_mixed(steps) if robust else steps
     fisher = information(result.theta, used)
     first_order = information(result.theta, steps, floor=0.0)
-    return NoiseFit(result.theta, result.covariance, fisher, first_order, result.sample)
+    sums = summary(result.sample)
+    return NoiseFit(result.theta, result.covariance, fisher, first_order, sums)
 
 
-@eqx.filter_jit
 def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
     """Sums over all steps that the report needs."""
     w, dt = steps.whitened, steps.dt
@@ -190,21 +197,21 @@ def _candidates(data: Observed) -> Observed:
         return data
     spaced = np.arange(most) * tokens // most
     mask = None if data.mask is None else data.mask[:, :, spaced]
-    return Observed(data.xs[:, :, spaced], data.ts, mask)
+    return data._replace(xs=data.xs[:, :, spaced], mask=mask)
 
 
 def _report(
     fit: NoiseFit,
     steps: Steps,
-    numbers: dict,
+    sums: dict,
+    simulated: dict | None,
     seen: Checks,
     data: Observed,
-    grid: float,
     tokens: int,
     method: str,
 ) -> FitResult:
     members, count, _, dim = data.xs.shape
-    n = {name: float(value) for name, value in numbers.items()}
+    n = {name: float(value) for name, value in sums.items()}
     theta = np.asarray(fit.theta, float)
     covariance = np.asarray(fit.covariance, float)
     names = ("symmetric", "antisymmetric")[: theta.size]
@@ -219,9 +226,8 @@ def _report(
         bound = scale * np.sqrt(np.diagonal(np.linalg.pinv(np.asarray(fit.first_order, float))))
     null_ratio = n["a"] / (n["floor"] * squares[0] ** 2) if n["n_a"] else math.nan
     ratio, ratio_error = _in_out(n, squares)
-    if fit.sample is not None:
+    if simulated is not None:
         # What finite steps do to these ratios is known from the same simulation.
-        simulated = {name: float(value) for name, value in summary(fit.sample).items()}
         if simulated["n_a"]:
             null_ratio /= simulated["a"] / (simulated["floor"] * squares[0] ** 2)
         expected, expected_error = _in_out(simulated, squares)
@@ -263,7 +269,7 @@ def _report(
                 "much moves in the directions that common symmetric noise leaves free: try "
                 "`antisymmetric=True`; noise of its own for every token looks like this too."
             )
-    coarse = rounding_warning(grid, squares[0] * float(jnp.median(data.dt)))
+    coarse = rounding_warning(float(data.grid), squares[0] * float(np.median(np.asarray(data.dt))))
     if coarse:
         warnings.append(coarse)
 
@@ -319,8 +325,9 @@ def _two_intervals(names, theta, covariance, steps, robust, level):
     found = log_normal(names, np.exp(theta / 2), errors / 2, level)
     if errors[1] > 0.5:
         used = without_mixed(steps) if robust else steps
-        grid = jnp.linspace(theta[0] - 12, theta[0] + 3, 151).astype(steps.dt.dtype)
-        profile = np.asarray(_profile(used, jnp.asarray(theta[0], steps.dt.dtype), grid), float)
+        grid = np.linspace(theta[0] - 12, theta[0] + 3, 151)
+        log_p, log_r = (jnp.asarray(part, steps.dt.dtype) for part in (theta[0], grid))
+        profile = np.asarray(_profile(used, log_p, log_r), float)
         inside = np.flatnonzero(profile - profile.min() <= ndtri((1 + level) / 2) ** 2)
         found[names[1]] = (0.0, math.exp(float(grid[min(inside[-1] + 1, 150)]) / 2))
     return found
