@@ -127,7 +127,7 @@ def fit_noise(
     if 0.4 * largest > 0.05 * statistical:
         size, key = sample_size(members * (count - 1), dim), jax.random.key(0)
         found = jax.device_get(_without_step_error(fit, steps, data, look.rate, key, size, robust))
-        simulated = found.sums
+        simulated = {name: float(value) for name, value in found.sums.items()}
     return _report(found, steps, sums, simulated, seen, data, tokens, method)
 
 
@@ -176,13 +176,19 @@ def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
     w, dt = steps.whitened, steps.dt
     used = (w.tokens > 0).astype(dt.dtype)
     count = total(used)
+    s, o, a = w.q_s / dt, w.q_o / dt, w.q_a / dt
+    each = jnp.maximum(w.n_s + w.n_o, 1.0)
     return {
         "steps": count,
         "dof": total(w.dof),
         "tokens": total(w.tokens) / jnp.maximum(count, 1.0),
-        "s": total(w.q_s / dt),
-        "o": total(w.q_o / dt),
-        "a": total(w.q_a / dt),
+        "s": total(s),
+        "o": total(o),
+        "a": total(a),
+        "ss": total(s * s / each),
+        "so": total(s * o / each),
+        "oo": total(o * o / each),
+        "aa": total(a * a),
         "n_s": total(w.n_s),
         "n_o": total(w.n_o),
         "n_a": total(w.n_a),
@@ -225,16 +231,22 @@ def _report(
     else:
         bound = scale * np.sqrt(np.diagonal(np.linalg.pinv(np.asarray(fit.first_order, float))))
     null_ratio = n["a"] / (n["floor"] * squares[0] ** 2) if n["n_a"] else math.nan
-    ratio, ratio_error = _in_out(n, squares)
+    shape = {"in / out of span": _in_out(n, squares), "scatter of steps": _scatter(n, squares)}
     if simulated is not None:
         # What finite steps do to these ratios is known from the same simulation.
+        other = (_in_out(simulated, squares), _scatter(simulated, squares))
+        for (name, (ratio, error)), (expected, expected_error) in zip(
+            shape.items(), other, strict=True
+        ):
+            shape[name] = ratio / expected, math.hypot(error, expected_error)
         if simulated["n_a"]:
             null_ratio /= simulated["a"] / (simulated["floor"] * squares[0] ** 2)
-        expected, expected_error = _in_out(simulated, squares)
-        ratio, ratio_error = ratio / expected, math.hypot(ratio_error, expected_error)
+            if theta.size == 1:
+                shape["free directions"] = null_ratio, _null_error(n, simulated)
     goodness, warnings = {}, []
-    if not math.isnan(ratio):
-        goodness["in / out of span"] = (ratio, (ratio - 1) / ratio_error)
+    for name, (ratio, error) in shape.items():
+        if not math.isnan(ratio):
+            goodness[name] = (float(ratio), float((ratio - 1) / error))
     lag, lag_score = float(seen.lag), float(seen.lag_score)
     if count > 2:
         goodness["lag-1 correlation"] = (lag, lag_score)
@@ -269,6 +281,12 @@ def _report(
                 "much moves in the directions that common symmetric noise leaves free: try "
                 "`antisymmetric=True`; noise of its own for every token looks like this too."
             )
+    scatter, score = goodness.get("scatter of steps", (1.0, 0.0))
+    if score > 5 and scatter > 1.5:
+        warnings.append(
+            f"steps scatter {scatter:.2g} times as much as one strength allows: it changes in "
+            "time, has heavy tails, or `times` are wrong. The interval is too narrow."
+        )
     coarse = rounding_warning(float(data.grid), squares[0] * float(np.median(np.asarray(data.dt))))
     if coarse:
         warnings.append(coarse)
@@ -315,6 +333,28 @@ def _in_out(n: dict, squares) -> tuple[float, float]:
     outside = np.sum(squares) / 2
     ratio = (n["s"] / n["n_s"] / squares[0]) / (n["o"] / n["n_o"] / outside)
     return ratio, math.sqrt(2 / n["n_s"] + 2 / n["n_o"])
+
+
+def _scatter(n: dict, squares) -> tuple[float, float]:
+    """How much the χ² numbers of the steps scatter over how much they should; its error.
+
+    The mean of (y - d)²/2d over steps, with y of d degrees of freedom: the variance of one is
+    2 + 12/d, and the fitted strength takes one step away.
+    """
+    dof, steps = n["n_s"] + n["n_o"], n["steps"]
+    if steps < 3 or not dof:
+        return math.nan, math.nan
+    p, outside = squares[0], np.sum(squares) / 2
+    square = n["ss"] / p**2 + 2 * n["so"] / (p * outside) + n["oo"] / outside**2
+    ratio = (square - 2 * (n["s"] / p + n["o"] / outside) + dof) / (2 * (steps - 1))
+    return ratio, math.sqrt((2 + 12 * steps / dof) / steps)
+
+
+def _null_error(n: dict, simulated: dict) -> float:
+    """The standard error of the null ratio, from the scatter of the steps that were simulated."""
+    mean = simulated["a"] / simulated["steps"]
+    variance = simulated["aa"] / simulated["steps"] - mean**2
+    return math.sqrt(variance * (1 / n["steps"] + 1 / simulated["steps"])) / mean
 
 
 def _two_intervals(names, theta, covariance, steps, robust, level):
