@@ -12,9 +12,6 @@ Many replicates of one experiment are simulated in one vmap and fitted one by on
 drawn from a prior, data from the strengths, draws of NUTS from the posterior of the data. The rank
 of the truth among the draws is uniform if the posterior is right; needs the extra `bayes`.
 
-`--only goodness` is the power of the goodness of fit: how often each of its numbers is more than
-1.96 standard errors from what one common symmetric noise gives, for data made otherwise.
-
 Usage: python scripts/calibration.py [--replicates 1000] [--only NAME]
 """
 
@@ -66,21 +63,6 @@ def experiments() -> Iterator[Experiment]:
     yield Experiment(
         "fit_noise",
         paths(noise(1.0), few, ts, 4, 1),
-        inference.fit_noise,
-        {"symmetric": 1.0},
-    )
-    gaps = 0.01 * 60.0 ** np.linspace(-0.8, 0.2, 40)
-    uneven = np.concatenate([np.zeros(1), np.cumsum(np.random.default_rng(13).permutation(gaps))])
-    whole = paths(noise(1.0), few, jnp.asarray(uneven), 4, 13)
-
-    def some(replicates):
-        ys, ts = whole(replicates)
-        there = jax.random.uniform(jax.random.key(14), ys.shape[:3]) > 0.3
-        return jnp.where(there[..., None], ys, jnp.nan), ts
-
-    yield Experiment(
-        "fit_noise, 30 % missing, steps spread 60-fold",
-        some,
         inference.fit_noise,
         {"symmetric": 1.0},
     )
@@ -199,52 +181,6 @@ def measure(experiment: Experiment, replicates: int) -> Iterator[str]:
         )
 
 
-def departures(replicates: int) -> Iterator[tuple[str, Any]]:
-    """Paths (replicates, 41 times, 4 tokens, 8) that `fit_noise` takes for σ_s = 1, steps 0.01."""
-    few, ts = rqf.laws.Uniform(4, 8), 0.01 * jnp.arange(41.0)
-    sphere, rest = rqf.manifolds.Sphere(), rqf.drifts.NoDrift()
-    yield "common symmetric noise", paths(noise(1.0), few, ts, 4, 20)(replicates)[0]
-    alone = rqf.SDE(rest, rqf.noises.TokenNoise(math.sqrt(0.5)), sphere)
-    yield "noise of its own for every token", paths(alone, few, ts, 4, 21)(replicates)[0]
-    yield "σ_a = 0.1 beside it", paths(noise(1.0, 0.1), few, ts, 4, 22)(replicates)[0]
-    once = rqf.solvers.GeodesicHeun()
-    yield "one step per observation", paths(noise(1.0), few, ts, 1, 23, solver=once)(replicates)[0]
-    pulled = rqf.models.noisy_attention(beta=1.0, sigma=1.0, strength=1.0)
-    yield "attention of strength 1", paths(pulled, few, ts, 4, 24)(replicates)[0]
-    random = np.random.default_rng(25)
-    stretch = np.diag(np.sqrt(np.linspace(0.5, 1.5, 8)))
-    x = random.standard_normal((replicates, 4, 8))
-    states = [x / np.linalg.norm(x, axis=-1, keepdims=True)]
-    for _ in range(320):
-        b = stretch @ random.standard_normal((replicates, 8, 8)) @ stretch * math.sqrt(0.01 / 8)
-        q, x = (b + b.swapaxes(-1, -2)) / 2, states[-1]
-        once = x @ q
-        x = x + once + once @ q / 2
-        states.append(x / np.linalg.norm(x, axis=-1, keepdims=True))
-    yield "anisotropic, 0.5 to 1.5 along the axes", jnp.asarray(np.stack(states[::8], axis=1))
-    fine = paths(noise(1.0), few, 0.00125 * jnp.arange(321.0), 2, 26)(replicates)[0]
-    gaps = np.sort([random.choice(321, 41, replace=False) for _ in range(replicates)])
-    yield (
-        "steps of random variance, geometric",
-        jnp.take_along_axis(fine, jnp.asarray(gaps)[:, :, None, None], axis=1),
-    )
-
-
-def goodness(replicates: int) -> Iterator[str]:
-    """One line a departure: how often every number of the goodness of fit is off."""
-    for name, data in departures(replicates):
-        fits = [inference.fit_noise(x, 0.01 * jnp.arange(41.0)) for x in data]
-        shares = [
-            np.mean([abs(fit.goodness[number][1]) > 1.96 for fit in fits]) for number in GOODNESS
-        ]
-        null = np.median([fit.null_ratio for fit in fits])
-        cells = " | ".join(f"{share:.3f}" for share in shares)
-        yield f"| {name} | {cells} | {null:.2f} |"
-
-
-GOODNESS = ("free directions", "in / out of span", "scatter of steps", "lag-1 correlation")
-"""Those of `fit_noise`."""
-
 PRIOR = {"symmetric": (0.0, 0.3), "antisymmetric": (-0.5, 0.3)}
 """Mean and standard deviation of the normal law of every ln strength."""
 
@@ -322,12 +258,6 @@ def main() -> None:
         print("|---|---|---|---|---|")
         for line in posterior(arguments.replicates):
             print(line)
-        return
-    if arguments.only == "goodness":
-        print(f"| data | {' | '.join(GOODNESS)} | median null ratio |")
-        print("|---|---|---|---|---|---|")
-        for line in goodness(arguments.replicates):
-            print(line, flush=True)
         return
     print("| fit | parameter | RMSE/bound | RMSE/stderr | bias | coverage | refused | time a fit |")
     print("|---|---|---|---|---|---|---|---|")
