@@ -47,8 +47,7 @@ def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
         raise FileExistsError(f"{folder} exists.")
     if folder.exists() and not (out.exists() or io.Draft.folder_of(out).exists()):
         raise FileExistsError(f"{folder} exists.")
-    job = _job(config, out, console)
-    new = session.carry_out(job, force=force, console=console)
+    new = session.carry_out(job(config, out, console), force=force, console=console)
     if jax.process_index() == 0 and (new or not (folder / _TABLE).exists()):
         look(out, folder, console)
         console.print(f"The ensemble is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
@@ -74,8 +73,11 @@ def look(out: Path, folder: Path, console: Console) -> None:
             draw(dataset, compare(dataset, console), folder, console)
 
 
-def _job(config: Config, out: Path, console: Console) -> session.Job:
-    """The ensemble of a config as a job; everything that can be wrong with it is found here."""
+def job(config: Config, out: Path, console: Console) -> session.Job:
+    """The ensemble of a config as a job for `session.carry_out`.
+
+    Everything that can be wrong with the config is found here; errors as of `run`.
+    """
     start = initial(config.law)
     sde = equation(config, start.dim)
     companion = None if config.companion is None else equation(config, 3)

@@ -48,6 +48,17 @@ def slope(steps, errors):
     return np.polyfit(np.log(steps), np.log(np.abs(errors)), 1)[0]
 
 
+def tridiagonal(n, beta, variance, members, seed=0):
+    """Diagonals (members, n) and (members, n-1) of matrices with the spectrum of any β from zero.
+
+    `variance` is g²τ; sums of signals on the first axis leave the matrix tridiagonal.
+    """
+    rng = np.random.default_rng(seed)
+    diagonal = rng.normal(size=(members, n)) * math.sqrt(2 * variance)
+    chi = rng.chisquare(beta * np.arange(n - 1, 0, -1), size=(members, n - 1))
+    return diagonal, np.sqrt(variance * chi)
+
+
 def matrix_units(size):
     """The standard basis of matrices, (size**2, size, size)."""
     return np.eye(size * size).reshape(size * size, size, size)

@@ -87,7 +87,7 @@ LARGE = {
 def test_a_config_is_understood_or_refused_before_anything_is_compiled(tmp_path_factory, table):
     out = tmp_path_factory.getbasetemp() / "run.zarr"
     try:
-        job = runs._job(config.parse(toml(table)), out, Console(quiet=True))
+        job = runs.job(config.parse(toml(table)), out, Console(quiet=True))
     except (config.ConfigError, io.DataFileError) as error:
         hypothesis.event(type(error).__name__)
         return

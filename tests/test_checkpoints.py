@@ -75,7 +75,7 @@ def cut(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_cutting_a_path_moves_it_by_rounding_and_going_on_by_no_bit(tmp_path):
     one = config.parse(LONG)
-    problem = runs._job(one, tmp_path / "run.zarr", Console(quiet=True)).problem
+    problem = runs.job(one, tmp_path / "run.zarr", Console(quiet=True)).problem
     whole, parts = (Program(problem, 8, jax.local_devices(), every) for every in (None, 3))
     expected, status = whole(problem, 5, 21)
     *_, middle, end = segments = list(parts.segments(problem, 5, 21))

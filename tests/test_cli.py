@@ -1,4 +1,5 @@
 import contextlib
+import csv
 import io
 import subprocess
 import sys
@@ -297,3 +298,21 @@ def test_the_module_is_the_command_and_shows_no_traceback(fox):
         bad.stderr.startswith("rqf-jax: none.toml: cannot be read") and "\n" not in bad.stderr[:-1]
     )
     assert not (Path.cwd() / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "configs").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_every_config_that_is_shipped_agrees_with_its_closed_forms(path, tmp_path):
+    out = tmp_path / "run.zarr"
+    with pytest.raises(SystemExit) as info:
+        main(["run", str(path), "--set", "run.members=300", "--out", str(out)])
+    assert info.value.code == 0
+    with open(tmp_path / "run" / "comparison.csv", encoding="utf-8") as file:
+        scores = {
+            (row["quantity"], row["of"]): float(row["z"])
+            for row in csv.DictReader(file)
+            if row["z"]
+        }
+    assert {k: z for k, z in scores.items() if not abs(z) < 5} == {}

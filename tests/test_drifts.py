@@ -96,6 +96,19 @@ def test_attention_holds_a_few_matrices_of_scores_and_in_chunks_a_few_rows_of_th
     assert temporary_bytes(Attention(beta, beta, chunk_size=64), x) < square / 2
 
 
+@pytest.mark.slow
+def test_four_thousand_tokens_in_chunks_never_hold_a_matrix_of_scores():
+    x = jax.ShapeDtypeStruct((4096, 64), jnp.float32)
+    drift = Attention(jnp.float32(1.0), jnp.float32(1.0), chunk_size=64)
+    square = 4096 * 4096 * 4
+    assert temporary_bytes(drift, x) < square / 4
+
+    def slope(t, x):
+        return jax.grad(lambda x: jnp.sum(drift(t, x) ** 2))(x)
+
+    assert temporary_bytes(slope, x) < square / 2
+
+
 def test_heads_are_a_sum_and_every_head_attends_by_its_own_matrices():
     x = unit_tokens(6, 4)
     pairs = [matrices(4, seed) for seed in (1, 2)]
@@ -114,6 +127,21 @@ def test_attention_without_temperature_is_the_mean_field_and_the_uniform_oja_flo
         Oja(np.full((6, 6), 1 / 6), 0.7 * np.eye(4)),
     ):
         np.testing.assert_allclose(drift(TIME, x), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("weights", [None, "rows that sum to one"])
+def test_the_oja_model_couples_tokens_by_fixed_weights(weights):
+    x, value = unit_tokens(5, 3), matrices(3)[0]
+    if weights is not None:
+        weights = np.random.default_rng(5).dirichlet(np.ones(5), 5)
+    mixing = np.eye(5) if weights is None else weights
+    ambient = np.array(
+        [sum(w * value @ xj for w, xj in zip(row, x, strict=True)) for row in mixing]
+    )
+    sde = rqf.models.oja(value, weights)
+    found = sde.manifold.tangent(jnp.asarray(x), sde.drift(TIME, jnp.asarray(x)))
+    expected = ambient - np.sum(ambient * x, 1, keepdims=True) * x
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_unnormalised_attention_is_the_gradient_of_the_interaction_energy():
@@ -328,13 +356,41 @@ def test_the_sign_of_mu_alone_decides_between_decay_and_growth():
     assert np.all(velocity * np.asarray(signs)[:, None] > 0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_first_token_on_the_sphere_ends_where_its_step_is_one_number(sign):
+    # With S_C = ± S_B its velocity is ± |S_B x|² P_x(Δ x), which vanishes on the coordinate axes
+    # and wherever Δ is the same in all channels that x has.
+    dim, draws = 3, 60
+
+    def last(key):
+        keys = jax.random.split(key, 3)
+        step, inputs = (jax.random.normal(k, (dim, dim)) for k in keys[:2])
+        drift = SelectiveStateSpace(step, jnp.zeros(dim), inputs, sign * inputs)
+        start = SPHERE.project(jax.random.normal(keys[2], (3, dim)))
+        x = flow(drift, start, jnp.array([0.0, 600.0]), 4000)[-1]
+        return x, jax.nn.softplus(step @ x[0]), SPHERE.tangent(x, drift(TIME, x))
+
+    x, step, velocity = map(np.asarray, jax.vmap(last)(jax.random.split(jax.random.key(0), draws)))
+    first = np.abs(x[:, 0])
+    assert np.mean(np.abs(velocity[:, 0]).max(-1) < 1e-6) > 0.9
+    settled = np.abs(velocity[:, 0]).max(-1) < 1e-6
+    spread = np.array([np.ptp(d[f > 1e-3]) for d, f in zip(step, first, strict=True)])
+    assert spread[settled].max() < 1e-3
+    on_axis = np.mean(first[settled].max(-1) > 0.999)
+    assert 0.4 < on_axis < 0.9
+    if sign == 1:  # the later tokens follow it, or its opposite
+        followed = np.abs(np.sum(x[:, 1:] * x[:, :1], -1))[settled]
+        assert np.mean(followed > 0.99) > 0.5
+
+
 def test_a_unit_gate_is_a_sigmoid():
     # a = 1: e^(-softplus(z)) = σ(-z), so one token after another is an exponential moving average.
     z = np.array([-2.0, 0.3, 1.1])
-    drift = SelectiveStateSpace([[0.0]], [0.3], [[1.0]], [[1.0]], 1.0)
-    x = z[:, None]
-    gate, step, h = 1 / (1 + math.exp(-0.3)), math.log1p(math.exp(0.3)), 0.0
-    for value, found in zip(z, np.asarray(drift(TIME, jnp.asarray(x)))[:, 0], strict=True):
+    drift, h = SelectiveStateSpace([[0.8]], [0.3], [[1.0]], [[1.0]], 1.0), 0.0
+    for value, found in zip(z, np.asarray(drift(TIME, jnp.asarray(z[:, None])))[:, 0], strict=True):
+        logit = 0.8 * value + 0.3
+        gate, step = 1 / (1 + math.exp(-logit)), math.log1p(math.exp(logit))
         h = (1 - gate) * h + step * value**2
         assert found == pytest.approx(h * value, rel=1e-13)
 

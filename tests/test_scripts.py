@@ -274,3 +274,24 @@ def test_the_speed_table_has_a_faster_machine_than_a_loop_over_seeds(capsys, as_
     training_speed.main(["--seeds", "64", "--updates", "100", "--loop-updates", "10"])
     ((_, *rows),) = tables(capsys.readouterr().out)
     assert float(rows[-1][3]) > 5
+
+
+@pytest.mark.slow
+def test_the_scaling_tables_compare_within_a_round(monkeypatch, capsys, tmp_path, as_a_user):
+    import scaling
+
+    whole = scaling.CONFIG.read_text(encoding="utf-8")
+    small = tmp_path / "small.toml"
+    small.write_text(whole.replace("1_000_000", "4_000"), encoding="utf-8")
+    monkeypatch.setattr(scaling, "CONFIG", small)
+    monkeypatch.setattr(scaling, "SIZES", {"N = 8, n = 3": (8, 3)})
+    monkeypatch.setattr(scaling, "DEVICES", (1, 2))
+    scaling.main(["--rounds", "1", "--seconds", "0.1"])
+    cores, devices, run = tables(capsys.readouterr().out)
+    value = [[float(cell.split()[0]) for cell in row[1:]] for row in (*cores[1:], *devices[1:])]
+    assert all(number > 0 for row in value for number in row)
+    rates, over = zip(*value[1:], strict=True)
+    assert over[1] == 1 and over[0] == pytest.approx(rates[0] / rates[1], rel=0.02)
+    (_, bare, _), (_, with_it, share) = run[1:]
+    first, second = (float(cell.split()[0]) for cell in (bare, with_it))
+    assert float(share.split()[0]) == pytest.approx(second / first, rel=0.02)

@@ -22,7 +22,9 @@ from rqf_jax.theory import (
     annealed,
     attention,
     circle,
+    fields,
     forcing,
+    homogenised,
     meanfield,
     private_noise,
     value_noise,
@@ -79,7 +81,13 @@ def test_two_tokens_end_opposite_with_the_probability_of_the_quadrature(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "strength"),
-    [("softmax", 1.0), pytest.param("unnormalised", 1.0, marks=pytest.mark.slow)],
+    [
+        ("softmax", 1.0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("unnormalised", 1.0), ("softmax", 3.0), ("unnormalised", 3.0))
+        ),
+    ],
 )
 def test_opposite_tokens_separate_or_not_at_the_stated_rate(kind, strength):
     # ln |x + y| near an antipodal pair: mean slope 2 λ w(-1) - σ².
@@ -284,3 +292,37 @@ def test_a_small_mean_token_grows_or_decays_at_the_linear_rate_of_the_mean_field
         floor = (dim - 1) * ratio * critical / (tokens * rate)
         expected = (1 / tokens + floor) * np.exp(2 * rate * ts) - floor
         assert_mean(square[:, 1:], expected[1:], bias=0.1 * expected[1:])
+
+
+# ---- fields: perceptrons and homogenised attention
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_close_tokens_in_a_random_perceptron_part_at_the_exponent_of_its_kernel(activation):
+    dim, time = 5, 3.0
+    kernel = rqf.kernels.MLP(activation, dim)
+    value, slope = jax.value_and_grad(kernel)(jnp.asarray(1.0))
+    expected = fields.lyapunov_spectrum(dim, value=float(value), slope=float(slope))[0]
+    theta = ensemble(
+        rqf.models.mlp_flow(activation, dim), Pair(1e-4, dim), [0.0, time],
+        substeps=60, members=4000, save=angles,
+    )[..., 0]  # fmt: skip
+    assert_mean(np.log(theta[:, 1] / theta[:, 0]) / time, expected, bias=1e-3)
+
+
+@pytest.mark.slow
+def test_homogenised_attention_without_keys_has_the_generator_of_a_shared_mean():
+    # By Dynkin's formula r_T - r_0 less the integral of its drift is a martingale from zero.
+    dim, ts = 6, np.linspace(0.0, 4.0, 81)
+    sde = rqf.models.homogenised_attention(
+        1.0, dim, key_variance=0.0, samples=1, key=jax.random.key(1)
+    )
+    r = ensemble(sde, Pair(1.2, dim), ts, substeps=2, members=8000)[..., 0]
+    square = (1 + r) / 2
+    gone = np.trapezoid(homogenised.uniform_overlap_drift(r, square, dim=dim), ts, axis=1)
+    spread = np.trapezoid(homogenised.uniform_overlap_variance(r, square, dim=dim), ts, axis=1)
+    martingale = r[:, -1] - r[:, 0] - gone
+    assert_mean(martingale, 0.0, bias=2e-3)
+    assert_mean(martingale**2 - spread, 0.0, bias=2e-3)
+    assert np.mean(gone) > 0.2

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from _ensembles import assert_mean
+from _ensembles import assert_mean, tridiagonal
+from scipy.linalg import eigh_tridiagonal
 
 from rqf_jax.theory import dyson, linear_networks, outliers, spectra
 
@@ -54,6 +55,27 @@ def test_mean_characteristic_polynomial_of_squares_from_anywhere():
     exact = spectra.mean_characteristic_polynomial(start**2, rows, variance)
     assert_mean(polynomials[:, :-1], exact[:-1])
     assert exact[-1] == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.slow
+def test_mean_characteristic_polynomial_of_complex_squares_from_anywhere():
+    # A complex entry has variance `variance` in each of its two parts.
+    start, rows, variance = np.array([0.3, 0.8, 1.5]), 5, 0.2
+    parts = gaussian(rows, 3, variance, 40_000).reshape(2, -1, rows, 3)
+    w = parts[0] + 1j * parts[1]
+    w[:, range(3), range(3)] += start
+    x = np.linalg.svd(w, compute_uv=False) ** 2
+    polynomials = np.array([np.poly(row)[::-1] for row in x])
+    exact = spectra.mean_characteristic_polynomial(start**2, rows, variance, beta=2)
+    assert_mean(polynomials[:, :-1], exact[:-1])
+
+
+@pytest.mark.slow
+def test_the_largest_singular_value_is_tracy_widom():
+    rows, columns, variance = 100, 50, 0.5
+    x = np.linalg.svd(gaussian(rows, columns, variance, 4000), compute_uv=False)[:, 0] ** 2
+    centre, scale = spectra.largest_singular_square(rows, columns)
+    assert_mean((x / variance - centre) / scale, -1.20653, bias=0.03)
 
 
 def test_drift_of_singular_values_under_noise_of_any_covariance():
@@ -112,22 +134,22 @@ def test_a_large_rectangular_matrix_fills_the_marchenko_pastur_law():
 
 
 def spiked(signal, n, variance, members, seed):
-    rng = np.random.default_rng(seed)
-    a = rng.normal(size=(members, n, n))
-    a = math.sqrt(variance / 2) * (a + a.transpose(0, 2, 1))
-    a[:, 0, 0] += signal
-    values, vectors = np.linalg.eigh(a)
-    return values[:, -1], vectors[:, 0, -1] ** 2
+    """Largest eigenvalues, and the squared overlaps of their vectors with the signal."""
+    diagonal, off = tridiagonal(n, 1, variance, members, seed)
+    diagonal[:, 0] += signal
+    pairs = zip(diagonal, off, strict=True)
+    found = [eigh_tridiagonal(d, e, select="i", select_range=(n - 1, n - 1)) for d, e in pairs]
+    return np.array([w[0] for w, _ in found]), np.array([v[0, 0] ** 2 for _, v in found])
 
 
 @pytest.mark.slow
 def test_a_symmetric_signal_has_an_outlier_above_the_threshold_only():
     n, variance = 300, 1 / 300
     assert outliers.threshold(n, variance) == pytest.approx(1)
-    for signal, tolerance in ((0.6, 0.02), (1.6, 0.01)):
-        value, overlap = spiked(signal, n, variance, 8, seed=4)
+    for signal, tolerance in ((0.6, 0.02), (1.6, 0.003)):
+        value, overlap = spiked(signal, n, variance, 4000, seed=4)
         assert value.mean() == pytest.approx(outliers.outlier(signal, n, variance), rel=tolerance)
-        assert overlap.mean() == pytest.approx(outliers.overlap(signal, n, variance), abs=0.04)
+        assert overlap.mean() == pytest.approx(outliers.overlap(signal, n, variance), abs=0.03)
     assert outliers.overlap(0.6, n, variance) == 0
     assert outliers.outlier(0.6, n, variance) == pytest.approx(2)
 

@@ -104,6 +104,7 @@ def test_a_bad_argument_of_train_has_one_clear_error(changes, message, unchecked
         (0.5, 16, 2.092),
         pytest.param(0.1, 16, 1.8245, marks=pytest.mark.slow),
         pytest.param(0.1, 4, 1.8434, marks=pytest.mark.slow),
+        pytest.param(0.3, 16, 1.944, marks=pytest.mark.slow),
     ],
 )
 def test_the_gap_of_a_student_is_that_of_its_second_moments(rate, batch, ratio):

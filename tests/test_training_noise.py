@@ -123,8 +123,8 @@ def test_label_noise_moves_a_diagonal_network_along_its_slow_flow():
     flow = rqf.simulate(
         slow_flow(process), Fixed(start), [0.0, float(updates)], substeps=400, members=1, key=KEY
     ).ys[0, -1]
-    # The limit by hand: each imbalance decays with its own x².
-    np.testing.assert_allclose(imbalance(flow), imbalance(start) * np.exp(-(x[0] ** 2)), rtol=1e-4)
+    expected = learning.label_noise_imbalance(1.0, np.asarray(imbalance(start)), feature=x[0])
+    np.testing.assert_allclose(imbalance(flow), expected, rtol=1e-4)
     found = np.asarray(jax.vmap(imbalance)(runs.ys[:, 1])).mean(0)
     np.testing.assert_allclose(found, imbalance(flow), rtol=0.04)
     np.testing.assert_allclose(
@@ -167,7 +167,7 @@ def test_dropout_moves_two_units_along_its_slow_flow():
     ).ys[0, -1]
     theta = product(flow)
     q = (theta[0] - theta[1]) / theta.sum()
-    assert q == pytest.approx((1 + (q0**-2 - 1) * math.exp(2)) ** -0.5, rel=1e-4)
+    assert q == pytest.approx(learning.dropout_ratio(1.0, q0), rel=1e-4)
     ends = train(process, [0, updates], seeds=400, key=KEY, save=product).ys[:, 1]
     ratio = np.asarray((ends[:, 0] - ends[:, 1]) / ends.sum(1))
     assert_mean(ratio, float(q), bias=0.02)
@@ -210,6 +210,20 @@ def test_batches_of_data_that_fit_leave_a_minimum_where_it_is():
         process = regression(Fixed(weights), (batch,), inputs, inputs @ weights)
         runs = train(process, [0, 50], seeds=2, key=KEY)
         np.testing.assert_allclose(runs.ys[:, 1], runs.ys[:, 0], atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("injection", [WithReplacement, WithoutReplacement, Reshuffled])
+def test_batches_of_data_that_can_be_fitted_end_without_error(injection):
+    inputs = np.random.default_rng(1).standard_normal((6, 8))
+    targets = inputs @ np.random.default_rng(2).standard_normal(8)
+    start = np.random.default_rng(3).standard_normal(8)
+    process = regression(Fixed(start), (injection(2),), inputs, targets)
+    ends = np.asarray(train(process, [0, 60_000], seeds=2, key=KEY).ys[:, 1])
+    np.testing.assert_allclose(ends @ inputs.T, np.tile(targets, (2, 1)), atol=1e-12)
+    # What no example sees stays as it was.
+    unseen = np.eye(8) - np.linalg.pinv(inputs) @ inputs
+    np.testing.assert_allclose(ends @ unseen, np.tile(start @ unseen, (2, 1)), atol=1e-12)
 
 
 @pytest.mark.slow
@@ -356,6 +370,15 @@ def test_noise_on_both_layers_makes_the_balance_of_a_network_diffuse():
         (
             lambda: learning.stationary_variance(1.0, learning_rate=2.0, gradient_variance=1.0),
             "`learning_rate` must keep the descent stable; got 2.0",
+        ),
+        (lambda: learning.dropout_ratio(1.0, 1.5), "`ratio` must be at most 1; got 1.5"),
+        (
+            lambda: learning.label_noise_imbalance(-1.0, 0.5),
+            "`time` must be finite and at least 0; got -1.0",
+        ),
+        (
+            lambda: DeepLinear(np.diag([1.0, np.nan]), [np.eye(2), np.eye(2)], learning_rate=0.1),
+            "`teacher` must be finite",
         ),
     ],
 )

@@ -196,16 +196,79 @@ def test_backward_euler_keeps_the_stationary_law_of_any_index_and_the_order(beta
         assert_mean(np.sum(values[:, time] ** 2, axis=-1), expected, bias=0.02 * expected * time)
 
 
-@pytest.mark.parametrize("steps", [2_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_eigenvalues_never_cross_however_rough_the_steps(steps):
-    # β = 1 at a step a hundred times too long for an explicit method, all the way.
-    sde = rqf.models.dyson_eigenvalues(1.0, 1.0, jnp.asarray(1.0))
-    ts = jnp.linspace(0.0, steps * 0.1, 101)
+@pytest.mark.parametrize(
+    ("beta", "h", "steps", "dtype"),
+    [
+        (1.0, 0.1, 2_000, "float64"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (1.0, 0.1, 1_000_000, "float64"),
+                (1.0, 0.001, 20_000, "float64"),
+                (1.0, 10.0, 20_000, "float64"),
+                (1.0, 0.1, 20_000, "float32"),
+                (2.5, 1.0, 20_000, "float32"),
+                (1, 0.001, 20_000, "float64"),
+                (1, 1.0, 20_000, "float64"),
+                (2, 0.1, 20_000, "float64"),
+            )
+        ),
+    ],
+)
+def test_eigenvalues_never_cross_however_rough_the_steps(beta, h, steps, dtype):
+    # Seen after every step; h = 0.1 is a hundred times too long for an explicit method. A whole
+    # number β is stepped by matrices, others by `BackwardEuler`.
+    index = beta if isinstance(beta, int) else jnp.asarray(beta)
+    sde = rqf.models.dyson_eigenvalues(1.0, 1.0, index)
+    start = jnp.asarray(np.linspace(-1, 1, 6), dtype)
     smallest = rqf.simulate(
-        sde, Fixed(np.linspace(-1, 1, 6)), ts, substeps=steps // 100, members=2, key=KEY,
+        sde, Fixed(start), h * np.arange(steps + 1.0), substeps=1, members=2, key=KEY,
         save=lambda x: jnp.min(gaps(x)),
     )  # fmt: skip
+    assert smallest.ys.dtype == dtype and smallest.ys.shape == (2, steps + 1)
     assert np.all(np.asarray(smallest.ys) > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [1, 2])
+def test_the_gap_of_two_levels_has_its_density_after_long_matrix_jumps(beta):
+    start, h = np.array([-0.35, 0.35]), 0.7 / RATE
+    sde = rqf.models.dyson_eigenvalues(G, RATE, beta)
+    assert isinstance(rqf.solvers.default(sde), MatrixJump)
+    found = ensemble(sde, Fixed(start), [0.0, h, 2 * h], save=gaps, members=20_000)[:, 1:, 0]
+    grid = np.linspace(1e-6, 12, 6001)
+    for k, time in enumerate((h, 2 * h)):
+        density = dyson.gap_density(grid, time, 0.7, g=G, rate=RATE, beta=beta)
+        cdf = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2) * grid[1]])
+        law = scipy.stats.kstest(found[:, k], lambda s, cdf=cdf: np.interp(s, grid, cdf))
+        assert law.pvalue > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [1, 2])
+def test_each_eigenvalue_of_a_stationary_matrix_has_the_mean_of_its_ensemble(beta):
+    # Dense matrices after a long exact step, and tridiagonal ones.
+    save = hermitian_spectrum if beta == 2 else spectrum
+    sde = rqf.models.dyson(G, RATE, beta)
+    dense = ensemble(sde, Zeros((4, 4)), [0.0, 40.0], save=save, members=20_000)[:, 1]
+    sparse = np.asarray(jax.vmap(stationary(4, beta))(jax.random.split(KEY, 20_000)))
+    assert_mean(dense - sparse, 0.0)
+    assert_mean((dense - dense.mean(0)) ** 2 - (sparse - sparse.mean(0)) ** 2, 0.0)
+
+
+@pytest.mark.slow
+def test_eigenvalues_of_a_square_matrix_without_symmetry_fill_a_disc():
+    n, s = 150, 0.8
+    x = ensemble(
+        rqf.models.ginibre(s, RATE), Zeros((n, n)), [0.0, 30.0],
+        save=rqf._members.whole_state, members=4,
+    )[:, 1]  # fmt: skip
+    share = np.abs(np.linalg.eigvals(x)) ** 2 / (n * s**2 / (2 * RATE))
+    assert share.max() < 1.25
+    # Uniform over the disc, so the squared radius is uniform. The edge is soft: 1/√(2πn) of the
+    # eigenvalues, here 0.033, are outside (for complex entries, recalled).
+    inside = np.minimum(np.sort(share.ravel()), 1)
+    assert np.abs(inside - (np.arange(inside.size) + 0.5) / inside.size).max() < 0.05
 
 
 def test_the_step_of_backward_euler_solves_its_equation_and_so_does_its_derivative():
@@ -273,8 +336,6 @@ def test_the_gaussian_ensemble_obeys_the_loop_equations_of_its_index(beta):
 )
 def test_a_solver_that_does_not_suit_a_weight_equation_is_refused(sde, solver, right):
     assert type(rqf.solvers.default(sde)).__name__ == right
-    if isinstance(solver, GeodesicEuler):
-        return
     with pytest.raises(ValueError, match=f"does not suit this equation.*Use `{right}`"):
         rqf.solvers.check(solver, sde)
 
@@ -302,6 +363,9 @@ BAD = {
     "equal eigenvalues": (
         lambda: run(rqf.models.dyson_eigenvalues(1.0, beta=1), Fixed([0.0, 0.0])),
         "strictly ascending order", "0 then 0",
+    ),
+    "a teacher that is not a number": (
+        lambda: rqf.models.weight_ou(1.0, 1.0, [[np.nan], [0.0]]), "`teacher` must be finite",
     ),
     "a wide teacher": (
         lambda: rqf.models.weight_ou(1.0, 1.0, np.ones((2, 3))), "`teacher`", "Transpose",

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .._arguments import integer
-from ._numbers import Real, check, nonnegative, positive, vector
+from ._numbers import Real, check, nonnegative, positive, real, vector
 from ._rapidity import Values
 
 
@@ -30,6 +30,28 @@ def stationary_variance(
     check("momentum", b, b < 1, "be below 1")
     check("learning_rate", alpha, alpha * kappa < 2 * (1 + b), "keep the descent stable")
     return alpha * c * (1 + b) / (kappa * (1 - b) * (2 * (1 + b) - alpha * kappa))
+
+
+def label_noise_imbalance(time: Real, imbalance: Real, *, feature: Real = 1.0) -> Values:
+    """D e^{-x² t}: the imbalance u² - v² of a product x u v under label noise.
+
+    `time` is t = α² σ² k after k updates with labels moved by normals of variance σ²; `feature` is
+    x. The limit α → 0 at fixed t: slower than gradient time αk by the factor α.
+    """
+    decay = real("feature", feature) ** 2 * nonnegative("time", time)
+    return real("imbalance", imbalance) * np.exp(-decay)
+
+
+def dropout_ratio(time: Real, ratio: Real, *, target: Real = 1.0) -> Values:
+    """[1 + (q⁻² - 1) e^{2yt}]^{-1/2}: what dropout makes of two units that share a target y > 0.
+
+    q = (θ_1 - θ_2)/y in (0, 1] with θ_i = u_i v_i, balanced (u_i = v_i), θ_1 + θ_2 = y = `target`.
+    `time` is t = α s k after k updates with factors of variance s on the units, p/(1 - p) if a unit
+    is dropped with probability p. The limit s → 0 at fixed t, on the scale of gradient time αk.
+    """
+    q, y = positive("ratio", ratio), positive("target", target)
+    check("ratio", q, q <= 1, "be at most 1")
+    return (1 + (q**-2.0 - 1) * np.exp(2 * y * nonnegative("time", time))) ** -0.5
 
 
 def teacher_gap(*, learning_rate: float, batch: int, noise: float) -> float:
