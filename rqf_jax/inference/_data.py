@@ -23,9 +23,9 @@ class Observed(NamedTuple):
     """
 
     xs: Float[Array, "members times tokens dim"]
-    dt: Float[Array, " steps"]
+    dt: Float[np.ndarray, " steps"]
     mask: Bool[Array, "members times tokens"] | None
-    grid: Float[Array, ""]
+    grid: Float[np.ndarray, ""]
 
 
 def observed(runs: Any, times: Any, mask: Any, normalise: str) -> Observed:
@@ -54,8 +54,8 @@ def observed(runs: Any, times: Any, mask: Any, normalise: str) -> Observed:
     dt = _steps(times, shape[1])
     mask = None if mask is None else _mask(mask, shape[:3])
     xs, grid = _unit(xs, mask, normalise)
-    dt, grid = (jnp.asarray(part, xs.dtype) for part in (dt, grid))
-    return Observed(xs, dt, mask, grid)
+    # NumPy's, which compiled functions take as they are: a conversion each costs more than a fit.
+    return Observed(xs, dt.astype(xs.dtype), mask, np.asarray(grid, xs.dtype))
 
 
 def _steps(times: Any, count: int) -> Float[np.ndarray, " steps"]:

@@ -31,7 +31,7 @@ _LEAST_SUBSTEPS, _MOST_SUBSTEPS = 2, 64
 def score_scatter(
     theta: float,
     xs: Float[Array, "members times tokens dim"],
-    dt: Float[Array, " steps"],
+    dt: Float[np.ndarray, " steps"],
     there: Bool[np.ndarray, "members steps pairs"],
     rows: np.ndarray,
     columns: np.ndarray,

@@ -49,14 +49,15 @@ class LogDensity(eqx.Module):
 class NoiseFit(eqx.Module):
     """θ = ln of the squared strengths as arrays: what `fit_noise` makes its report from.
 
-    `sums` is the `summary` of the steps that were observed or, after the correction, simulated.
+    `sums` are those named `SUMS`, over the steps that were observed or, after the correction,
+    simulated: one array, since copies to the host cost more than what is copied.
     """
 
     theta: Float[Array, " parameters"]
     covariance: Float[Array, "parameters parameters"]
     fisher: Float[Array, "parameters parameters"]
     first_order: Float[Array, "parameters parameters"]
-    sums: dict[str, Float[Array, ""]]
+    sums: Float[Array, " sums"]
 
 
 def fit_noise(
@@ -108,37 +109,36 @@ def fit_noise(
             "one token shows symmetric² + antisymmetric² alone. Fit with `antisymmetric=False`: "
             "its estimate is the root of the sum."
         )
-    look = checks(data.xs, data.dt, data.mask)
-    seen = jax.device_get(look)
+    look, steps, fit = _estimate(data.xs, data.dt, data.mask, parameters, robust)
+    seen, found = jax.device_get((look, fit))
     if not seen.rate > 0:
         raise ValueError("`runs` must hold tokens that move; got the same state at all times.")
-    steps = whitened_steps(data.xs, data.dt, data.mask, look.rate)
-    fit = _estimate(steps, parameters, robust)
-    found = jax.device_get(fit)
-    if antisymmetric and found.sums["tokens"] < 1.0 + 1e-6:
+    sums, simulated = _named(found.sums), None
+    if antisymmetric and sums["tokens"] < 1.0 + 1e-6:
         raise IdentifiabilityError(
             "in no step two tokens are well apart, which shows symmetric² + antisymmetric² alone. "
             "Fit with `antisymmetric=False`, or take earlier times."
         )
-    sums, simulated = found.sums, None
-    largest = math.exp(found.theta[0]) * np.max(np.asarray(data.dt)) * dim
+    largest = math.exp(found.theta[0]) * np.max(data.dt) * dim
     statistical = math.sqrt(np.min(np.diagonal(found.covariance)))
     # No step error is above 0.4 n p dt: one that cannot matter is not simulated.
     if 0.4 * largest > 0.05 * statistical:
         size, key = sample_size(members * (count - 1), dim), jax.random.key(0)
         found = jax.device_get(_without_step_error(fit, steps, data, look.rate, key, size, robust))
-        simulated = {name: float(value) for name, value in found.sums.items()}
+        simulated = _named(found.sums)
     return _report(found, steps, sums, simulated, seen, data, tokens, method)
 
 
 @eqx.filter_jit
-def _estimate(steps: Steps, parameters: int, robust: bool) -> NoiseFit:
-    """The quasi-likelihood estimate, with the step error still in it."""
+def _estimate(xs, dt, mask, parameters: int, robust: bool) -> tuple[Checks, Steps, NoiseFit]:
+    """A look at the data, whitened steps, and the estimate with the step error still in it."""
+    look = checks(xs, dt, mask)
+    steps = whitened_steps(xs, dt, mask, look.rate)
     used = without_mixed(steps) if robust else steps
     theta = maximise(start(used, parameters), used)
     fisher = information(theta, used)
     first_order = information(theta, steps, floor=0.0)
-    return NoiseFit(theta, inverse(fisher), fisher, first_order, summary(steps))
+    return look, steps, NoiseFit(theta, inverse(fisher), fisher, first_order, _stacked(steps))
 
 
 @eqx.filter_jit
@@ -158,7 +158,7 @@ def _without_step_error(
         fit.theta,
         steps,
         data.xs[member, step],
-        data.dt[step],
+        jnp.asarray(data.dt)[step],
         available & ~later,
         rate,
         key,
@@ -167,8 +167,20 @@ def _without_step_error(
     used = without_mixed(steps) if robust else steps
     fisher = information(result.theta, used)
     first_order = information(result.theta, steps, floor=0.0)
-    sums = summary(result.sample)
+    sums = _stacked(result.sample)
     return NoiseFit(result.theta, result.covariance, fisher, first_order, sums)
+
+
+SUMS = "steps dof tokens s o a ss so oo aa n_s n_o n_a floor".split()
+
+
+def _stacked(steps: Steps) -> Float[Array, " sums"]:
+    found = summary(steps)
+    return jnp.stack([found[name] for name in SUMS])
+
+
+def _named(sums: np.ndarray) -> dict[str, float]:
+    return dict(zip(SUMS, sums.tolist(), strict=True))
 
 
 def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
@@ -209,15 +221,14 @@ def _candidates(data: Observed) -> Observed:
 def _report(
     fit: NoiseFit,
     steps: Steps,
-    sums: dict,
-    simulated: dict | None,
+    n: dict[str, float],
+    simulated: dict[str, float] | None,
     seen: Checks,
     data: Observed,
     tokens: int,
     method: str,
 ) -> FitResult:
     members, count, _, dim = data.xs.shape
-    n = {name: float(value) for name, value in sums.items()}
     theta = np.asarray(fit.theta, float)
     covariance = np.asarray(fit.covariance, float)
     names = ("symmetric", "antisymmetric")[: theta.size]
@@ -287,7 +298,7 @@ def _report(
             f"steps scatter {scatter:.2g} times as much as one strength allows: it changes in "
             "time, has heavy tails, or `times` are wrong. The interval is too narrow."
         )
-    coarse = rounding_warning(float(data.grid), squares[0] * float(np.median(np.asarray(data.dt))))
+    coarse = rounding_warning(float(data.grid), squares[0] * float(np.median(data.dt)))
     if coarse:
         warnings.append(coarse)
 

@@ -76,7 +76,7 @@ def fit_noise_observed(
     names, strengths = ("symmetric", "observation"), np.exp(logs / 2)
     errors = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     warnings = []
-    step, (p, noise) = float(np.max(np.asarray(data.dt))), np.exp(logs)
+    step, (p, noise) = float(np.max(data.dt)), np.exp(logs)
     # The commutators are known to leading order alone.
     if errors[1] > 1 or noise < 4 * levy_floor(p, step, dim) * step:
         warnings.append("`observation` cannot be told from 0: use `fit_noise`.")

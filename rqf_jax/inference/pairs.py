@@ -90,7 +90,7 @@ def fit_pairs(
             f"{close} gaps are below {_SMALLEST_GAP} roundings and left out: "
             "the pairs are equal or opposite."
         )
-    moved = math.exp(theta) * float(np.median(np.asarray(data.dt)))
+    moved = math.exp(theta) * float(np.median(data.dt))
     if moved > 4:
         warnings.append(f"σ_s² dt is {moved:.1f}: overlaps hardly remember the step before.")
     coarse = rounding_warning(float(data.grid), moved)
