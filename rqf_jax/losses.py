@@ -164,8 +164,9 @@ class TransitionLikelihood(eqx.Module):
     Raises ValueError for data of a wrong shape or not finite, times that do not increase and, when
     called, for equations on curved spaces, where noise common to all tokens has no density (use
     `inference.fit_noise`), and of symmetric matrices (use `inference.fit_matrix_ou`).
-    Source: Ozaki, Statistica Sinica 2 (1992) 113; Shoji & Ozaki, Stoch. Anal. Appl. 16 (1998) 733;
-    Van Loan, IEEE TAC 23 (1978) 395 (recalled).
+    Source: Ozaki, Statistica Sinica 2 (1992) 113, whose local linearisation this is, without the
+    second-order Itô term of Shoji & Ozaki, Stoch. Anal. Appl. 16 (1998) 733; Van Loan, IEEE TAC 23
+    (1978) 395 (recalled).
     """
 
     ts: Float[Array, " times"]

@@ -1,7 +1,7 @@
 """Speed of the engine beside NumPy, a hand-written scan and diffrax, in one process.
 
     python scripts/benchmark.py [--rounds 7] [--sizes 4096x2x3 ...]
-                                [--only steps attention eigenvalues accuracy]
+                                [--only steps attention gradients eigenvalues accuracy]
                                 [--samples 1048576] [--json OUT]
 
 Contenders take turns, round after round, so that other work on the machine hits all of them; a
@@ -34,6 +34,7 @@ from accuracy import (
     weak_errors,
 )
 from eigenvalues import race_eigenvalues, show_eigenvalues
+from gradients import race_gradients, show_gradients
 from jax import lax
 from jaxtyping import Array, Float
 from racing import Contender, goal, microseconds, race, ratio
@@ -46,7 +47,7 @@ DIFFRAX_STEPS = 8
 ENGINE, NUMPY, SCAN, DIFFRAX = "engine", "NumPy", "scan", "diffrax"
 OVERLAPS, SPAN = "engine, overlaps only", "engine, tokens in their span"
 ATTENTION, PRODUCTS, NOISE = "attention + noise", "two products + noise", "noise alone"
-PARTS = ("steps", "attention", "eigenvalues", "accuracy")
+PARTS = ("steps", "attention", "gradients", "eigenvalues", "accuracy")
 BETA = 1.0
 BIAS, ACCURACY_MEMBERS = 1e-3, 4096
 
@@ -490,6 +491,9 @@ def main(arguments: list[str] | None = None) -> None:
     if "attention" in options.only:
         results["attention"] = race_attention(options.rounds)
         goals += show_attention(results["attention"])
+    if "gradients" in options.only:
+        results["gradients"] = race_gradients(options.rounds, ATTENTION_SIZES)
+        goals += show_gradients(results["gradients"])
     if "eigenvalues" in options.only:
         results["eigenvalues"] = race_eigenvalues(options.rounds)
         goals += show_eigenvalues(results["eigenvalues"])

@@ -346,3 +346,38 @@ def test_drift_and_matrix_noise_together_have_weak_order_2_in_the_plane():
         expected = [first.real, first.imag, (1 + second.real) / 2]
         errors.append(np.linalg.norm(np.asarray(moments(h)) - expected))
     assert slope(STEPS, errors) == pytest.approx(3, abs=0.25)
+
+
+@pytest.mark.slow
+def test_attention_and_matrix_noise_together_have_weak_order_2_in_the_plane():
+    # Two tokens at angle θ: dθ = -2 w(θ) sin θ dt + √2 σ_s sin θ dW (Itô), w the weight of the
+    # other token, whatever σ_a. Its backward equation by collocation on Fourier modes.
+    beta, strength, (symmetric, antisymmetric), theta = 2.0, 1.5, (0.8, 0.6), 1.1
+    modes = np.arange(-32, 32)
+    angles = 2 * np.pi * np.arange(64) / 64
+    values = np.exp(1j * np.outer(angles, modes))
+    weight = rqf.theory.attention.softmax_weight(np.cos(angles), beta=beta)
+    velocity = -2 * strength * np.asarray(weight) * np.sin(angles)
+    diffusion = symmetric**2 * np.sin(angles) ** 2
+    derivative = velocity[:, None] * values * (1j * modes) - diffusion[:, None] * values * modes**2
+    backward = np.linalg.solve(values, derivative)
+
+    nodes, weights = nodes_of(2)
+    noise = IsotropicNoise(symmetric=symmetric, antisymmetric=antisymmetric)
+    sde = rqf.SDE(rqf.drifts.Attention(beta, strength=strength), noise, SPHERE)
+    x = jnp.asarray([[1.0, 0.0], [math.cos(theta), math.sin(theta)]])
+
+    @jax.jit
+    def moments(h):
+        y = jax.vmap(lambda z: ProjectiveFlow().advance(sde, jnp.zeros(()), h, x, jnp.sqrt(h) * z))(
+            nodes
+        )
+        overlap = jnp.sum(y[:, 0] * y[:, 1], axis=-1)
+        return weights @ jnp.stack([overlap, 2 * overlap**2 - 1], axis=1)
+
+    errors = []
+    for h in STEPS:
+        # cos kθ at time h is the real part of column k of the exponential, read at θ.
+        columns = np.exp(1j * modes * theta) @ expm_numpy(h * backward)
+        errors.append(np.linalg.norm(np.asarray(moments(h)) - columns[[33, 34]].real))
+    assert slope(STEPS, errors) == pytest.approx(3, abs=0.25)

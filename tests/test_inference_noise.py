@@ -140,6 +140,8 @@ def test_steps_of_any_lengths_are_taken_for_what_they_are():
     ts = np.concatenate([[0.0], np.cumsum(np.minimum(lengths, 0.03))])
     uneven = runs(ts=tuple(ts))
     assert_right(fit_noise(uneven))
+    # Taken for equal, they scatter by more than one strength allows.
+    assert warned(fit_noise(uneven.ys, TS * uneven.ts[-1] / TS[-1]), "`times` are wrong")
 
 
 @pytest.mark.slow
@@ -166,6 +168,9 @@ def test_observation_noise_is_seen():
 
 def test_rounded_numbers_are_seen_where_they_matter():
     assert warned(fit_noise(np.round(runs().ys, 2), TS, normalise="project"), "rounded to about")
+    ts = TS / 100
+    half = np.asarray(runs(ts=tuple(np.asarray(ts))).ys.astype(jnp.bfloat16), float)
+    assert warned(fit_noise(half, ts, normalise="project"), "rounded to about")
     fine = fit_noise(np.round(runs().ys, 4), TS)
     assert not warned(fine, "rounded")
     assert fine.estimate["symmetric"] == pytest.approx(fit().estimate["symmetric"], rel=1e-3)

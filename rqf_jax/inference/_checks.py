@@ -1,10 +1,7 @@
 """One look at the data before the fit: how far tokens move, and signs that the model is wrong."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ._likelihood import total
@@ -73,22 +70,6 @@ def checks(
 
 def _tangent(x, v):
     return v - jnp.sum(x * v, -1, keepdims=True) * x
-
-
-def spacing(values: Any) -> float:
-    """The spacing of the grid on which the first numbers lie as they were given, or 0."""
-    first = np.asarray(values[0] if values.ndim == 4 else values)
-    sample = np.asarray(first[: max(2, 4096 // max(1, first[0].size))], float).ravel()
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return 0.0
-    eps = float(jnp.finfo(values.dtype).eps)
-    for decimals in range(1, 7):
-        grid = 10.0**-decimals
-        if np.all(np.abs(sample / grid - np.round(sample / grid)) <= 4 * eps / grid):
-            return grid
-    low = np.asarray(jnp.asarray(sample, jnp.bfloat16).astype(jnp.float32), float)
-    return 2.0**-8 * float(np.sqrt(np.mean(sample**2))) if np.array_equal(low, sample) else 0.0
 
 
 def rounding_warning(grid: float, moved: float) -> str:

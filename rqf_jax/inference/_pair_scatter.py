@@ -31,14 +31,14 @@ _LEAST_SUBSTEPS, _MOST_SUBSTEPS = 2, 64
 def score_scatter(
     theta: float,
     xs: Float[Array, "members times tokens dim"],
-    dt: Float[Array, " steps"],
-    there: Bool[Array, "members steps pairs"],
+    dt: Float[np.ndarray, " steps"],
+    there: Bool[np.ndarray, "members steps pairs"],
     rows: np.ndarray,
     columns: np.ndarray,
 ) -> tuple[float, float]:
     """H and J at θ = ln σ_s² of the pairs (`rows`, `columns`) that are `there`."""
     tokens, pairs = np.unique(np.stack([rows, columns]), return_inverse=True)
-    member, step = np.nonzero(np.any(np.asarray(there), -1))
+    member, step = np.nonzero(np.any(there, -1))
     blocks = member.size
     # Every step equally often, or an even choice of them.
     sample = np.tile(np.arange(blocks), -(-_SAMPLE // blocks))
@@ -55,7 +55,7 @@ def score_scatter(
     control = x.shape[-1] * float(np.exp(theta) * lengths.max())
     substeps = np.clip(np.ceil(control), _LEAST_SUBSTEPS, _MOST_SUBSTEPS).astype(int)
     means = _mean_squares(
-        jnp.asarray(theta, x.dtype), x, np.asarray(there)[member, step], lengths, pairs, substeps
+        jnp.asarray(theta, x.dtype), x, there[member, step], lengths, pairs, substeps
     )
     return blocks * float(means[0]), blocks * float(means[1])
 

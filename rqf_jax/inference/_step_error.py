@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from .._sde import SDE
 from ..drifts import NoDrift
@@ -61,20 +61,22 @@ def correct(
     dt: Float[Array, " sample"],
     available: Bool[Array, "sample tokens"],
     p: Float[Array, ""],
+    key: Key[Array, ""],
     *,
     robust: bool,
 ) -> Corrected:
     """Solve the equation above from the quasi-likelihood estimate `theta` on.
 
     `starts`, `dt`, `available`: a sample of the observed steps; `p` is the guess with which the
-    tokens of `steps` were chosen.
+    tokens of `steps` were chosen. The `key` is an argument because of a constant one XLA would draw
+    the numbers as it compiles, which takes longer than all the rest.
     """
     observed = without_mixed(steps) if robust else steps
     number = jnp.asarray(steps.dt.size, theta.dtype)
     sample, _, dim = starts.shape
     least = jax.vmap(lambda h: threshold(p, h, dim))(dt)
     x, _, active = jax.vmap(chosen)(starts, starts, least, available)
-    normals = jax.random.normal(jax.random.key(0), (sample, _SUBSTEPS, dim, dim), x.dtype)
+    normals = jax.random.normal(key, (sample, _SUBSTEPS, dim, dim), x.dtype)
     draw = over_steps(_simulated_step, dim)
 
     def simulated(point):

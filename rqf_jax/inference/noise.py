@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._checks import Checks, checks, rounding_warning, spacing
+from ._checks import Checks, checks, rounding_warning
 from ._data import Observed, observed
 from ._eigen import inverse
 from ._likelihood import (
@@ -47,13 +47,17 @@ class LogDensity(eqx.Module):
 
 
 class NoiseFit(eqx.Module):
-    """θ = ln of the squared strengths as arrays: what `fit_noise` makes its report from."""
+    """θ = ln of the squared strengths as arrays: what `fit_noise` makes its report from.
+
+    `sums` are those named `SUMS`, over the steps that were observed or, after the correction,
+    simulated: one array, since copies to the host cost more than what is copied.
+    """
 
     theta: Float[Array, " parameters"]
     covariance: Float[Array, "parameters parameters"]
     fisher: Float[Array, "parameters parameters"]
     first_order: Float[Array, "parameters parameters"]
-    sample: Steps | None
+    sums: Float[Array, " sums"]
 
 
 def fit_noise(
@@ -98,46 +102,48 @@ def fit_noise(
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
     data = observed(runs, times, mask, normalise)
     members, count, tokens, dim = data.xs.shape
-    data, grid = _candidates(data), spacing(runs.ys if times is None else runs)
+    data = _candidates(data)
     parameters, robust = (2 if antisymmetric else 1), method == "robust"
     if antisymmetric and tokens == 1:
         raise IdentifiabilityError(
             "one token shows symmetric² + antisymmetric² alone. Fit with `antisymmetric=False`: "
             "its estimate is the root of the sum."
         )
-    seen = checks(data.xs, data.dt, data.mask)
-    if not float(seen.rate) > 0:
+    look, steps, fit = _estimate(data.xs, data.dt, data.mask, parameters, robust)
+    seen, found = jax.device_get((look, fit))
+    if not seen.rate > 0:
         raise ValueError("`runs` must hold tokens that move; got the same state at all times.")
-    steps = whitened_steps(data.xs, data.dt, data.mask, seen.rate)
-    numbers = summary(steps)
-    if antisymmetric and float(numbers["tokens"]) < 1.0 + 1e-6:
+    sums, simulated = _named(found.sums), None
+    if antisymmetric and sums["tokens"] < 1.0 + 1e-6:
         raise IdentifiabilityError(
             "in no step two tokens are well apart, which shows symmetric² + antisymmetric² alone. "
             "Fit with `antisymmetric=False`, or take earlier times."
         )
-    fit = _estimate(steps, parameters, robust)
-    largest = float(jnp.exp(fit.theta[0]) * jnp.max(data.dt)) * dim
-    statistical = float(jnp.sqrt(jnp.min(jnp.diagonal(fit.covariance))))
+    largest = math.exp(found.theta[0]) * np.max(data.dt) * dim
+    statistical = math.sqrt(np.min(np.diagonal(found.covariance)))
     # No step error is above 0.4 n p dt: one that cannot matter is not simulated.
     if 0.4 * largest > 0.05 * statistical:
-        size = sample_size(members * (count - 1), dim)
-        fit = _without_step_error(fit, steps, data, seen.rate, size, robust)
-    return _report(fit, steps, numbers, seen, data, grid, tokens, method)
+        size, key = sample_size(members * (count - 1), dim), jax.random.key(0)
+        found = jax.device_get(_without_step_error(fit, steps, data, look.rate, key, size, robust))
+        simulated = _named(found.sums)
+    return _report(found, steps, sums, simulated, seen, data, tokens, method)
 
 
 @eqx.filter_jit
-def _estimate(steps: Steps, parameters: int, robust: bool) -> NoiseFit:
-    """The quasi-likelihood estimate, with the step error still in it."""
+def _estimate(xs, dt, mask, parameters: int, robust: bool) -> tuple[Checks, Steps, NoiseFit]:
+    """A look at the data, whitened steps, and the estimate with the step error still in it."""
+    look = checks(xs, dt, mask)
+    steps = whitened_steps(xs, dt, mask, look.rate)
     used = without_mixed(steps) if robust else steps
     theta = maximise(start(used, parameters), used)
     fisher = information(theta, used)
     first_order = information(theta, steps, floor=0.0)
-    return NoiseFit(theta, inverse(fisher), fisher, first_order, None)
+    return look, steps, NoiseFit(theta, inverse(fisher), fisher, first_order, _stacked(steps))
 
 
 @eqx.filter_jit
 def _without_step_error(
-    fit: NoiseFit, steps: Steps, data: Observed, rate, size: int, robust: bool
+    fit: NoiseFit, steps: Steps, data: Observed, rate, key, size: int, robust: bool
 ) -> NoiseFit:
     """`fit` after the correction of `inference._step_error`, from evenly spaced steps."""
     members, count, tokens, _ = data.xs.shape
@@ -152,30 +158,49 @@ def _without_step_error(
         fit.theta,
         steps,
         data.xs[member, step],
-        data.dt[step],
+        jnp.asarray(data.dt)[step],
         available & ~later,
         rate,
+        key,
         robust=robust,
     )
     used = without_mixed(steps) if robust else steps
     fisher = information(result.theta, used)
     first_order = information(result.theta, steps, floor=0.0)
-    return NoiseFit(result.theta, result.covariance, fisher, first_order, result.sample)
+    sums = _stacked(result.sample)
+    return NoiseFit(result.theta, result.covariance, fisher, first_order, sums)
 
 
-@eqx.filter_jit
+SUMS = "steps dof tokens s o a ss so oo aa n_s n_o n_a floor".split()
+
+
+def _stacked(steps: Steps) -> Float[Array, " sums"]:
+    found = summary(steps)
+    return jnp.stack([found[name] for name in SUMS])
+
+
+def _named(sums: np.ndarray) -> dict[str, float]:
+    return dict(zip(SUMS, sums.tolist(), strict=True))
+
+
 def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
     """Sums over all steps that the report needs."""
     w, dt = steps.whitened, steps.dt
     used = (w.tokens > 0).astype(dt.dtype)
     count = total(used)
+    s, o, a = w.q_s / dt, w.q_o / dt, w.q_a / dt
+    each = jnp.maximum(w.n_s + w.n_o, 1.0)
     return {
         "steps": count,
         "dof": total(w.dof),
         "tokens": total(w.tokens) / jnp.maximum(count, 1.0),
-        "s": total(w.q_s / dt),
-        "o": total(w.q_o / dt),
-        "a": total(w.q_a / dt),
+        "s": total(s),
+        "o": total(o),
+        "a": total(a),
+        "ss": total(s * s / each),
+        "so": total(s * o / each),
+        "oo": total(o * o / each),
+        "aa": total(a * a),
         "n_s": total(w.n_s),
         "n_o": total(w.n_o),
         "n_a": total(w.n_a),
@@ -190,21 +215,20 @@ def _candidates(data: Observed) -> Observed:
         return data
     spaced = np.arange(most) * tokens // most
     mask = None if data.mask is None else data.mask[:, :, spaced]
-    return Observed(data.xs[:, :, spaced], data.ts, mask)
+    return data._replace(xs=data.xs[:, :, spaced], mask=mask)
 
 
 def _report(
     fit: NoiseFit,
     steps: Steps,
-    numbers: dict,
+    n: dict[str, float],
+    simulated: dict[str, float] | None,
     seen: Checks,
     data: Observed,
-    grid: float,
     tokens: int,
     method: str,
 ) -> FitResult:
     members, count, _, dim = data.xs.shape
-    n = {name: float(value) for name, value in numbers.items()}
     theta = np.asarray(fit.theta, float)
     covariance = np.asarray(fit.covariance, float)
     names = ("symmetric", "antisymmetric")[: theta.size]
@@ -218,17 +242,22 @@ def _report(
     else:
         bound = scale * np.sqrt(np.diagonal(np.linalg.pinv(np.asarray(fit.first_order, float))))
     null_ratio = n["a"] / (n["floor"] * squares[0] ** 2) if n["n_a"] else math.nan
-    ratio, ratio_error = _in_out(n, squares)
-    if fit.sample is not None:
+    shape = {"in / out of span": _in_out(n, squares), "scatter of steps": _scatter(n, squares)}
+    if simulated is not None:
         # What finite steps do to these ratios is known from the same simulation.
-        simulated = {name: float(value) for name, value in summary(fit.sample).items()}
+        other = (_in_out(simulated, squares), _scatter(simulated, squares))
+        for (name, (ratio, error)), (expected, expected_error) in zip(
+            shape.items(), other, strict=True
+        ):
+            shape[name] = ratio / expected, math.hypot(error, expected_error)
         if simulated["n_a"]:
             null_ratio /= simulated["a"] / (simulated["floor"] * squares[0] ** 2)
-        expected, expected_error = _in_out(simulated, squares)
-        ratio, ratio_error = ratio / expected, math.hypot(ratio_error, expected_error)
+            if theta.size == 1:
+                shape["free directions"] = null_ratio, _null_error(n, simulated)
     goodness, warnings = {}, []
-    if not math.isnan(ratio):
-        goodness["in / out of span"] = (ratio, (ratio - 1) / ratio_error)
+    for name, (ratio, error) in shape.items():
+        if not math.isnan(ratio):
+            goodness[name] = (float(ratio), float((ratio - 1) / error))
     lag, lag_score = float(seen.lag), float(seen.lag_score)
     if count > 2:
         goodness["lag-1 correlation"] = (lag, lag_score)
@@ -263,7 +292,13 @@ def _report(
                 "much moves in the directions that common symmetric noise leaves free: try "
                 "`antisymmetric=True`; noise of its own for every token looks like this too."
             )
-    coarse = rounding_warning(grid, squares[0] * float(jnp.median(data.dt)))
+    scatter, score = goodness.get("scatter of steps", (1.0, 0.0))
+    if score > 5 and scatter > 1.5:
+        warnings.append(
+            f"steps scatter {scatter:.2g} times as much as one strength allows: it changes in "
+            "time, has heavy tails, or `times` are wrong. The interval is too narrow."
+        )
+    coarse = rounding_warning(float(data.grid), squares[0] * float(np.median(data.dt)))
     if coarse:
         warnings.append(coarse)
 
@@ -311,6 +346,28 @@ def _in_out(n: dict, squares) -> tuple[float, float]:
     return ratio, math.sqrt(2 / n["n_s"] + 2 / n["n_o"])
 
 
+def _scatter(n: dict, squares) -> tuple[float, float]:
+    """How much the χ² numbers of the steps scatter over how much they should; its error.
+
+    The mean of (y - d)²/2d over steps, with y of d degrees of freedom: the variance of one is
+    2 + 12/d, and the fitted strength takes one step away.
+    """
+    dof, steps = n["n_s"] + n["n_o"], n["steps"]
+    if steps < 3 or not dof:
+        return math.nan, math.nan
+    p, outside = squares[0], np.sum(squares) / 2
+    square = n["ss"] / p**2 + 2 * n["so"] / (p * outside) + n["oo"] / outside**2
+    ratio = (square - 2 * (n["s"] / p + n["o"] / outside) + dof) / (2 * (steps - 1))
+    return ratio, math.sqrt((2 + 12 * steps / dof) / steps)
+
+
+def _null_error(n: dict, simulated: dict) -> float:
+    """The standard error of the null ratio, from the scatter of the steps that were simulated."""
+    mean = simulated["a"] / simulated["steps"]
+    variance = simulated["aa"] / simulated["steps"] - mean**2
+    return math.sqrt(variance * (1 / n["steps"] + 1 / simulated["steps"])) / mean
+
+
 def _two_intervals(names, theta, covariance, steps, robust, level):
     """Normal in ln σ; from 0 to the profile likelihood's end for a σ_a that may be 0."""
     from scipy.special import ndtri
@@ -319,8 +376,9 @@ def _two_intervals(names, theta, covariance, steps, robust, level):
     found = log_normal(names, np.exp(theta / 2), errors / 2, level)
     if errors[1] > 0.5:
         used = without_mixed(steps) if robust else steps
-        grid = jnp.linspace(theta[0] - 12, theta[0] + 3, 151).astype(steps.dt.dtype)
-        profile = np.asarray(_profile(used, jnp.asarray(theta[0], steps.dt.dtype), grid), float)
+        grid = np.linspace(theta[0] - 12, theta[0] + 3, 151)
+        log_p, log_r = (jnp.asarray(part, steps.dt.dtype) for part in (theta[0], grid))
+        profile = np.asarray(_profile(used, log_p, log_r), float)
         inside = np.flatnonzero(profile - profile.min() <= ndtri((1 + level) / 2) ** 2)
         found[names[1]] = (0.0, math.exp(float(grid[min(inside[-1] + 1, 150)]) / 2))
     return found

@@ -55,37 +55,35 @@ def fit_noise_observed(
         )
     if count < 3:
         raise ValueError(f"`times` must be at least 3, to tell the noises apart; got {count}.")
-    there = ~jnp.isnan(jnp.sum(data.xs, -1))
-    if data.mask is not None:
-        there = there & data.mask
-    if not bool(jnp.all(there[:, 0])):
+    ys, there, theta = _start(data.xs, data.dt, data.mask)
+    seen = np.asarray(there)
+    if not np.all(seen[:, 0]):
         raise ValueError("`runs` must have no missing token at the first time; got some.")
-    lengths = jnp.sqrt(jnp.sum(data.xs**2, -1, keepdims=True))
-    ys = jnp.where(there[..., None], data.xs / lengths, 0.0)
-    theta = _start(ys, there, data.dt)
+    slopes = partial(_slopes, ys=ys, there=there, dt=data.dt)
     for _ in range(_NEWTON_STEPS):
-        gradient, hessian = (np.asarray(part, float) for part in _slopes(theta, ys, there, data.dt))
+        gradient, hessian, _ = (np.asarray(part, float) for part in slopes(theta))
         if not np.all(np.isfinite(hessian)):
             raise ValueError("the likelihood is not finite: the steps or the noise are too large.")
         values, vectors = np.linalg.eigh(hessian)
         curvature = np.maximum(np.abs(values), 1e-6 * np.max(np.abs(values)) + 1e-12)
         step = np.clip(vectors @ ((vectors.T @ gradient) / curvature), -_LONGEST, _LONGEST)
-        theta = theta - jnp.asarray(step, theta.dtype)
+        theta = jnp.asarray(np.asarray(theta) - step, theta.dtype)
         if np.max(np.abs(step)) < 1e-5:
             break
-    fisher = np.asarray(_slopes(theta, ys, there, data.dt)[1], float)
+    _, fisher, square = (np.asarray(part, float) for part in slopes(theta))
     covariance = np.linalg.pinv(fisher, hermitian=True)
     logs = np.asarray(theta, float)
     names, strengths = ("symmetric", "observation"), np.exp(logs / 2)
     errors = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     warnings = []
-    step, (p, noise) = float(jnp.max(data.dt)), np.exp(logs)
+    step, (p, noise) = float(np.max(data.dt)), np.exp(logs)
     # The commutators are known to leading order alone.
     if errors[1] > 1 or noise < 4 * levy_floor(p, step, dim) * step:
         warnings.append("`observation` cannot be told from 0: use `fit_noise`.")
-    if int(jnp.sum(~there)):
-        warnings.append(f"{int(jnp.sum(~there))} tokens are missing and left out where they are.")
-    square, numbers = map(float, _innovations(theta, ys, there, data.dt))
+    if not np.all(seen):
+        warnings.append(f"{np.sum(~seen)} tokens are missing and left out where they are.")
+    numbers = int(np.sum(seen[:, 1:])) * (dim - 1)
+    innovations = float(square) / numbers
     full = symmetric_rank(tokens, dim) * members * (count - 1)
     scale = strengths / 2
     bound = scale * np.sqrt(2 / np.array([full, members * count * tokens * (dim - 1)]))
@@ -103,21 +101,25 @@ def fit_noise_observed(
         intervals=partial(log_normal, names, strengths, errors / 2),
         density=density,
         steps_used=members * (count - 1),
-        tokens_used=float(jnp.mean(jnp.sum(there[:, 1:].astype(ys.dtype), -1))),
+        tokens_used=float(np.mean(np.sum(seen[:, 1:], -1))),
         tokens_available=tokens,
-        goodness={
-            "innovations": (square / numbers, (square / numbers - 1) / math.sqrt(2 / numbers))
-        },
+        goodness={"innovations": (innovations, (innovations - 1) / math.sqrt(2 / numbers))},
         identifiability=f"correlation of the two logarithms "
         f"{covariance[0, 1] / max(errors.prod(), 1e-300):+.2f}",
         warnings=tuple(warnings),
     )
 
 
-def _start(ys, there, dt):
-    """ln σ_s² and ln τ² from the variance of increments and their correlation in succession."""
-    dim = ys.shape[-1]
-    on = there.astype(ys.dtype)
+@eqx.filter_jit
+def _start(xs, dt, mask):
+    """Tokens of length one (0 where missing), which are there, and a first guess of θ: ln σ_s² and
+    ln τ² from the variance of increments and their correlation in succession."""
+    dim = xs.shape[-1]
+    there = ~jnp.isnan(jnp.sum(xs, -1))
+    if mask is not None:
+        there = there & mask
+    ys = jnp.where(there[..., None], xs / jnp.sqrt(jnp.sum(xs**2, -1, keepdims=True)), 0.0)
+    on = there.astype(xs.dtype)
     both = on[:, 1:] * on[:, :-1]
     moves = (ys[:, 1:] - ys[:, :-1]) * both[..., None]
     count = jnp.sum(both) * (dim - 1)
@@ -125,25 +127,24 @@ def _start(ys, there, dt):
     variance = jnp.sum(moves**2) / count
     noise = -jnp.sum(moves[:, 1:] * moves[:, :-1]) / jnp.maximum(twice, 1.0)
     noise = jnp.clip(noise, 0.02 * variance, 0.48 * variance)
-    return jnp.log(jnp.stack([2 * (variance - 2 * noise) / jnp.mean(dt), noise]))
+    return ys, there, jnp.log(jnp.stack([2 * (variance - 2 * noise) / jnp.mean(dt), noise]))
 
 
 @eqx.filter_jit
 def _slopes(theta, ys, there, dt):
-    """Gradient and Hessian of -ln likelihood; forward mode keeps nothing of the path."""
+    """Gradient and Hessian of -ln likelihood, and the sum of squares of the standardised
+    innovations, from one pass; forward mode keeps nothing of the path."""
 
     def objective(point):
-        return _deviance(point, ys, there, dt)[0] / 2
+        deviance, squares = _deviance(point, ys, there, dt)
+        return deviance / 2, squares
 
-    gradient = jax.jacfwd(objective)
-    return gradient(theta), jax.jacfwd(gradient)(theta)
+    def gradient(point):
+        slope, squares = jax.jacfwd(objective, has_aux=True)(point)
+        return slope, (slope, squares)
 
-
-@eqx.filter_jit
-def _innovations(theta, ys, there, dt):
-    """Sum of squares of the standardised innovations, and how many there are."""
-    numbers = jnp.sum(there[:, 1:].astype(ys.dtype)) * (ys.shape[-1] - 1)
-    return _deviance(theta, ys, there, dt)[1], numbers
+    hessian, (slope, squares) = jax.jacfwd(gradient, has_aux=True)(theta)
+    return slope, hessian, squares
 
 
 def _deviance(theta, ys, there, dt):

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..theory.sphere import symmetric_rank
-from ._checks import rounding_warning, spacing
+from ._checks import rounding_warning
 from ._data import observed
 from ._likelihood import total
 from ._pair_law import log_cosh, log_density, rapidity
@@ -65,34 +65,35 @@ def fit_pairs(
     if rows.size > PAIRS:
         spaced = np.arange(PAIRS) * rows.size // PAIRS
         rows, columns = rows[spaced], columns[spaced]
-    pairs, close = _pairs(data.xs, data.dt, data.mask, rows, columns)
-    blocks = int(jnp.sum(jnp.any(pairs.there, -1)))
+    pairs, moves, close = _pairs(data.xs, data.dt, data.mask, rows, columns)
+    there, moves, close = jax.device_get((pairs.there, moves, close))
+    blocks = int(np.sum(np.any(there, -1)))
     if blocks < 2:
         raise ValueError(
             "`runs` must have at least 2 steps with a pair of tokens that is neither missing nor "
             f"equal or opposite to rounding; got {blocks}."
         )
-    if not bool(jnp.any(jnp.where(pairs.there, pairs.start != pairs.end, False))):
+    if not moves:
         raise ValueError("`runs` must hold overlaps that move; got the same at all times.")
-    theta, curvature, ratio, score = map(float, _estimate(pairs))
+    theta, curvature, ratio, score = map(float, jax.device_get(_estimate(pairs)))
     if not math.isfinite(theta) or not curvature > 0:
         raise ValueError(
             "the likelihood has no maximum: the steps are too long to show a strength."
         )
-    information, power = score_scatter(theta, data.xs, data.dt, pairs.there, rows, columns)
+    information, power = score_scatter(theta, data.xs, data.dt, there, rows, columns)
     strength, variance = math.exp(theta / 2), power / information**2
     scale = strength / 2
     full = symmetric_rank(tokens, dim) * members * (count - 1)
-    used, warnings = int(jnp.sum(pairs.there)), []
-    if bool(close):
+    used, warnings = int(np.sum(there)), []
+    if close:
         warnings.append(
-            f"{float(close):.0f} gaps are below {_SMALLEST_GAP} roundings and left out: "
+            f"{close} gaps are below {_SMALLEST_GAP} roundings and left out: "
             "the pairs are equal or opposite."
         )
-    moved = math.exp(theta) * float(jnp.median(data.dt))
+    moved = math.exp(theta) * float(np.median(data.dt))
     if moved > 4:
         warnings.append(f"σ_s² dt is {moved:.1f}: overlaps hardly remember the step before.")
-    coarse = rounding_warning(spacing(runs.ys if times is None else runs), moved)
+    coarse = rounding_warning(float(data.grid), moved)
     if coarse:
         warnings.append(coarse)
 
@@ -120,8 +121,8 @@ def fit_pairs(
 
 
 @eqx.filter_jit
-def _pairs(xs, dt, mask, rows, columns) -> tuple[Pairs, Float[Array, ""]]:
-    """The pairs, and how many of them are left out because they are too close."""
+def _pairs(xs, dt, mask, rows, columns) -> tuple[Pairs, Bool[Array, ""], Int[Array, ""]]:
+    """The pairs, whether any moves, and how many are left out because they are too close."""
     xs = xs / jnp.sqrt(jnp.sum(xs * xs, -1, keepdims=True))
     u, gap = rapidity(xs[:, :, rows], xs[:, :, columns])
     seen = ~jnp.isnan(u)
@@ -131,7 +132,7 @@ def _pairs(xs, dt, mask, rows, columns) -> tuple[Pairs, Float[Array, ""]]:
     apart = gap[:, :-1] > _SMALLEST_GAP * float(jnp.finfo(xs.dtype).eps)
     there = known & apart
     start, end = (jnp.where(there, part, 0.0) for part in (u[:, :-1], u[:, 1:]))
-    return Pairs(start, end, there, dt), jnp.sum((known & ~apart).astype(u.dtype))
+    return Pairs(start, end, there, dt), jnp.any(start != end), jnp.sum(known & ~apart)
 
 
 def _log_likelihood(theta, pairs: Pairs) -> Float[Array, "members steps"]:
@@ -157,18 +158,23 @@ def _estimate(pairs: Pairs):
         return jax.jvp(score, (theta,), (one,))
 
     def move(state):
-        theta, _, number = state
-        score, second = map(total, slopes(theta))
-        step = jnp.clip(score / jnp.maximum(jnp.abs(second), 1e-12), -0.7, 0.7)
-        return theta + step, jnp.abs(step), number + 1
+        # The slopes are those before the last step, which is of the size of the rounding: computed
+        # again after the loop they would be compiled again too.
+        theta, *_, number = state
+        score, second = slopes(theta)
+        second = total(second)
+        step = jnp.clip(total(score) / jnp.maximum(jnp.abs(second), 1e-12), -0.7, 0.7)
+        return theta + step, jnp.abs(step), score, second, number + 1
 
     def more(state):
-        return (state[1] > 100 * jnp.finfo(dt.dtype).eps) & (state[2] < _NEWTON_STEPS)
+        return (state[1] > 100 * jnp.finfo(dt.dtype).eps) & (state[-1] < _NEWTON_STEPS)
 
-    first = jnp.log(total(on * (pairs.end - pairs.start) ** 2) / (2 * time))
-    theta = lax.while_loop(more, move, (first, jnp.asarray(jnp.inf, dt.dtype), 0))[0]
-    score, second = slopes(theta)
-    curvature, rate = -total(second), jnp.exp(theta)
+    guess = jnp.log(total(on * (pairs.end - pairs.start) ** 2) / (2 * time))
+    endless, zero = jnp.full_like(guess, jnp.inf), jnp.zeros_like(guess)
+    nothing = jnp.zeros(on.shape[:2], on.dtype)
+    state = lax.while_loop(more, move, (guess, endless, nothing, zero, 0))
+    theta, _, score, second, _ = state
+    curvature, rate = -second, jnp.exp(theta)
     change = on * (log_cosh(pairs.end) - log_cosh(pairs.start))
     drift = jnp.sum(change - rate * on * dt, -1)
     # The fitted rate takes its share of the drift away, and of its variance.

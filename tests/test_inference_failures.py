@@ -1,0 +1,91 @@
+"""Data that break a rule of the noise fit: what is seen, by how much, and what is not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _ensembles import assert_mean, isotropic
+
+import rqf_jax as rqf
+from rqf_jax.inference import fit_noise, half_angle, logarithm
+from rqf_jax.inference._likelihood import information
+from rqf_jax.inference._steps import whitened_steps
+
+pytestmark = pytest.mark.slow
+
+
+def paths(sde, law, ts, members, substeps=4, seed=1):
+    key = jax.random.key(seed)
+    return rqf.simulate(sde, law, ts, substeps=substeps, members=members, key=key)
+
+
+def warned(result, words):
+    return any(words in warning for warning in result.warnings)
+
+
+def test_a_nearly_orthogonal_pair_has_no_infinite_variance():
+    # The minimum-norm noise divides by the overlap: its variance is that of 1/overlap².
+    angles = np.pi / 2 + 0.02 * np.random.default_rng(0).standard_normal(60)
+    estimates = []
+    for seed, angle in enumerate(angles):
+        law, ts = rqf.laws.Pair(angle, 4), 0.001 * jnp.arange(21.0)
+        runs = paths(isotropic(1.0), law, ts, 1, seed=seed)
+        result = fit_noise(runs)
+        assert result.stderr["symmetric"] < 1.15 * result.bound["symmetric"]
+        estimates.append((result.estimate["symmetric"] - 1) / result.stderr["symmetric"])
+    assert_mean(estimates, 0.0)
+    assert_mean(np.square(estimates), 1.0)
+
+
+def test_tokens_beyond_the_dimension_and_copies_add_nothing():
+    # P11: the rank is that of `dim` tokens, and a copy is never looked at.
+    ys = np.array(paths(isotropic(1.0), rqf.laws.Uniform(6, 3), 0.001 * jnp.arange(11.0), 3).ys)
+    dt, theta = jnp.full(10, 0.001), jnp.zeros(1)
+
+    def known(xs):
+        steps = whitened_steps(jnp.asarray(xs), dt, None, jnp.asarray(1.0))
+        return np.asarray(steps.whitened.dof), float(information(theta, steps)[0, 0])
+
+    dof, _ = known(ys)
+    np.testing.assert_array_equal(dof, rqf.theory.sphere.symmetric_rank(3, 3))
+    few = ys[:, :, :2]
+    copies = np.concatenate([few, few, -few], axis=2)
+    assert known(copies)[1] == pytest.approx(known(few)[1], rel=1e-8)
+
+
+def test_pairs_synchronise_at_the_rate_of_the_noise_until_single_precision_ends():
+    # P21: the mean of |u| grows like p t; at p t = 8 about half of the overlaps are 1.
+    ts = jnp.asarray([0.0, 2.0, 4.0, 6.0, 8.0, 10.0])
+    x, y = np.moveaxis(paths(isotropic(1.0), rqf.laws.Uniform(2, 3), ts, 2000, 80).ys, 2, 0)
+    u = np.log(np.linalg.norm(x + y, axis=-1) / np.linalg.norm(x - y, axis=-1))
+    growth = np.polyfit(np.asarray(ts)[1:], np.abs(u[:, 1:]).T, 1)[0]
+    assert_mean(growth, 1.0, bias=0.02)
+    overlap = np.sum(x * y, -1)[:, 4].astype(np.float32)
+    assert abs(np.mean(np.abs(overlap) == 1) - 0.46) < 0.1
+
+
+def test_a_high_dimension_leaves_six_per_cent_where_other_increments_leave_more():
+    # G3: n p dt = 2.5 at n = 256.
+    dim, dt = 256, 0.01
+    runs = paths(isotropic(1.0), rqf.laws.Uniform(4, dim), dt * jnp.arange(11.0), 4)
+    x, y = (part.reshape(-1, dim) for part in (runs.ys[:, :-1], runs.ys[:, 1:]))
+
+    def bias(v):
+        return float(2 * jnp.mean(jnp.sum(v * v, -1)) / ((dim - 1) * dt)) - 1
+
+    plain = bias(y - jnp.sum(x * y, -1, keepdims=True) * x)
+    exact = 2 / (dim * dt) * (1 - np.exp(-dim * dt / 2)) - 1
+    assert plain == pytest.approx(exact, abs=0.02)
+    ours = fit_noise(runs).estimate["symmetric"] ** 2 - 1
+    assert abs(ours) < 0.06 < abs(bias(logarithm(x, y))) < abs(plain)
+    assert abs(bias(half_angle(x, y)[1])) < 0.06
+
+
+def test_random_volatility_and_heavy_tails_show_in_the_scatter_of_steps():
+    # Told equal times, geometric gaps are steps of a random volatility, with exponential tails.
+    fine = paths(isotropic(1.0), rqf.laws.Uniform(3, 5), 0.002 * jnp.arange(201.0), 20, 2).ys
+    keep = np.sort(np.random.default_rng(2).choice(201, 41, replace=False))
+    result = fit_noise(fine[:, keep], 0.01 * jnp.arange(41.0))
+    assert result.goodness["scatter of steps"][1] > 5 and warned(result, "heavy tails")
+    ratio, score = fit_noise(fine[:, ::5], 0.01 * jnp.arange(41.0)).goodness["scatter of steps"]
+    assert abs(ratio - 1) < 0.2 and abs(score) < 4
