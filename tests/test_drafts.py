@@ -102,8 +102,16 @@ def test_a_file_that_was_on_its_way_when_the_run_was_committed_is_not_in_the_man
     assert contents(out) == contents(whole)
 
 
-@pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("thing", ["folder", "run"])
+@pytest.mark.parametrize(
+    ("thing", "force"),
+    [
+        ("folder", False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("folder", True), ("run", False), ("run", True))
+        ),
+    ],
+)
 def test_what_came_into_the_place_of_an_unfinished_run_is_not_replaced(
     whole, tmp_path, thing, force
 ):
@@ -200,9 +208,8 @@ def test_a_run_whose_arrays_are_not_described_any_more_is_replaced_with_force(
     assert contents(finished) == contents(whole)
 
 
-@pytest.mark.parametrize(
-    "name", ["comparison.csv", pytest.param("order.png", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["comparison.csv", "order.png"])
 def test_figures_are_of_the_run_beside_them_wherever_it_was_killed(tmp_path, monkeypatch, name):
     monkeypatch.setattr(runs, "look", look)
     monkeypatch.setattr(runs, "_figures", lambda *_: {"order": Figure()})
