@@ -248,6 +248,7 @@ def test_layers_of_uniform_attention_contract_to_the_leading_direction_by_the_ra
     np.testing.assert_allclose(errors[-1] / errors[-2], 0.9 / 1.5 * np.ones(5), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_constant_velocity_draws_a_token_along_the_meridian():
     # θ' = -|c| sin θ: tan θ/2 decays as exp(-|c| t).
     x0, ts = rqf.laws.Pair(2.0, 3)(jax.random.key(0)), np.linspace(0.0, 2.0, 5)

@@ -127,6 +127,7 @@ def test_a_balanced_split_is_stable_above_a_threshold_of_the_query_key():
     assert brentq(rate, 0.1, 1.0, xtol=1e-10) == pytest.approx(math.atanh(0.3), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("b", "expected"), [(0.3, 0.4174), (0.5, 0.0758), (0.6, -0.0741), (1.5, -0.8103)]
 )
@@ -153,6 +154,7 @@ def test_a_positive_value_matrix_has_stable_splits_on_its_leading_eigenvector_on
             assert all(growth(drift, split(v, p, 6 - p)) > 0 for p in (6, 5, 4, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("corners", "expected"),
     [

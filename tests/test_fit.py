@@ -42,6 +42,7 @@ def fitted(loss, start=0.3, steps=150, where=strength, **options):
     )
 
 
+@pytest.mark.slow
 def test_simulated_moments_end_at_their_weighted_least_squares():
     target = S**2 * (1 - np.exp(-2 * RATE * np.asarray(TS))) / (2 * RATE)
     error = np.array([1.0, 0.1, 0.2, 0.3])

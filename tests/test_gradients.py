@@ -154,7 +154,7 @@ ISOTROPIC, TOKEN = IsotropicNoise(symmetric=0.8, antisymmetric=0.6), TokenNoise(
         (ISOTROPIC, "ProjectiveFlow"),
         pytest.param(ISOTROPIC, "GeodesicEuler", marks=pytest.mark.slow),
         pytest.param(ISOTROPIC, "GeodesicHeun", marks=pytest.mark.slow),
-        (TOKEN, "GeodesicEuler"),
+        pytest.param(TOKEN, "GeodesicEuler", marks=pytest.mark.slow),
         pytest.param(TOKEN, "GeodesicHeun", marks=pytest.mark.slow),
     ],
 )
@@ -284,6 +284,7 @@ def test_the_memory_of_the_reverse_pass_grows_neither_with_steps_nor_with_member
     assert peak(4096, 32) < 1.3 * few + 4096 * 4 * 11 * 2
 
 
+@pytest.mark.slow
 def test_what_the_saved_function_closes_over_has_a_derivative_too():
     def f(factor):
         runs = rqf.simulate(

@@ -63,6 +63,7 @@ def test_the_driving_noise_is_recovered_with_the_error_that_is_said(h):
     )
 
 
+@pytest.mark.slow
 def test_recovered_noise_moves_the_tokens_as_they_moved():
     h = 1e-6
     paths, _ = driven(0.01)

@@ -42,6 +42,7 @@ def fit():
     return fit_hidden_states(sentences(states()))
 
 
+@pytest.mark.slow
 def test_noise_is_taken_for_noise_with_its_strengths():
     result = fit()
     assert result.fits and "Nothing here speaks against" in result.verdict, result.verdict
@@ -56,6 +57,7 @@ def test_noise_is_taken_for_noise_with_its_strengths():
     assert 0.5 < np.sqrt(np.mean(np.square(errors))) / scatter < 2
 
 
+@pytest.mark.slow
 def test_a_sink_and_a_jump_are_found_and_left_out():
     hidden = np.array(states())
     lengths = np.ones((SENTENCES, LAYERS, TOKENS, 1))

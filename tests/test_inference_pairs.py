@@ -64,6 +64,7 @@ def test_rapidities_keep_small_gaps():
     assert np.isfinite(rapidity(x, x)[0])
 
 
+@pytest.mark.slow
 def test_long_steps_and_synchronised_tokens_leave_no_bias():
     result = fit()
     assert abs(result.estimate["symmetric"] - SIGMA) < 4 * result.stderr["symmetric"], str(result)
@@ -75,6 +76,7 @@ def test_long_steps_and_synchronised_tokens_leave_no_bias():
     assert result.steps_used == MEMBERS * (TIMES - 1)
 
 
+@pytest.mark.slow
 def test_antisymmetric_noise_is_not_seen():
     result = fit_pairs(runs(0.9))
     assert abs(result.estimate["symmetric"] - SIGMA) < 4 * result.stderr["symmetric"], str(result)
@@ -99,6 +101,7 @@ def test_noise_of_its_own_for_every_token_shows_in_the_drift():
     assert ratio < 0.5 and score < -5
 
 
+@pytest.mark.slow
 def test_pairs_that_are_equal_to_rounding_are_left_out_and_named():
     ys = np.array(runs().ys)
     ys[:, :, 2] = ys[:, :, 1]

@@ -70,6 +70,7 @@ def test_an_unknown_target_biases_the_plain_rate_by_two_over_the_time_and_is_cor
     assert abs(corrected.mean() - RATE) < 4 * corrected.std() / math.sqrt(replicates) + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beta", "manifold"), [(1, "Symmetric"), pytest.param(2, "Hermitian", marks=pytest.mark.slow)]
 )

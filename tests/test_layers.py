@@ -85,6 +85,7 @@ def test_a_step_of_projected_euler_is_a_residual_layer():
     np.testing.assert_allclose(layer(KEY, x), step, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_residual_layers_are_biased_by_h_times_the_stated_constant():
     # A = 1 + √h B: E Δ ln sin θ = -h + h² (3n - 10)/2 + O(h³); two steps and Richardson.
     dim, steps = 8, np.array([0.05, 0.025])

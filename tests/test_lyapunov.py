@@ -71,6 +71,7 @@ def one_point():
     return [spectrum_of_one_token(isotropic(1.0, other), TIMES) for other in (0.0, 0.8)]
 
 
+@pytest.mark.slow
 def test_shared_symmetric_noise_has_exponents_minus_i_sigma_squared(one_point):
     spectrum = one_point[0]
     assert spectrum.exponents.shape == (4,)

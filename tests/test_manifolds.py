@@ -92,6 +92,7 @@ def test_the_derivative_of_retract_at_rest_is_the_identity_on_tangent_vectors(dt
     np.testing.assert_allclose(derivative, v, atol=8 * np.finfo(dtype).eps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "length", [0.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.999e-3, 1.001e-3))]
 )

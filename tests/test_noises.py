@@ -191,6 +191,7 @@ def position_and_overlap(x):
     return x[0, 0] ** 2 * x[1, 1] + 0.5 * jnp.sum(x[0] * x[1]) ** 3 + x[0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("symmetric", "antisymmetric"),
     [*(pytest.param(*pure, marks=pytest.mark.slow) for pure in STRENGTHS[:2]), STRENGTHS[2]],

@@ -120,6 +120,7 @@ def test_overlaps_in_the_stochastic_transformer_have_the_stated_generator(dim):
     assert variance == pytest.approx(2 * v * (1 - r**2) ** 2 * (1 - q), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_coincident_tokens_stay_together_in_a_field_and_gradients_are_finite():
     e = jnp.eye(1, 4)
     x = jnp.concatenate([e, e, -e, jnp.roll(e, 1, axis=1)])
@@ -301,6 +302,7 @@ def test_every_noise_gets_its_solver_and_a_wrong_one_is_refused_by_the_name_of_t
             rqf.solvers.check(getattr(rqf.solvers, name)(), sde)
 
 
+@pytest.mark.slow
 def test_layers_and_geodesics_have_one_limit_for_values_and_two_for_a_scalar():
     # The drift of E x over a short step, exactly: a mean over ±1 increments has the right variance.
     x, h = jnp.asarray(unit_tokens(3, 3)), jnp.asarray(1e-4)

@@ -100,6 +100,7 @@ def test_a_sweep_by_vmap_is_one_run_for_each_value():
         assert np.abs(run(sde=rqf.models.random_quadratic_form(sigma)).ys - ys).max() <= 1e-12
 
 
+@pytest.mark.slow
 def test_a_run_inside_jit_is_the_run_outside():
     compiled = jax.jit(lambda sigma: run(sde=rqf.models.random_quadratic_form(sigma)).ys)
     plain = run(sde=rqf.models.random_quadratic_form(0.5)).ys
@@ -536,6 +537,7 @@ def test_observe_is_a_vmap_over_members_and_times():
     np.testing.assert_allclose(seen["rows"], np.sum(np.asarray(runs.ys) ** 2, axis=-1), rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_saving_an_observable_is_observing_the_saved_states():
     saved, seen = run(save=both_norms).ys, run().observe(both_norms)
     assert saved.keys() == seen.keys()

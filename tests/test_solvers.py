@@ -106,7 +106,7 @@ def by_diffrax(sde, solver, x0, ts, substeps, members):
         pytest.param(solver, tokens, dim, rqf.drifts.NoDrift(), "float64", marks=marks)
         for solver, tokens, dim, marks in (
             (ProjectiveFlow(), 2, 3, pytest.mark.slow),
-            (GeodesicEuler(), 3, 6, ()),
+            (GeodesicEuler(), 3, 6, pytest.mark.slow),
             (GeodesicHeun(), 2, 3, pytest.mark.slow),
         )
     ],

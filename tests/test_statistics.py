@@ -104,6 +104,7 @@ def test_overlap_and_gram_coefficients_of_the_noise_know_only_sigma_s(dim):
     )
 
 
+@pytest.mark.slow
 def test_the_noise_has_the_rank_of_the_counting_formulas():
     for tokens, dim in ((1, 3), (2, 3), (2, 5), (3, 3), (4, 3), (3, 5), (7, 5)):
         x = jnp.asarray(unit_tokens(tokens, dim, seed=tokens))
@@ -199,6 +200,7 @@ def test_geodesic_steps_of_any_length_multiply_the_correlation_by_a_hypergeometr
     assert slope == pytest.approx(-(dim - 1) * variance / 2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_independent_noise_makes_the_tokens_independent_brownian_motions():
     ts, dim, sigma, x0 = np.array([0.0, 0.25, 0.5]), 3, 1.2, np.eye(2, 3)
     found = ensemble(

@@ -210,6 +210,7 @@ def test_two_bands_have_their_edges_and_merge_in_time():
     np.testing.assert_allclose(dyson.band_edges(merging, a, g=g, n=n)[0], 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_hermitian_transition_density_has_mass_one_and_obeys_chapman_kolmogorov():
     start, options = [-0.4, 0.5], dict(g=G, rate=0.6)
     grid = np.linspace(-4, 4, 33)

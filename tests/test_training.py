@@ -48,6 +48,7 @@ def gap(weights):
 # ---- the verb
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_the_saves_the_batches_or_the_other_seeds():
     law = Normal((2, 2), jnp.float32(0.1))
     process = TeacherStudent(np.eye(2), law, learning_rate=0.1, batch=4, noise=0.3)

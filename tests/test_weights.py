@@ -112,7 +112,8 @@ def squares(x):
     return jnp.stack([jnp.sum(s**2), jnp.sum(s**4), jnp.sum(jnp.log(s**2))])
 
 
-@pytest.mark.parametrize("shape", [(5, 3), pytest.param((3, 3), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(5, 3), (3, 3)])
 def test_singular_values_of_noisy_weights_have_laguerre_moments(shape):
     sde = rqf.models.weight_ou(0.8, RATE, np.zeros(shape))
     found = ensemble(sde, Zeros(shape), [0.0, 0.7], save=squares)[:, 1]
