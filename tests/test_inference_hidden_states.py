@@ -74,6 +74,7 @@ def test_a_sink_and_a_jump_are_found_and_left_out():
         assert result.layers[i].symmetric == pytest.approx(fit().layers[i].symmetric, rel=0.1)
 
 
+@pytest.mark.slow
 def test_tokens_that_gather_are_not_taken_for_noise():
     pull = np.array(states())
     centre = pull[:, :1].mean(axis=2, keepdims=True)

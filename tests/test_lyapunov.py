@@ -89,6 +89,7 @@ def test_shared_symmetric_noise_in_four_dimensions_with_the_default_solver():
     np.testing.assert_allclose(spectrum.exponents, [-1, -2, -3], rtol=0.06)
 
 
+@pytest.mark.slow
 def test_antisymmetric_noise_leaves_the_exponents_alone(one_point):
     assert_exponents(one_point[1], [-1, -2, -3, -4])
     assert not np.allclose(one_point[0].growths, one_point[1].growths)
