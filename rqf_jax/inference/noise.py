@@ -33,6 +33,9 @@ CANDIDATES = 4
 
 METHODS = ("qmle", "robust")
 
+SUMS = "steps dof tokens s o a ss so oo aa n_s n_o n_a floor".split()
+"""The names of `summary`, in the order in which they are stacked."""
+
 
 class LogDensity(eqx.Module):
     """The log quasi-likelihood of whitened steps at strengths given by name."""
@@ -169,9 +172,6 @@ def _without_step_error(
     first_order = information(result.theta, steps, floor=0.0)
     sums = _stacked(result.sample)
     return NoiseFit(result.theta, result.covariance, fisher, first_order, sums)
-
-
-SUMS = "steps dof tokens s o a ss so oo aa n_s n_o n_a floor".split()
 
 
 def _stacked(steps: Steps) -> Float[Array, " sums"]:
