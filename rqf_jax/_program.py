@@ -86,20 +86,27 @@ class Program:
     """The compiled program of a `Problem`, and of all that differ from it in values alone.
 
     A problem of other shapes is compiled when it is met; the last eight kinds are remembered.
-    `every` is how many save intervals a segment has; None for whole paths at once.
+    `every` is how many save intervals a segment has; None for whole paths at once. `devices` may be
+    fewer than were given, where LAPACK is called: see `_most_at_once`.
     """
 
     def __init__(
         self, problem: Problem, batch: int, devices: Sequence[Any], every: int | None = None
     ):
-        self.batch, self.devices = batch, tuple(devices)
+        self.batch = batch
         self.every = every if every and every < problem.ts.shape[-1] - 1 else None
+        self._use(devices)
+        if len(devices) > 1 and devices[0].platform == "cpu":
+            self._use(devices[: _most_at_once(_lower(*self._what(problem)[0]))])
+        self._compiled = self._prepared(problem)[0]
+
+    def _use(self, devices: Sequence[Any]) -> None:
+        self.devices = tuple(devices)
         mesh = jax.make_mesh(
             (len(devices),), ("members",), axis_types=(AxisType.Auto,), devices=devices
         )
         self._everywhere = NamedSharding(mesh, _EVERYWHERE)
         self._split = NamedSharding(mesh, _SPLIT)
-        self._compiled = self._prepared(problem)[0]
 
     @property
     def members(self) -> int:
@@ -159,6 +166,11 @@ class Program:
 
     def _prepared(self, problem: Problem) -> tuple[Any, PyTree[Array]]:
         """The compiled program for a problem, and the arrays of the problem where they belong."""
+        what, arrays = self._what(problem)
+        return _compile(*what), arrays
+
+    def _what(self, problem: Problem) -> tuple[tuple[Any, ...], PyTree[Array]]:
+        """The arguments of `_compile` for a problem, and its arrays where they belong."""
         arrays, static = _parts(problem)
         arrays = jax.device_put(arrays, self._everywhere)
         one = problem.first
@@ -175,7 +187,7 @@ class Program:
         leaves, treedef = jax.tree.flatten((static, shapes))
         cached = default_batch_size(one.sde, state, self.batch)
         mesh = self._split.mesh
-        return _compile(treedef, tuple(leaves), self.batch, cached, mesh, self.every), arrays
+        return (treedef, tuple(leaves), self.batch, cached, mesh, self.every), arrays
 
     def _firsts(self, first: int) -> Array:
         firsts = first + self.batch * np.arange(len(self.devices))
@@ -222,9 +234,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
+def _most_at_once(lowered: Any) -> int:
+    """How many CPU devices may do this at the same time without waiting for ever.
+
+    On CPUs jaxlib (seen in 0.10.2) splits a batch of matrices that LAPACK is to factorise into
+    tasks for the threads that all devices share, and waits for them on one of these threads. Once
+    every thread waits there is none left for the tasks. There are at least as many threads as
+    devices, used or not, so that some devices stand aside.
+    """
+    threads, calls = len(jax.local_devices(backend="cpu")), lowered.as_text().count("@lapack_")
+    return max(1, (threads - 1) // calls) if calls else threads
+
+
 @functools.lru_cache(maxsize=8)
-def _compile(treedef, leaves, batch, cached, mesh, every):
+def _compile(*what: Any) -> Any:
     """The program for arguments of these shapes, of which it may have many values."""
+    return _lower(*what).compile()
+
+
+@functools.lru_cache(maxsize=8)
+def _lower(treedef, leaves, batch, cached, mesh, every):
+    """The same, not yet compiled."""
     static, shapes = jax.tree.unflatten(treedef, leaves)
 
     points = static[0].points
@@ -253,7 +283,7 @@ def _compile(treedef, leaves, batch, cached, mesh, every):
     # diffrax's loops do not carry the marks that `check_vma` looks for.
     out = _SPLIT if points is None else _SPLIT_POINTS
     mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
-    return jax.jit(mapped).lower(*shapes).compile()
+    return jax.jit(mapped).lower(*shapes)
 
 
 def _parts(problem: Problem) -> tuple[Any, Any]:

@@ -92,10 +92,10 @@ def choose(
 
 def fitting(problem: Problem, batch: int, every: int | None, devices: Sequence[Any]) -> Program:
     """A program for `batch` members a device, or for half, a quarter, ... that fits the memory."""
-    together = len(devices) if devices[0].platform == "cpu" else 1
     needed, free = 0, 0
     for _ in range(_HALVINGS + 1):
         program = Program(problem, batch, devices, every)
+        together = len(program.devices) if devices[0].platform == "cpu" else 1
         needed, free = program.bytes * together, free_bytes(devices[0])
         if needed <= _SHARE_OF_MEMORY * free:
             return program

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._arguments import finite, integer, scalar
+from ._householder import triangle
 from ._spectral import eigenvalues
 
 
@@ -198,9 +199,7 @@ class InSpan(AbstractLaw):
 
     def __call__(self, key: PRNGKeyArray) -> Float[Array, "tokens rank"]:
         """The coordinates R of one draw of the inner law."""
-        x = self.law(key)
-        with jax.default_matmul_precision("highest"):
-            return jnp.linalg.qr(x.T, mode="r").T
+        return triangle(self.law(key).T).T
 
 
 def _normalise(x: Float[Array, "tokens dim"]) -> Float[Array, "tokens dim"]:

@@ -145,7 +145,8 @@ def _work(job: Job, draft: io.Draft, program: Program | None, console: Console) 
         draft.set_batch(program.batch)
     console.print(
         f"Chunks of {job.size(draft.plan, 0):,} {job.unit}, {draft.plan.regions:,} in all; "
-        f"computed by {program.batch:,} members on every device, of which there are {len(devices)}."
+        f"computed by {program.batch:,} members on every device, of which there are "
+        f"{len(program.devices)}."
     )
     worker = chunks.Worker(program, console, draft.set_batch)
 

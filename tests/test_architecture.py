@@ -23,7 +23,7 @@ SOURCES = {
 SOURCES = {name.removesuffix(".__init__"): text for name, text in SOURCES.items()}
 
 FLOORS = [
-    {"_arguments", "_counter", "_sturm", "_unrolled"},
+    {"_arguments", "_counter", "_sturm", "_householder", "_unrolled"},
     {"_spectral"},
     {"kernels", "manifolds", "potentials", "schedules"},
     {"drifts", "laws", "observables", "theory"},

@@ -138,6 +138,36 @@ def hosts(out, count):
     return [start(out, before=line) for line in lines]
 
 
+LAPACK = """
+import jax, jax.numpy as jnp, rqf_jax as rqf
+from rqf_jax._program import Problem, Program
+sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(8, 3)
+save = lambda x: {"r": %s}
+problem = Problem(sde, law, jnp.linspace(0.0, 0.1, 3), jax.random.key(0), save, 1)
+program = Program(problem, 4096, jax.local_devices())
+for call in range(5):
+    program(problem, call * program.members, program.members)
+print(len(program.devices))
+"""
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("calls", [0, 1])
+def test_devices_that_call_lapack_leave_a_thread_for_its_tasks(devices, calls):
+    save = 'jnp.linalg.qr(x, mode="r")' if calls else "x[0]"
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", LAPACK % save],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    used = int(done.stdout)
+    assert used < devices if calls else used == devices
+
+
 @pytest.mark.parametrize("count", [2, 4])
 def test_hosts_share_a_run_and_lose_one_of_them_without_a_trace(whole, tmp_path, count):
     out = tmp_path / "run.zarr"

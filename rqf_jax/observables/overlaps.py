@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._householder import triangle
 from ._state import one_state, safe_sqrt
 
 
@@ -68,7 +69,7 @@ def log_det_gram(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
     tokens, dim = x.shape
     if tokens > dim:
         return jnp.full((), -jnp.inf, x.dtype)
-    r = jnp.linalg.qr(x.T, mode="r")
+    r = triangle(x.T)
     heights, lengths = jnp.abs(jnp.diagonal(r)), jnp.sqrt(jnp.sum(x * x, -1))
     dependent = jnp.any(heights <= 4 * jnp.finfo(x.dtype).eps * lengths)
     return jnp.where(dependent, -jnp.inf, 2 * jnp.sum(jnp.log(heights)))
