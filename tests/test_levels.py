@@ -21,6 +21,7 @@ def independent_spectra():
 
 
 GAUSSIAN, INDEPENDENT = gaussian_spectra(), independent_spectra()
+HOLED = np.where(np.arange(N) == 7, np.nan, GAUSSIAN)
 
 
 def assert_near(found, expected, bias=0.0):
@@ -89,6 +90,12 @@ BAD = {
     "all and more": (lambda: analysis.mean_spacing_ratio(GAUSSIAN, bulk=2.0), "`bulk`", "[0, 1]"),
     "too long": (lambda: analysis.number_variance(GAUSSIAN, 31.0), "`length`", "at most 30", "31"),
     "wide": (lambda: analysis.fit_marchenko_pastur([1.0, 2.0], 1), "`rows`", "Transpose"),
+    "nan levels": (lambda: analysis.unfold(HOLED), "`values` must be finite", "nan", "(0, 7)"),
+    "nan values": (
+        lambda: analysis.fit_marchenko_pastur(HOLED[1], N),
+        "`values` must be finite",
+        "nan at index (7,)",
+    ),
     "no noise": (lambda: analysis.fit_marchenko_pastur([0.0, 0.0], 3), "`values`", "not all 0"),
 }
 

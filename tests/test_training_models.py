@@ -186,6 +186,11 @@ def test_without_powerlaw_the_tail_exponent_says_what_to_install(monkeypatch):
             "`data` must be zeros and ones; got 2",
         ),
         (lambda: tail_exponent(np.zeros(20)), "at least 10 positive numbers; got 20, the least"),
+        (
+            lambda: tail_exponent(np.where(np.arange(20) == 7, np.nan, 1.0)),
+            r"`values` must be finite; got nan at index \(7,\)",
+        ),
+        (lambda: tail_exponent(np.arange(1.0, 20.0), np.nan), "`start` must be finite; got nan"),
     ],
 )
 def test_a_bad_learner_has_one_clear_error(make, message, unchecked):

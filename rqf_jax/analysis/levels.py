@@ -144,8 +144,8 @@ def tail_exponent(values: Any, start: Any = None) -> TailExponent:
     chooses `start`, if it is left out, by the least Kolmogorov distance. A fit always gives a
     number: for 128 squared singular values of a square matrix of pure noise, mostly from 2 to 8.
 
-    Raises ValueError unless `values` are at least 10 positive numbers, and ImportError without the
-    package: `pip install 'powerlaw>=2'`.
+    Raises ValueError unless `values` are at least 10 positive numbers and `start` is at least 0,
+    and ImportError without the package: `pip install 'powerlaw>=2'`.
     """
     found = np.asarray(finite("values", values), float).reshape(-1)
     if found.size < 10 or not found.min() > 0:
@@ -153,13 +153,13 @@ def tail_exponent(values: Any, start: Any = None) -> TailExponent:
             f"`values` must be at least 10 positive numbers; got {found.size}"
             f"{f', the least of them {found.min():g}' if found.size else ''}."
         )
+    threshold = None if start is None else float(scalar("start", minimum=0)(start))
     try:
         import powerlaw
     except ImportError:
         raise ImportError(
             "`tail_exponent` needs the package `powerlaw`: pip install 'powerlaw>=2'."
         ) from None
-    threshold = None if start is None else float(scalar("start", minimum=0)(start))
     with warnings.catch_warnings():
         # Its search warns of first guesses out of bounds. Its own bounds end at 3, and exponents of
         # weights do not.
