@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _ensembles import assert_mean, slope
+from scipy.integrate import solve_ivp
 
 import rqf_jax as rqf
 from rqf_jax.laws import Fixed, Normal
@@ -103,6 +104,36 @@ def test_the_imbalance_under_label_noise_decays_at_its_rate_with_the_first_corre
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.05, 0.02])
+def test_the_imbalance_under_label_noise_follows_its_corrected_decay_far_down(rate):
+    # dD/dk = -2 (ασ)² D/(2 - αT), T = √(D² + 4), to a third of the start.
+    sigma, u = 0.5, 2.0
+    updates = round(1.2 / (rate * sigma) ** 2)
+    start = u**2 - u**-2
+    expected = solve_ivp(
+        lambda _, d: -2 * (rate * sigma) ** 2 * d / (2 - rate * np.sqrt(d**2 + 4)),
+        (0, updates), [start], rtol=1e-9,
+    ).y[0, -1]  # fmt: skip
+    process = hyperbola(u, rate, LabelNoise(sigma))
+    runs = train(process, [0, updates], seeds=2000, key=KEY, save=imbalance)
+    assert np.mean(np.asarray(runs.ys, float)[:, 1]) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.slow
+def test_an_update_with_a_noisy_label_shrinks_the_imbalance_by_its_squared_error():
+    rate, start = 0.05, np.array([[1.3], [0.7]])
+    process = NoisyDescent(
+        Diagonal(), Fixed(start), ONE, [1.0], learning_rate=rate, injections=(LabelNoise(0.5),)
+    )
+    runs = train(process, [0, 1], seeds=20, key=KEY)
+    u, v = np.asarray(runs.ys)[:, :, :, 0].transpose(2, 1, 0)
+    error = (u[0] - u[1]) / (rate * v[0])
+    ratio = (u[1] ** 2 - v[1] ** 2) / (u[0] ** 2 - v[0] ** 2)
+    np.testing.assert_allclose(ratio, 1 - rate**2 * error**2, rtol=1e-12)
+    assert error.std() > 0.1
+
+
+@pytest.mark.slow
 def test_momentum_divides_the_step_of_label_noise_by_one_minus_itself():
     plain, heavy = label_rate(0.01), label_rate(0.005, momentum=0.5, decay=0.15)
     # Per gradient time of the heavy ball, α k/(1 - b), the same.
@@ -126,7 +157,7 @@ def test_label_noise_moves_a_diagonal_network_along_its_slow_flow():
     expected = learning.label_noise_imbalance(1.0, np.asarray(imbalance(start)), feature=x[0])
     np.testing.assert_allclose(imbalance(flow), expected, rtol=1e-4)
     found = np.asarray(jax.vmap(imbalance)(runs.ys[:, 1])).mean(0)
-    np.testing.assert_allclose(found, imbalance(flow), rtol=0.04)
+    np.testing.assert_allclose(found, imbalance(flow), rtol=0.03)
     np.testing.assert_allclose(
         np.asarray(jax.vmap(product)(runs.ys[:, 1])).mean(0), product(flow), atol=0.03
     )
@@ -136,7 +167,7 @@ def test_label_noise_moves_a_diagonal_network_along_its_slow_flow():
 def test_label_noise_on_a_regression_moves_nothing_that_no_output_sees():
     rate, sigma = 0.05, 0.5
     process = regression(Normal((5,)), (LabelNoise(sigma),), learning_rate=rate)
-    runs = train(process, [0, 400], seeds=3000, key=KEY)
+    runs = train(process, [0, 400], seeds=20_000, key=KEY)
     x = np.asarray(process.inputs)[0]
     moved = np.asarray(runs.ys[:, 1] - runs.ys[:, 0])
     along = moved @ x / (x @ x)
@@ -147,6 +178,7 @@ def test_label_noise_on_a_regression_moves_nothing_that_no_output_sees():
         x @ x, learning_rate=rate, gradient_variance=sigma**2 * (x @ x)
     )
     assert_mean(residual**2, variance * (x @ x))
+    assert np.mean(residual**2) == pytest.approx(variance * (x @ x), rel=0.03)
 
 
 # ---- dropout and DropConnect
@@ -154,7 +186,7 @@ def test_label_noise_on_a_regression_moves_nothing_that_no_output_sees():
 
 @pytest.mark.slow
 def test_dropout_moves_two_units_along_its_slow_flow():
-    q0, p, rate = 0.8, 0.01, 0.01
+    q0, p, rate = 0.8, 0.01, 0.005
     units = np.sqrt([(1 + q0) / 2, (1 - q0) / 2])
     start = np.stack([units, units])
     process = NoisyDescent(
@@ -170,7 +202,8 @@ def test_dropout_moves_two_units_along_its_slow_flow():
     assert q == pytest.approx(learning.dropout_ratio(1.0, q0), rel=1e-4)
     ends = train(process, [0, updates], seeds=400, key=KEY, save=product).ys[:, 1]
     ratio = np.asarray((ends[:, 0] - ends[:, 1]) / ends.sum(1))
-    assert_mean(ratio, float(q), bias=0.02)
+    # To first order in the variance of the gates, which is 0.01.
+    assert ratio.mean() == pytest.approx(float(q), rel=0.015 + p)
 
 
 @pytest.mark.slow
@@ -310,6 +343,22 @@ def test_a_deep_linear_network_learns_each_mode_on_its_curve():
     for i, s in enumerate((3.0, 1.0)):
         curve = linear_networks.balanced_mode(rate * updates, 0.01, target=s)
         np.testing.assert_allclose(product[:, i, i], curve, rtol=2 * rate * 3 * s)
+
+
+@pytest.mark.slow
+def test_a_mode_of_three_equal_layers_learns_on_its_curve_to_first_order_in_the_step():
+    # du/dt = L u^{2 - 2/L} (s - u) for the product u of L equal layers.
+    s, start, time = 1.5, 0.4, 1.0
+    exact = solve_ivp(
+        lambda _, u: 3 * u ** (4 / 3) * (s - u), (0, time), [start**3], rtol=1e-10, atol=1e-12
+    ).y[0, -1]
+    errors = []
+    for rate in (2e-3, 1e-3):
+        process = DeepLinear([[s]], [[[start]]] * 3, learning_rate=rate)
+        layers = train(process, [0, round(time / rate)], seeds=1, key=KEY).ys
+        errors.append(float(np.prod([w[0, 1, 0, 0] for w in layers])) - exact)
+    assert abs(errors[1]) < 5e-3
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.02)
 
 
 @pytest.mark.slow
