@@ -191,22 +191,21 @@ def test_eigenvalues_of_a_large_matrix_fill_the_semicircle():
     )
 
 
+@pytest.mark.slow
 def test_two_bands_have_their_edges_and_merge_in_time():
-    n, a, members = 200, 1.0, 3
+    n, a, members = 400, 1.0, 8
     g = 1 / math.sqrt(n)
     merging = dyson.merging_time(a, g=g, n=n)
     rng = np.random.default_rng(2)
-    for time in (0.4 * merging, 3.0 * merging):
-        x = noise(rng, members, n, 1, g**2 * time)
+    for share in (0.2, 0.4, 0.7, 3.0):
+        x = noise(rng, members, n, 1, g**2 * share * merging)
         x[:, range(n), range(n)] += np.repeat([-a, a], n // 2)
         x = np.linalg.eigvalsh(x)
-        inner, outer = dyson.band_edges(time, a, g=g, n=n)
-        assert x[:, -1].mean() == pytest.approx(outer, rel=0.02)
-        if time < merging:
-            # Edges of finite matrices lie inside by some n^{-2/3}, here 0.025.
-            assert x[:, n // 2].mean() == pytest.approx(inner, abs=0.04)
-        else:
-            assert inner == 0 and x[:, n // 2].mean() < 0.1
+        inner, outer = dyson.band_edges(share * merging, a, g=g, n=n)
+        assert (x[:, -1] - x[:, 0]).mean() / 2 == pytest.approx(outer, rel=0.03)
+        # Levels of finite matrices lie inside their band, by some n^{-2/3} = 0.018.
+        assert (x[:, n // 2] - x[:, n // 2 - 1]).mean() / 2 == pytest.approx(inner, abs=0.03 * a)
+        assert (inner > 0) == (share < 1)
     np.testing.assert_allclose(dyson.band_edges(merging, a, g=g, n=n)[0], 0, atol=1e-12)
 
 

@@ -90,11 +90,9 @@ def test_drift_of_singular_values_under_noise_of_any_covariance():
     )
     # Antithetic steps leave the drift without its martingale.
     ends = [np.linalg.svd(start + sign * step, compute_uv=False) for sign in (1, -1)]
-    assert_mean(
-        (sum(ends) / 2 - values) / h, spectra.singular_value_drift(values, covariance), bias=0.02
-    )
+    assert_mean((sum(ends) / 2 - values) / h, spectra.singular_value_drift(values, covariance))
     variation = np.einsum("iiii->i", covariance[:columns, :, :columns])
-    assert_mean(((ends[0] - ends[1]) / 2) ** 2 / h, variation, bias=0.02)
+    assert_mean(((ends[0] - ends[1]) / 2) ** 2 / h, variation)
 
 
 def test_isotropic_noise_drifts_as_laguerre_and_symmetric_noise_as_dyson():
@@ -154,14 +152,15 @@ def test_a_symmetric_signal_has_an_outlier_above_the_threshold_only():
     assert outliers.outlier(0.6, n, variance) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_a_rectangular_signal_has_an_outlier_above_the_threshold_only():
     rows, columns, variance = 400, 200, 1 / 400
     for signal in (0.5, 1.5):
-        w = gaussian(rows, columns, variance, 4, seed=6)
+        w = gaussian(rows, columns, variance, 24, seed=6)
         w[:, 0, 0] += signal
         u, s, vt = np.linalg.svd(w, full_matrices=False)
         expected = outliers.rectangular_outlier(signal, rows, columns, variance)
-        assert s[:, 0].mean() == pytest.approx(expected, rel=0.015)
+        assert s[:, 0].mean() == pytest.approx(expected, rel=0.01)
         left, right = outliers.rectangular_overlaps(signal, rows, columns, variance)
         assert np.mean(u[:, 0, 0] ** 2) == pytest.approx(left, abs=0.03)
         assert np.mean(vt[:, 0, 0] ** 2) == pytest.approx(right, abs=0.03)
