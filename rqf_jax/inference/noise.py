@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from ._checks import Checks, checks, rounding_warning
 from ._data import Observed, observed
 from ._eigen import inverse
+from ._goodness import in_out, null_error, scatter
 from ._likelihood import (
     deviance,
     information,
@@ -33,7 +34,7 @@ CANDIDATES = 4
 
 METHODS = ("qmle", "robust")
 
-SUMS = "steps dof tokens s o a ss so oo aa n_s n_o n_a floor".split()
+SUMS = "steps dof tokens s o a ss so oo sa oa aa n_s n_o n_a floor".split()
 """The names of `summary`, in the order in which they are stacked."""
 
 
@@ -200,6 +201,8 @@ def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
         "ss": total(s * s / each),
         "so": total(s * o / each),
         "oo": total(o * o / each),
+        "sa": total(s * a),
+        "oa": total(o * a),
         "aa": total(a * a),
         "n_s": total(w.n_s),
         "n_o": total(w.n_o),
@@ -242,10 +245,10 @@ def _report(
     else:
         bound = scale * np.sqrt(np.diagonal(np.linalg.pinv(np.asarray(fit.first_order, float))))
     null_ratio = n["a"] / (n["floor"] * squares[0] ** 2) if n["n_a"] else math.nan
-    shape = {"in / out of span": _in_out(n, squares), "scatter of steps": _scatter(n, squares)}
+    shape = {"in / out of span": in_out(n, squares), "scatter of steps": scatter(n, squares)}
     if simulated is not None:
         # What finite steps do to these ratios is known from the same simulation.
-        other = (_in_out(simulated, squares), _scatter(simulated, squares))
+        other = (in_out(simulated, squares), scatter(simulated, squares))
         for (name, (ratio, error)), (expected, expected_error) in zip(
             shape.items(), other, strict=True
         ):
@@ -253,7 +256,10 @@ def _report(
         if simulated["n_a"]:
             null_ratio /= simulated["a"] / (simulated["floor"] * squares[0] ** 2)
             if theta.size == 1:
-                shape["free directions"] = null_ratio, _null_error(n, simulated)
+                shape["free directions"] = (
+                    null_ratio,
+                    null_error(n, simulated, squares[0], covariance[0, 0]),
+                )
     goodness, warnings = {}, []
     for name, (ratio, error) in shape.items():
         if not math.isnan(ratio):
@@ -292,11 +298,12 @@ def _report(
                 "much moves in the directions that common symmetric noise leaves free: try "
                 "`antisymmetric=True`; noise of its own for every token looks like this too."
             )
-    scatter, score = goodness.get("scatter of steps", (1.0, 0.0))
-    if score > 5 and scatter > 1.5:
+    times, score = goodness.get("scatter of steps", (1.0, 0.0))
+    if score > 5 and times > 1.5:
         warnings.append(
-            f"steps scatter {scatter:.2g} times as much as one strength allows: it changes in "
-            "time, has heavy tails, or `times` are wrong. The interval is too narrow."
+            f"steps scatter {times:.2g} times as much as one strength allows: it changes in "
+            "time, prefers directions, has heavy tails, or `times` are wrong. The interval is too "
+            "narrow."
         )
     coarse = rounding_warning(float(data.grid), squares[0] * float(np.median(data.dt)))
     if coarse:
@@ -335,37 +342,6 @@ def _report(
         identifiability=identifiability,
         warnings=tuple(warnings),
     )
-
-
-def _in_out(n: dict, squares) -> tuple[float, float]:
-    """The strength seen in the span of the tokens over that seen out of it, squared; its error."""
-    if not (n["n_s"] and n["n_o"]):
-        return math.nan, math.nan
-    outside = np.sum(squares) / 2
-    ratio = (n["s"] / n["n_s"] / squares[0]) / (n["o"] / n["n_o"] / outside)
-    return ratio, math.sqrt(2 / n["n_s"] + 2 / n["n_o"])
-
-
-def _scatter(n: dict, squares) -> tuple[float, float]:
-    """How much the χ² numbers of the steps scatter over how much they should; its error.
-
-    The mean of (y - d)²/2d over steps, with y of d degrees of freedom: the variance of one is
-    2 + 12/d, and the fitted strength takes one step away.
-    """
-    dof, steps = n["n_s"] + n["n_o"], n["steps"]
-    if steps < 3 or not dof:
-        return math.nan, math.nan
-    p, outside = squares[0], np.sum(squares) / 2
-    square = n["ss"] / p**2 + 2 * n["so"] / (p * outside) + n["oo"] / outside**2
-    ratio = (square - 2 * (n["s"] / p + n["o"] / outside) + dof) / (2 * (steps - 1))
-    return ratio, math.sqrt((2 + 12 * steps / dof) / steps)
-
-
-def _null_error(n: dict, simulated: dict) -> float:
-    """The standard error of the null ratio, from the scatter of the steps that were simulated."""
-    mean = simulated["a"] / simulated["steps"]
-    variance = simulated["aa"] / simulated["steps"] - mean**2
-    return math.sqrt(variance * (1 / n["steps"] + 1 / simulated["steps"])) / mean
 
 
 def _two_intervals(names, theta, covariance, steps, robust, level):
