@@ -12,6 +12,9 @@ Many replicates of one experiment are simulated in one vmap and fitted one by on
 drawn from a prior, data from the strengths, draws of NUTS from the posterior of the data. The rank
 of the truth among the draws is uniform if the posterior is right; needs the extra `bayes`.
 
+`--only goodness` counts instead how often the goodness of `fit_noise` objects, |z| > 1.96 and
+warnings, to noise that it fits and to noise that it does not.
+
 Usage: python scripts/calibration.py [--replicates 1000] [--only NAME]
 """
 
@@ -19,7 +22,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -57,6 +60,12 @@ def noise(symmetric: float, antisymmetric: float = 0.0) -> rqf.SDE:
     return rqf.SDE(rqf.drifts.NoDrift(), matrix, rqf.manifolds.Sphere())
 
 
+def fit_against_used(x, t) -> inference.FitResult:
+    """`fit_noise` with the bound σ/√(2 dof) of the degrees of freedom that were used."""
+    fit = inference.fit_noise(x, t)
+    return replace(fit, bound={k: v / math.sqrt(2 * fit.dof_used) for k, v in fit.estimate.items()})
+
+
 def experiments() -> Iterator[Experiment]:
     """Those of the documentation's table."""
     few, ts = rqf.laws.Uniform(4, 8), 0.01 * jnp.arange(41.0)
@@ -72,6 +81,17 @@ def experiments() -> Iterator[Experiment]:
         lambda x, t: inference.fit_noise(x, t, antisymmetric=True),
         {"symmetric": 1.0, "antisymmetric": 0.6},
     )
+    uneven = np.random.default_rng(13).normal(math.log(0.006), 0.8, 40)
+    uneven = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.clip(jnp.exp(uneven), 5e-4, 0.03))])
+    spread = paths(noise(1.0), rqf.laws.Uniform(5, 8), uneven, 4, 14)
+
+    def missing(replicates):
+        ys, ts = spread(replicates)
+        there = jax.random.uniform(jax.random.key(15), ys.shape[:-1]) > 0.3
+        return jnp.where(there[..., None], ys, jnp.nan), ts
+
+    for name, data in (("steps spread 60-fold", spread), ("and 30 % missing", missing)):
+        yield Experiment(f"fit_noise, {name} (used)", data, fit_against_used, {"symmetric": 1.0})
     yield Experiment(
         "fit_pairs, long steps",
         paths(noise(1.0), few, 0.25 * jnp.arange(13.0), 8, 3),
@@ -181,6 +201,49 @@ def measure(experiment: Experiment, replicates: int) -> Iterator[str]:
         )
 
 
+LINES = ("in / out of span", "scatter of steps", "free directions")
+
+
+def anisotropic(low: float) -> rqf.noises.AnisotropicNoise:
+    """Row and column variances that rise in line from `low` to 2 - `low`."""
+    factor = np.diag(np.sqrt(np.linspace(low, 2 - low, 8)))
+    return rqf.noises.AnisotropicNoise(factor, factor)
+
+
+def objections(
+    matrix, members: int, replicates: int, seed: int, **options
+) -> list[inference.FitResult]:
+    """Fits of 40 steps of 0.01 of 4 tokens in dimension 8, `members` pooled in each."""
+    sde = rqf.SDE(rqf.drifts.NoDrift(), matrix, rqf.manifolds.Sphere())
+    law, ts = rqf.laws.Uniform(4, 8), 0.01 * jnp.arange(41.0)
+    ys, ts = paths(sde, law, ts, 4, seed)(replicates * members)
+    ys = ys.reshape(replicates, members, *ys.shape[1:])
+    return [inference.fit_noise(x, ts, **options) for x in ys]
+
+
+def goodness(replicates: int) -> Iterator[str]:
+    """One line a noise: how often each number of the report objects."""
+    isotropic, both = rqf.noises.IsotropicNoise, {"antisymmetric": True}
+    cases = [
+        ("isotropic, σ_a = 0", isotropic(1.0, 0.0), 1, {}),
+        ("isotropic, σ_a² = 0.01, taken for 0", isotropic(1.0, 0.1), 1, {}),
+        ("of its own for every token", rqf.noises.TokenNoise(1.0), 1, {}),
+    ]
+    for members in (1, 10):
+        cases.append(("isotropic, σ_a = σ_s", isotropic(1.0, 1.0), members, both))
+        for low in (0.4, 0.05):
+            name = f"variances from {low:g} to {2 - low:g}"
+            cases.append((name, anisotropic(low), members, both))
+    for seed, (name, matrix, members, options) in enumerate(cases, 16):
+        count = replicates if members == 1 else max(1, replicates // 5)
+        fits = objections(matrix, members, count, seed, **options)
+        cells = [f"{np.mean([bool(fit.warnings) for fit in fits]):.3f}"]
+        for line in LINES:
+            scores = [abs(fit.goodness[line][1]) for fit in fits if line in fit.goodness]
+            cells.append(f"{np.mean(np.array(scores) > 1.96):.3f}" if scores else "")
+        yield f"| {name} | {members} | {count} | " + " | ".join(cells) + " |"
+
+
 PRIOR = {"symmetric": (0.0, 0.3), "antisymmetric": (-0.5, 0.3)}
 """Mean and standard deviation of the normal law of every ln strength."""
 
@@ -258,6 +321,12 @@ def main() -> None:
         print("|---|---|---|---|---|")
         for line in posterior(arguments.replicates):
             print(line)
+        return
+    if arguments.only == "goodness":
+        print(f"| noise | paths a fit | fits | warned | {' | '.join(LINES)} |")
+        print("|" + "---|" * (4 + len(LINES)))
+        for line in goodness(arguments.replicates):
+            print(line, flush=True)
         return
     print("| fit | parameter | RMSE/bound | RMSE/stderr | bias | coverage | refused | time a fit |")
     print("|---|---|---|---|---|---|---|---|")
