@@ -81,8 +81,7 @@ def carry_out(job: Job, *, force: bool, console: Console) -> bool:
         draft, program = begun or (io.Draft.find(job.out), None)
         if draft is None:
             return False
-        _work(job, draft, program, console)
-        _agree(True)
+        _all_shares(job, lambda: _work(job, draft, program, console), console)
         _on_the_first(job, lambda: _commit(job, draft))
         return True
 
@@ -129,6 +128,27 @@ def _on_the_first(job: Job, step: Callable[[], T]) -> T | None:
     if not _agree(error is None):
         raise error or io.DataFileError(f"{job.out}: process 0 could not go on, and says why.")
     return result
+
+
+def _all_shares(job: Job, work: Callable[[], None], console: Console) -> None:
+    """Do the share of this process, and wait for the others; where one fails, all end then.
+
+    A process that failed waits too: nobody could tell its leaving from its death, and what the
+    others have in hand would be lost.
+    """
+    error = None
+    try:
+        work()
+    except BaseException as caught:
+        if jax.process_count() == 1:
+            raise
+        error = caught
+        console.print(f"Process {jax.process_index()}: {caught}; waiting for the others.")
+    if not _all_agree(error is None):
+        raise error or io.DataFileError(
+            f"{job.out}: another process could not do its share, and says why; the same commands "
+            "do what is missing."
+        )
 
 
 def _work(job: Job, draft: io.Draft, program: Program | None, console: Console) -> None:
@@ -290,6 +310,13 @@ def _told(what: str, differences: Sequence[str]) -> str:
 
 def _leads() -> bool:
     return jax.process_index() == 0
+
+
+def _all_agree(fine: bool) -> bool:
+    """Wait for all processes; whether each of them says that all is fine."""
+    if jax.process_count() == 1:
+        return fine
+    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
 
 
 def _agree(fine: bool) -> bool:

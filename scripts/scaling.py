@@ -6,7 +6,7 @@ Cores: the same work by one process that may use one core, or two. Devices: a CP
 2, 4 and 8 devices, with twice the members where there are twice the devices; on the same cores a
 second then brings the same number of members if sharing them costs nothing. Settings take turns,
 each in a process of its own, timed after compilation. Run: `configs/million.toml` by
-`rqf_jax.session`, summaries and writing included, against the bare program on the same chunks, in
+`rqf_jax.session`, summaries and writing included, over its calls of the compiled program, in
 processor time. Prints markdown tables.
 """
 
@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from unittest import mock
 
 CONFIG = Path(__file__).parents[1] / "configs" / "million.toml"
 SIZES = {"N = 8, n = 3": (8, 3), "N = 32, n = 16": (32, 16), "N = 64, n = 64": (64, 64)}
@@ -100,25 +101,32 @@ def race_devices(rounds: int, seconds: float) -> list[list[str]]:
 
 
 def race_run(rounds: int) -> list[list[str]]:
-    """Processor seconds of the compiled program alone, and of the run that calls it."""
+    """Processor seconds of a run, and of its calls of the compiled program within it."""
     from rich.console import Console
 
     from rqf_jax import config, runs, session
+    from rqf_jax._program import Program
 
-    quiet, read = Console(quiet=True), config.read(CONFIG)
+    quiet, read, call = Console(quiet=True), config.read(CONFIG), Program.__call__
     found: dict[str, list[float]] = {"program": [], "run": []}
-    for number in range(rounds + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            job = runs.job(read, Path(folder) / "run.zarr", quiet)
-            plan, program = job.plan()
-            start = time.process_time()
-            for (part,) in map(plan.slices, range(plan.regions)):
-                program(job.problem, part.start, part.stop - part.start)
-            middle = time.process_time()
-            session.carry_out(job, force=False, console=quiet)
-            if number:  # the first one compiles
-                found["program"].append(middle - start)
-                found["run"].append(time.process_time() - middle)
+    inside = 0.0
+
+    def timed(*arguments):
+        nonlocal inside
+        start = time.process_time()
+        result = call(*arguments)
+        inside += time.process_time() - start
+        return result
+
+    with mock.patch.object(Program, "__call__", timed):
+        for number in range(rounds + 1):
+            with tempfile.TemporaryDirectory() as folder:
+                job = runs.job(read, Path(folder) / "run.zarr", quiet)
+                start, inside = time.process_time(), 0.0
+                session.carry_out(job, force=False, console=quiet)
+                if number:  # the first one compiles
+                    found["program"].append(inside)
+                    found["run"].append(time.process_time() - start)
     return [
         [name, spread(seconds), spread(ratios(seconds, found["program"]))]
         for name, seconds in found.items()

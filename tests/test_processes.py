@@ -129,13 +129,13 @@ def test_the_number_of_devices_moves_no_bit(wide, tmp_path, devices):
 JOIN = "from rqf_jax import session; session.join('127.0.0.1:{port},{count},{number}')"
 
 
-def hosts(out, count):
-    """`count` processes on the loopback, each a host of its own."""
+def hosts(out, count, last="pass"):
+    """`count` processes on the loopback, each a host of its own; a line for the last one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     lines = [JOIN.format(port=port, count=count, number=number) for number in range(count)]
-    return [start(out, before=line) for line in lines]
+    return [start(out, before=line) for line in [*lines[:-1], f"{lines[-1]}; {last}"]]
 
 
 LAPACK = """
@@ -196,6 +196,15 @@ def test_a_host_that_loses_the_other_ends_by_itself_and_the_run_goes_on(whole, t
 
 
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_{name}, ({value}, {value}))"
+
+
+def test_a_host_that_cannot_write_lets_the_others_do_their_shares_and_all_end(whole, tmp_path):
+    out = tmp_path / "run.zarr"
+    both = hosts(out, 2, last=LIMIT.format(name="FSIZE", value=64))
+    assert all(process.wait(timeout=100) not in (0, -signal.SIGKILL) for process in both)
+    assert not out.exists() and written(out) == 20
+    assert [process.wait() for process in hosts(out, 2)] == [0, 0]
+    assert contents(out) == contents(whole)
 
 
 def command(config_path, out, before="pass"):
