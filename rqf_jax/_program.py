@@ -94,6 +94,7 @@ class Program:
         self, problem: Problem, batch: int, devices: Sequence[Any], every: int | None = None
     ):
         self.batch = batch
+        self._last: tuple[Problem, tuple[Any, PyTree[Array]]] | None = None
         self.every = every if every and every < problem.ts.shape[-1] - 1 else None
         self._use(devices)
         if len(devices) > 1 and devices[0].platform == "cpu":
@@ -165,9 +166,14 @@ class Program:
             start = stop
 
     def _prepared(self, problem: Problem) -> tuple[Any, PyTree[Array]]:
-        """The compiled program for a problem, and the arrays of the problem where they belong."""
-        what, arrays = self._what(problem)
-        return _compile(*what), arrays
+        """The compiled program for a problem, and the arrays of the problem where they belong.
+
+        Kept for the last problem, as most calls are for other members of the same.
+        """
+        if self._last is None or self._last[0] is not problem:
+            what, arrays = self._what(problem)
+            self._last = problem, (_compile(*what), arrays)
+        return self._last[1]
 
     def _what(self, problem: Problem) -> tuple[tuple[Any, ...], PyTree[Array]]:
         """The arguments of `_compile` for a problem, and its arrays where they belong."""

@@ -43,6 +43,8 @@ _LARGEST = {"cpu": 2**12}
 _LARGEST_ON_ACCELERATORS = 2**16
 # A chunk has room for this many devices, so that runs on fewer of them do not differ.
 _DEVICES = 8
+# Writing a chunk costs the same for many members as for few, computing a batch does not.
+_BATCHES = 4
 _CHUNK_BYTES = 2**28
 _SHARE_OF_MEMORY = 0.6
 _HALVINGS = 6
@@ -73,7 +75,7 @@ def choose(
 ) -> tuple[int, Program]:
     """Members of a chunk, and the program for segments of `every` intervals of a batch of them.
 
-    Without a given `chunk`: a power of two for each device, about a thousandth of the run, within
+    Without a given `chunk`: a power of two for each device, some hundredth of the run, within
     what the outputs of a chunk (256 MiB) and the compiler's account of the program (60 % of the
     free memory) allow. Raises `OutOfMemoryError` if 8 members are too many.
     """
@@ -84,10 +86,11 @@ def choose(
         saved = outputs(problem).values()
         one = sum(math.prod(y.shape) * y.dtype.itemsize for y in saved)
         largest = _LARGEST.get(devices[0].platform, _LARGEST_ON_ACCELERATORS)
-        wanted = min(members / (128 * places / _DEVICES), _CHUNK_BYTES / (one * places), largest)
+        room = _CHUNK_BYTES / (one * places * _BATCHES)
+        wanted = min(members / (128 * places / _DEVICES), room, largest)
         batch = 2 ** math.floor(math.log2(max(SMALLEST, wanted)))
     program = fitting(problem, batch, every, devices)
-    return min(members, chunk or program.batch * places), program
+    return min(members, chunk or program.batch * places * _BATCHES), program
 
 
 def fitting(problem: Problem, batch: int, every: int | None, devices: Sequence[Any]) -> Program:

@@ -53,7 +53,8 @@ class Summary:
         keep: Bool[np.ndarray, " members"],
     ) -> "Summary":
         """The summary of `values` (members, times, ...) over the members to `keep`."""
-        times = [_moments(at_one_time, edges, keep) for at_one_time in values.swapaxes(0, 1)]
+        equal = _equal(edges)
+        times = [_moments(at_one_time, edges, equal, keep) for at_one_time in values.swapaxes(0, 1)]
         return cls.combined(np.stack, [cls(*moments) for moments in times])
 
     @classmethod
@@ -90,28 +91,39 @@ class Summary:
         return cls(*(arrays[f"{name}.{field.name}"] for field in fields(cls)))
 
 
-def _moments(values, edges, keep):
+def _equal(edges: Float[np.ndarray, " edges"]) -> bool:
+    """Whether all bins are of one width."""
+    return np.allclose(np.diff(edges), edges[1] - edges[0])
+
+
+def _moments(values, edges, equal, keep):
     """Count, mean, squares and histogram of the values (members, ...) at one time."""
     values = np.asarray(values if keep.all() else values[keep], np.float64)
-    bins = len(edges) - 1
-    shape = values.shape[1:]
+    shape, bins = values.shape[1:], len(edges) - 1
     values = values.reshape(len(values), math.prod(shape))
-    finite = np.isfinite(values)
-    count = finite.sum(0)
-    every = bool(count.sum() == finite.size)
-    known = values if every else np.where(finite, values, 0.0)
-    mean = known.sum(0) / np.maximum(count, 1)
-    distance = known - mean
-    squares = (distance * distance).sum(0, where=True if every else finite)
-    # Equal bins need no search.
-    if np.allclose(np.diff(edges), edges[1] - edges[0]):
-        place = ((known - edges[0]) * (bins / (edges[-1] - edges[0]))).astype(np.int64)
+    total, finite = values.sum(0), None
+    count = np.full(total.shape, len(values))
+    if not np.isfinite(total).all():  # rare, and so are numbers whose sum is not finite
+        finite = np.isfinite(values)
+        count, values = finite.sum(0), np.where(finite, values, 0.0)
+        total = values.sum(0)
+    if equal:  # needs no search
+        scale = bins / (edges[-1] - edges[0])
+        place = values * scale
+        place -= edges[0] * scale
+        place = np.clip(place, 0, bins - 1, out=place).astype(np.intp)
     else:
-        place = np.searchsorted(edges, known, side="right") - 1
-    np.clip(place, 0, bins - 1, out=place)
-    place += bins * np.arange(values.shape[1])
-    places = place.ravel() if every else place[finite]
-    histogram = np.bincount(places, minlength=bins * values.shape[1])
+        place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
+    if place.shape[1] > 1:
+        place += bins * np.arange(place.shape[1])
+    places = place.ravel() if finite is None else place[finite]
+    histogram = np.bincount(places, minlength=bins * place.shape[1])
+    mean = total / np.maximum(count, 1)
+    distance = values - mean
+    if finite is not None:
+        distance[~finite] = 0.0
+    # No product of BLAS, whose threads wait for each other between such small pieces.
+    squares = np.einsum("ij,ij->j", distance, distance)
     return (
         count.reshape(shape),
         mean.reshape(shape),
