@@ -26,7 +26,7 @@ from ._members import member_keys
 from ._path import Increment, draw, increment, stream
 from ._sde import SDE
 from ._unrolled import LIMIT
-from .solvers import ProjectiveFlow
+from .solvers import ProjectiveFlow, begin, micro_step
 
 CACHE_BYTES = 2**20
 """The noise that is held at a time: what fits a core's cache."""
@@ -259,16 +259,17 @@ class _Blocks(diffrax.AbstractSolver):
     def _interval(self, solver, ensemble, interval, h, y):
         """All micro-steps of one save interval by one solver."""
 
-        def step(time, x, pairs):
+        def start(time, x):
+            return x, begin(solver, ensemble.sde, time, x)
+
+        def step(time, x, handed, pairs):
             dw = increment(pairs, h, ensemble.shape)
-            terms = ensemble.sde.terms(Increment(dw), origin=time)
-            state = solver.init(terms, 0.0, h, x, None)
-            return solver.step(terms, 0.0, h, x, None, state, False)[0]
+            return micro_step(solver, ensemble.sde, time, h, x, dw, handed)
 
         axis = ensemble.axis
-        micro = jax.vmap(step, in_axes=(None, axis, axis), out_axes=axis)
+        micro = jax.vmap(step, in_axes=(None, axis, axis, axis), out_axes=axis)
 
-        def some_steps(y, first, count):
+        def some_steps(carry, first, count):
             lanes_last, number = axis == -1, interval * self.substeps + first
             pairs = draw(
                 ensemble.streams, number, count, ensemble.shape, y.dtype, lanes_last=lanes_last
@@ -276,20 +277,23 @@ class _Blocks(diffrax.AbstractSolver):
             offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
             times = ensemble.ts[interval] + offsets
 
-            def one_step(y, xs):
+            def one_step(carry, xs):
                 time, pairs = xs
-                return micro(time, y, pairs), None
+                return micro(time, *carry, pairs), None
 
-            return lax.scan(_rematerialised(one_step), y, (times, pairs))[0]
+            return lax.scan(_rematerialised(one_step), carry, (times, pairs))[0]
 
         # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
         # which XLA has to store and so cannot recompute for each of its uses.
         count = self._block_steps(ensemble, y.dtype)
         blocks, rest = divmod(self.substeps, count)
         firsts = count * jnp.arange(blocks, dtype=jnp.int32)
-        block = _rematerialised(lambda y, first: (some_steps(y, first, count), None))
-        y = lax.scan(block, y, firsts)[0]
-        return some_steps(y, jnp.asarray(blocks * count, jnp.int32), rest) if rest else y
+        block = _rematerialised(lambda carry, first: (some_steps(carry, first, count), None))
+        carry = jax.vmap(start, (None, axis), axis)(ensemble.ts[interval], y)
+        carry = lax.scan(block, carry, firsts)[0]
+        if rest:
+            carry = some_steps(carry, jnp.asarray(blocks * count, jnp.int32), rest)
+        return carry[0]
 
     def _block_steps(self, ensemble, dtype) -> int:
         """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16.

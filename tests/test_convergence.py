@@ -312,6 +312,23 @@ class Constant(rqf.drifts.AbstractDrift):
         return jnp.matmul(x, self.matrix.T, precision="highest")
 
 
+def few_nodes():
+    """Exact to degree 7 in every variable of one step."""
+    nodes, weights = gaussian_nodes(4, 4)
+    return jnp.asarray(nodes.reshape(-1, 2, 2)), jnp.asarray(weights)
+
+
+def two_steps(sde, h, x, nodes):
+    """States after two steps, for every pair of increments; the second goes on from the first."""
+    flow, start, dws = ProjectiveFlow(), jnp.zeros(()), jnp.sqrt(h) * nodes
+
+    def after(first):
+        y, handed = flow.follow(sde, start, h, x, first, flow.begin(sde, start, x))
+        return jax.vmap(lambda second: flow.follow(sde, start + h, h, y, second, handed)[0])(dws)
+
+    return jax.vmap(after)(dws)
+
+
 def test_drift_and_matrix_noise_together_have_weak_order_2_in_the_plane():
     # One token at angle φ: dφ = <V e_φ, e_φ'> dt + √α dW with α = (σ_s² + σ_a²)/2, whose backward
     # equation is a banded matrix on Fourier modes.
@@ -324,23 +341,22 @@ def test_drift_and_matrix_noise_together_have_weak_order_2_in_the_plane():
     backward = np.diag(1j * modes * constant - alpha * modes**2 / 2)
     backward += np.diag(up[:-2], -2) + np.diag(down[2:], 2)
 
-    nodes, weights = nodes_of(2)
+    nodes, weights = few_nodes()
     noise = IsotropicNoise(symmetric=strengths[0], antisymmetric=strengths[1])
     sde = rqf.SDE(Constant(jnp.asarray(v)), noise, SPHERE)
     x = jnp.asarray([[math.cos(phi), math.sin(phi)]])
 
     @jax.jit
     def moments(h):
-        y = jax.vmap(lambda z: ProjectiveFlow().advance(sde, jnp.zeros(()), h, x, jnp.sqrt(h) * z))(
-            nodes
-        )[:, 0]
-        return weights @ jnp.concatenate([y, y[:, :1] ** 2], axis=1)
+        values = two_steps(sde, h, x, nodes)[:, :, 0]
+        values = jnp.concatenate([values, values[..., :1] ** 2], axis=-1)
+        return jnp.einsum("p,q,pqk->k", weights, weights, values)
 
     errors = []
     for h in STEPS:
-        # e^{ikφ} at time h, for k = 1, 2: column k of the exponential, read at φ.
+        # e^{ikφ} at time 2h, for k = 1, 2: column k of the exponential, read at φ.
         first, second = (
-            np.exp(1j * modes * phi) @ expm_numpy(h * backward)[:, list(modes).index(k)]
+            np.exp(1j * modes * phi) @ expm_numpy(2 * h * backward)[:, list(modes).index(k)]
             for k in (1, 2)
         )
         expected = [first.real, first.imag, (1 + second.real) / 2]
@@ -362,22 +378,21 @@ def test_attention_and_matrix_noise_together_have_weak_order_2_in_the_plane():
     derivative = velocity[:, None] * values * (1j * modes) - diffusion[:, None] * values * modes**2
     backward = np.linalg.solve(values, derivative)
 
-    nodes, weights = nodes_of(2)
+    nodes, weights = few_nodes()
     noise = IsotropicNoise(symmetric=symmetric, antisymmetric=antisymmetric)
     sde = rqf.SDE(rqf.drifts.Attention(beta, strength=strength), noise, SPHERE)
     x = jnp.asarray([[1.0, 0.0], [math.cos(theta), math.sin(theta)]])
 
     @jax.jit
     def moments(h):
-        y = jax.vmap(lambda z: ProjectiveFlow().advance(sde, jnp.zeros(()), h, x, jnp.sqrt(h) * z))(
-            nodes
-        )
-        overlap = jnp.sum(y[:, 0] * y[:, 1], axis=-1)
-        return weights @ jnp.stack([overlap, 2 * overlap**2 - 1], axis=1)
+        y = two_steps(sde, h, x, nodes)
+        overlap = jnp.sum(y[..., 0, :] * y[..., 1, :], axis=-1)
+        values = jnp.stack([overlap, 2 * overlap**2 - 1], axis=-1)
+        return jnp.einsum("p,q,pqk->k", weights, weights, values)
 
     errors = []
     for h in STEPS:
-        # cos kθ at time h is the real part of column k of the exponential, read at θ.
-        columns = np.exp(1j * modes * theta) @ expm_numpy(h * backward)
+        # cos kθ at time 2h is the real part of column k of the exponential, read at θ.
+        columns = np.exp(1j * modes * theta) @ expm_numpy(2 * h * backward)
         errors.append(np.linalg.norm(np.asarray(moments(h)) - columns[[33, 34]].real))
     assert slope(STEPS, errors) == pytest.approx(3, abs=0.25)

@@ -60,17 +60,22 @@ def by_diffrax(sde, solver, x0, ts, substeps, members):
             path = rqf.CounterPath(
                 jnp.asarray(ts), substeps, shape=sde.noise.shape(x0), key=noise_key
             )
-            return diffrax.diffeqsolve(
-                sde.terms(path),
-                solver,
-                nodes[0],
-                nodes[-1],
-                None,
-                x0,
-                stepsize_controller=diffrax.StepTo(nodes),
-                saveat=diffrax.SaveAt(t0=True, steps=True),
-                max_steps=nodes.size - 1,
-            ).ys[::substeps]
+            # From save to save: a state that is saved is all there is to go on from.
+            ys = [x0]
+            for first in range(0, nodes.size - 1, substeps):
+                part = nodes[first : first + substeps + 1]
+                solution = diffrax.diffeqsolve(
+                    sde.terms(path),
+                    solver,
+                    part[0],
+                    part[-1],
+                    None,
+                    ys[-1],
+                    stepsize_controller=diffrax.StepTo(part),
+                    max_steps=substeps,
+                )
+                ys.append(solution.ys[0])
+            return jnp.stack(ys)
 
         return jax.vmap(one)(jnp.arange(members, dtype=jnp.uint32))
 

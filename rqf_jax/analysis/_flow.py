@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float, Int, PyTree, UInt32
 
-from .._path import Increment, draw, increment
+from .._path import draw, increment
 from .._sde import SDE
 from ..manifolds import AbstractManifold
 from ..noises import AbstractFieldNoise, SpanNoise
+from ..solvers import begin, micro_step
 
 LONGEST = 8
 """At most so many micro-steps are taken at a time: noise is drawn, and frames are straightened,
@@ -33,18 +34,21 @@ class Flow(eqx.Module):
     words: UInt32[Array, "2"]
     substeps: int = eqx.field(static=True)
 
+    def begin(self, time: Float[Array, ""], x: Float[Array, "*state"]) -> tuple[Array, PyTree]:
+        """A state at a save time, with what the solver hands on from step to step."""
+        return x, begin(self.solver, self.sde, time, x)
+
     def step(
         self,
         time: Float[Array, ""],
         h: Float[Array, ""],
-        x: Float[Array, "*state"],
+        moving: tuple[Float[Array, "*state"], PyTree],
         pairs: Complex[Array, "*half"],
-    ) -> Float[Array, "*state"]:
-        """One micro-step of one state."""
+    ) -> tuple[Float[Array, "*state"], PyTree]:
+        """One micro-step of one state and what goes with it."""
+        x, handed = moving
         dw = increment(pairs, h, self.sde.noise.shape(x))
-        terms = self.sde.terms(Increment(dw), origin=time)
-        state = self.solver.init(terms, 0.0, h, x, None)
-        return self.solver.step(terms, 0.0, h, x, None, state, False)[0]
+        return micro_step(self.solver, self.sde, time, h, x, dw, handed)
 
     def interval(
         self,

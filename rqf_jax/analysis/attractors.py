@@ -128,10 +128,11 @@ def _cloud_and_flow(sde, law, ts, key, member, solver, substeps, points):
     shape = flow.sde.noise.shape(cloud[0])
 
     def advance(states: Float[Array, "all *state"], index: Int[Array, ""]):
-        def body(states, time, h, pairs):
-            return jax.vmap(lambda x: flow.step(time, h, x, pairs))(states)
+        def body(moving, time, h, pairs):
+            return jax.vmap(lambda one: flow.step(time, h, one, pairs))(moving)
 
-        return flow.interval(index, states, body, shape)
+        moving = jax.vmap(lambda x: flow.begin(flow.ts[index], x))(states)
+        return flow.interval(index, moving, body, shape)[0]
 
     return cloud, advance, jnp.arange(ts.size - 1, dtype=jnp.int32)
 

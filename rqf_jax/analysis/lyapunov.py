@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .._arguments import finite, integer, is_concrete
@@ -179,31 +180,45 @@ def _growths(sde, law, ts, key, first, solver, substeps, members, exponents):
 def _member(flow: Flow, x: Float[Array, "*state"], exponents: int):
     manifold, shape = flow.sde.manifold, flow.sde.noise.shape(x)
 
-    def body(carry, time, h, pairs):
-        x, frame, growth = carry
-        move = functools.partial(jax.jvp, lambda y: flow.step(time, h, y, pairs), (x,))
+    def pushed(move, start, frame):
         # The state is not mapped over, so it is moved once for all vectors.
-        y, frame = jax.vmap(lambda v: move((v,)), out_axes=(None, 0))(frame)
+        return jax.vmap(lambda v: jax.jvp(move, (start,), (v,)), out_axes=(None, 0))(frame)
+
+    def body(carry, time, h, pairs):
+        moving, (frame, handed), growth = carry
+        (y, rest), (frame, handed) = pushed(
+            lambda moving: flow.step(time, h, moving, pairs), moving, (frame, handed)
+        )
         # Rounding would let a normal component grow, where tangent vectors shrink.
-        return y, jax.vmap(lambda v: manifold.tangent(y, v))(frame), growth
+        frame = jax.vmap(lambda v: manifold.tangent(y, v))(frame)
+        return (y, rest), (frame, handed), growth
 
     def straighten(carry):
-        x, frame, growth = carry
+        moving, (frame, handed), growth = carry
         q, r = jnp.linalg.qr(frame.reshape(exponents, -1).T)
-        return x, q.T.reshape(frame.shape), growth + jnp.log(jnp.abs(jnp.diagonal(r)))
+        # What the solver hands on is linear in the vectors, and goes where they go.
+        handed = jax.tree.map(lambda leaf: _combined(r, leaf), handed)
+        growth = growth + jnp.log(jnp.abs(jnp.diagonal(r)))
+        return moving, (q.T.reshape(frame.shape), handed), growth
 
     def interval(carry, index):
-        x, frame = carry
-        start = (x, frame, jnp.zeros(exponents, x.dtype))
-        x, frame, growth = flow.interval(index, start, body, shape, straighten)
-        return (x, frame), growth
+        moving, vectors = pushed(lambda x: flow.begin(flow.ts[index], x), *carry)
+        start = (moving, vectors, jnp.zeros(exponents, x.dtype))
+        moving, vectors, growth = flow.interval(index, start, body, shape, straighten)
+        return (moving[0], vectors[0]), growth
 
     # Any generic frame will do, and the member's own keys are spent.
     frame = jax.random.normal(jax.random.key(0), (exponents, *x.shape), x.dtype)
     frame = jax.vmap(lambda v: manifold.tangent(x, v))(frame)
-    x, frame, _ = straighten((x, frame, jnp.zeros(exponents, x.dtype)))
+    frame = jnp.linalg.qr(frame.reshape(exponents, -1).T)[0].T.reshape(frame.shape)
     intervals = jnp.arange(flow.ts.size - 1, dtype=jnp.int32)
     return lax.scan(interval, (x, frame), intervals)[1]
+
+
+def _combined(r: Float[Array, "k k"], leaf: Float[Array, "k *rest"]):
+    """R^(-T) applied to k arrays: what becomes of V R = W when W is given."""
+    flat = leaf.reshape(len(r), -1)
+    return solve_triangular(r.T, flat, lower=True).reshape(leaf.shape)
 
 
 def chord(x: Float[Array, "*state"], y: Float[Array, "*state"]) -> Float[Array, ""]:

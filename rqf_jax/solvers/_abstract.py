@@ -17,25 +17,43 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
     def advance(
         self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
     ) -> Float[Array, "*state"]:
-        """The state after a step of length h from (t, x) with Brownian increment `dw`."""
+        """A step by itself, of length h from (t, x) with Brownian increment `dw`."""
 
     @abc.abstractmethod
     def misfit(self, sde: SDE) -> str | None:
         """Why this solver must not be used for `sde`; None if it may be."""
 
-    def init(self, terms: PyTree, t0, t1, y0: PyTree, args: PyTree) -> None:
-        """No state."""
+    def begin(self, sde: SDE, t, x: Float[Array, "*state"]) -> PyTree[Array]:
+        """What a step hands on to the next, before the first; None if steps stand alone."""
+        return None
+
+    def follow(
+        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"], handed
+    ) -> tuple[Float[Array, "*state"], PyTree[Array]]:
+        """`advance`, with what the last step `handed` on, and what this one does."""
+        return self.advance(sde, t, h, x, dw), None
+
+    def init(self, terms: PyTree, t0, t1, y0: PyTree, args: PyTree) -> PyTree[Array]:
+        """What a step hands on to the next, before the first."""
+        here = self._here(terms, t0, y0, args)
+        return self.begin(here.sde, here.t, y0)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """One step of diffrax."""
         drift, noise = terms.terms
-        here = noise.vf(t0, y0, args)
+        here = self._here(terms, t0, y0, args)
+        h = jnp.asarray(drift.contr(t0, t1), y0.dtype)
+        dw = noise.contr(t0, t1)
+        y1, solver_state = self.follow(here.sde, here.t, h, y0, dw, solver_state)
+        return y1, None, {"y0": y0, "y1": y1}, solver_state, diffrax.RESULTS.successful
+
+    def _here(self, terms, t0, y0, args):
+        """The equation's noise at a point, which knows the equation; ValueError for a misfit."""
+        here = terms.terms[1].vf(t0, y0, args)
         reason = self.misfit(here.sde)
         if reason is not None:
             raise ValueError(f"`{type(self).__name__}` does not suit this equation: {reason}.")
-        h = jnp.asarray(drift.contr(t0, t1), y0.dtype)
-        y1 = self.advance(here.sde, here.t, h, y0, noise.contr(t0, t1))
-        return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
+        return here
 
     def func(self, terms, t0, y0, args):
         """The velocity of the drift."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from .._sde import SDE
 from .._unrolled import LIMIT, Unrolled, transform
 from ..drifts import NoDrift
-from ..manifolds import Sphere
+from ..manifolds import AbstractManifold, Sphere
 from ..noises import AbstractMatrixNoise, AbstractNoise, Calculus, Sum
 from ._abstract import AbstractGeometricSolver
 
@@ -26,9 +26,15 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         x_a ← exp(Ω) x_a / |exp(Ω) x_a|,   Ω = `noise.log_flow(t, ΔB, h)`,
 
     one random linear map for all tokens. Weak order that of the noise's `log_flow` (2 for
-    `IsotropicNoise`), strong order 1/2. A drift is added by Strang splitting: half a step of drift
-    by Euler's method, noise, half a step of drift by its adjoint. Further noises of a `noises.Sum`
-    are added after the map, along geodesics; the weak order with them is 1.
+    `IsotropicNoise`), strong order 1/2. Further noises of a `noises.Sum` are added after the map,
+    along geodesics; the weak order with them is 1.
+
+    A drift is added by Strang splitting: half a step of drift by Euler's method, noise, half a step
+    by its adjoint, for one evaluation of the drift a step. The velocity at the end of a step is
+    taken where the velocity at its start leads after the noise; the next step starts with it. Both
+    are off by h^(3/2) in an odd function of the noise, so that moments are off by h³ in a step,
+    which order 2 allows (derived; tested against backward equations). Where noise is much stronger
+    than drift, three evaluations of the drift a step would have 1 to 4 times smaller errors.
 
     As the map is rotation invariant in law, three identities hold for EVERY step length: the mean
     angle of two tokens is conserved, P(two tokens end aligned) = 1 - θ/π, and E ln det G is
@@ -48,6 +54,13 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
     numbers up to 1 and about 4; None is the first that is good for the step at hand. In dimensions
     up to 4 there is only the best."""
 
+    def begin(self, sde: SDE, t, x: Float[Array, "tokens dim"]):
+        """The velocity by the drift; None without one."""
+        if isinstance(sde.drift, NoDrift):
+            return None
+        with jax.default_matmul_precision("highest"):
+            return sde.manifold.tangent(x, sde.drift(t, x))
+
     def advance(
         self,
         sde: SDE,
@@ -56,20 +69,29 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         x: Float[Array, "tokens dim"],
         dw: Float[Array, "*noise"],
     ) -> Float[Array, "tokens dim"]:
-        """Half a drift step, the linear map, half a drift step."""
+        """A step with the velocity at its own start."""
+        return self.follow(sde, t, h, x, dw, self.begin(sde, t, x))[0]
+
+    def follow(
+        self, sde: SDE, t, h, x: Float[Array, "tokens dim"], dw: Float[Array, "*noise"], handed
+    ):
+        """Half a drift step, the linear map, half a drift step; the velocity at the end."""
         if self.level is None:
             solvers, index = self.variants(sde, x, h)
-            steps = [lambda s=solver: s.advance(sde, t, h, x, dw) for solver in solvers]
+            steps = [lambda s=solver: s.follow(sde, t, h, x, dw, handed) for solver in solvers]
             return lax.switch(index, steps) if len(steps) > 1 else steps[0]()
         flow = _unrolled_flow if x.shape[-1] <= LIMIT else _LEVELS[self.level]
         with jax.default_matmul_precision("highest"):
-            x = _euler(sde, t, h / 2, x)
+            x = _drifted(sde.manifold, x, handed, h / 2)
             for noise, part in _parts(sde.noise, x, dw):
                 if isinstance(noise, AbstractMatrixNoise):
                     x = flow(noise, t, h, x, part)
                 else:
                     x = sde.manifold.retract(x, sde.manifold.tangent(x, noise(t, x, part)))
-            return _adjoint_euler(sde, t + h / 2, h / 2, x)
+            if handed is None:
+                return x, None
+            handed = self.begin(sde, t + h, _drifted(sde.manifold, x, handed, h / 2))
+            return _drifted(sde.manifold, x, handed, h / 2), handed
 
     def variants(self, sde: SDE, x: Float[Array, "tokens dim"], h: Float[Array, ""]):
         """Solvers with one polynomial each, and the index of the first good for steps of length h.
@@ -124,30 +146,13 @@ def _parts(noise: AbstractNoise, x: Float[Array, "tokens dim"], dw: Float[Array,
     )
 
 
-def _euler(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
-    """A step h of the drift with the velocity at its start.
+def _drifted(manifold: AbstractManifold, x: Float[Array, "*state"], velocity, h):
+    """A step h with a velocity that belongs to a point near `x`; None for no drift.
 
     Straight, then projected: off the geodesic by the cube of the step, which order 2 does not see,
     and without the sines and cosines that would cost as much as attention.
     """
-    if isinstance(sde.drift, NoDrift):
-        return x
-    return sde.manifold.project(x + sde.manifold.tangent(x, sde.drift(t, x) * h))
-
-
-def _adjoint_euler(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
-    """A step h of the drift with the velocity at its end, as the explicit step predicts the end.
-
-    Its error at second order is minus that of `_euler`, so that one after the other, with noise in
-    between, are of order 2 for three evaluations of the drift; two midpoint steps would take four.
-    """
-    if isinstance(sde.drift, NoDrift):
-        return x
-    manifold = sde.manifold
-    end = _euler(sde, t, h, x)
-    # Tangent at the end first: an ambient velocity also has a normal part there.
-    velocity = manifold.tangent(end, sde.drift(t + h, end))
-    return manifold.project(x + manifold.tangent(x, velocity * h))
+    return x if velocity is None else manifold.project(x + manifold.tangent(x, velocity * h))
 
 
 def _unrolled_flow(noise: AbstractMatrixNoise, t, h, x, dw):
