@@ -262,14 +262,15 @@ class _Blocks(diffrax.AbstractSolver):
         def start(time, x):
             return x, begin(solver, ensemble.sde, time, x)
 
-        def step(time, x, handed, pairs):
+        def step(time, moving, pairs):
+            x, handed = moving
             dw = increment(pairs, h, ensemble.shape)
             return micro_step(solver, ensemble.sde, time, h, x, dw, handed)
 
         axis = ensemble.axis
-        micro = jax.vmap(step, in_axes=(None, axis, axis, axis), out_axes=axis)
+        micro = jax.vmap(step, in_axes=(None, axis, axis), out_axes=axis)
 
-        def some_steps(carry, first, count):
+        def some_steps(moving, first, count):
             lanes_last, number = axis == -1, interval * self.substeps + first
             pairs = draw(
                 ensemble.streams, number, count, ensemble.shape, y.dtype, lanes_last=lanes_last
@@ -277,23 +278,23 @@ class _Blocks(diffrax.AbstractSolver):
             offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
             times = ensemble.ts[interval] + offsets
 
-            def one_step(carry, xs):
+            def one_step(moving, xs):
                 time, pairs = xs
-                return micro(time, *carry, pairs), None
+                return micro(time, moving, pairs), None
 
-            return lax.scan(_rematerialised(one_step), carry, (times, pairs))[0]
+            return lax.scan(_rematerialised(one_step), moving, (times, pairs))[0]
 
         # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
         # which XLA has to store and so cannot recompute for each of its uses.
         count = self._block_steps(ensemble, y.dtype)
         blocks, rest = divmod(self.substeps, count)
         firsts = count * jnp.arange(blocks, dtype=jnp.int32)
-        block = _rematerialised(lambda carry, first: (some_steps(carry, first, count), None))
-        carry = jax.vmap(start, (None, axis), axis)(ensemble.ts[interval], y)
-        carry = lax.scan(block, carry, firsts)[0]
+        block = _rematerialised(lambda moving, first: (some_steps(moving, first, count), None))
+        moving = jax.vmap(start, (None, axis), axis)(ensemble.ts[interval], y)
+        moving = lax.scan(block, moving, firsts)[0]
         if rest:
-            carry = some_steps(carry, jnp.asarray(blocks * count, jnp.int32), rest)
-        return carry[0]
+            moving = some_steps(moving, jnp.asarray(blocks * count, jnp.int32), rest)
+        return moving[0]
 
     def _block_steps(self, ensemble, dtype) -> int:
         """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16.

@@ -5,7 +5,6 @@ ensemble with the same key, times and substeps, and its exponents belong to that
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
