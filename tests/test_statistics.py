@@ -544,7 +544,7 @@ def test_a_longer_run_begins_with_the_shorter_one():
 # ---- a layer of a network, as a solver that a user might write
 
 
-class Layer(rqf.solvers.AbstractGeometricSolver):
+class Layer(rqf.solvers.AbstractMemorylessSolver):
     """x <- (1 + dA) x, normalised."""
 
     def advance(self, sde, t, h, x, dw):

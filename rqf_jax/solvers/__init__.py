@@ -4,7 +4,10 @@ They are ordinary diffrax solvers: `diffrax.diffeqsolve(sde.terms(path), solver,
 on one state, and `rqf_jax.simulate` on an ensemble.
 """
 
-from ._abstract import AbstractGeometricSolver as AbstractGeometricSolver
+from ._abstract import (
+    AbstractGeometricSolver as AbstractGeometricSolver,
+    AbstractMemorylessSolver as AbstractMemorylessSolver,
+)
 from ._choice import check as check, default as default
 from ._micro import begin as begin, micro_step as micro_step
 from .eigenvalues import BackwardEuler as BackwardEuler, MatrixJump as MatrixJump

@@ -23,15 +23,15 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
     def misfit(self, sde: SDE) -> str | None:
         """Why this solver must not be used for `sde`; None if it may be."""
 
+    @abc.abstractmethod
     def begin(self, sde: SDE, t, x: Float[Array, "*state"]) -> PyTree[Array]:
-        """What a step hands on to the next, before the first; None if steps stand alone."""
-        return None
+        """What a step hands on to the next, before the first."""
 
+    @abc.abstractmethod
     def follow(
         self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"], handed
     ) -> tuple[Float[Array, "*state"], PyTree[Array]]:
         """`advance`, with what the last step `handed` on, and what this one does."""
-        return self.advance(sde, t, h, x, dw), None
 
     def init(self, terms: PyTree, t0, t1, y0: PyTree, args: PyTree) -> PyTree[Array]:
         """What a step hands on to the next, before the first."""
@@ -58,3 +58,16 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
     def func(self, terms, t0, y0, args):
         """The velocity of the drift."""
         return terms.terms[0].vf(t0, y0, args)
+
+
+class AbstractMemorylessSolver(AbstractGeometricSolver):
+    """A solver whose steps stand alone."""
+
+    def begin(self, sde: SDE, t, x: Float[Array, "*state"]) -> None:
+        """Nothing."""
+
+    def follow(
+        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"], handed: None
+    ) -> tuple[Float[Array, "*state"], None]:
+        """`advance`, whatever came before."""
+        return self.advance(sde, t, h, x, dw), None

@@ -16,12 +16,12 @@ from ..drifts import Coulomb
 from ..drifts.pull import decay, inverse_gaps, spread
 from ..manifolds import WeylChamber
 from ..noises import AbstractAdditiveNoise, SpectralNoise
-from ._abstract import AbstractGeometricSolver
+from ._abstract import AbstractMemorylessSolver
 
 _ITERATIONS = 50
 
 
-class MatrixJump(AbstractGeometricSolver, diffrax.AbstractItoSolver):
+class MatrixJump(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     """A Gaussian matrix is added to the diagonal matrix of eigenvalues, which are found anew.
 
         λ ← eigenvalues( e^{-κh} diag(λ) + √((1 - e^{-2κh})/(2κh)) G ),   G the noise's matrix
@@ -69,7 +69,7 @@ class MatrixJump(AbstractGeometricSolver, diffrax.AbstractItoSolver):
         return 0
 
 
-class BackwardEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
+class BackwardEuler(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     """Repulsion and confinement at the end of the step: one point in the chamber, for any β ≥ 1.
 
         x = λ + g ΔB + h f(x),   the minimum over x_1 < … < x_n of

@@ -6,12 +6,12 @@ from jaxtyping import Array, Float
 from .._sde import SDE
 from ..manifolds import WeylChamber
 from ..noises import Calculus
-from ._abstract import AbstractGeometricSolver
+from ._abstract import AbstractMemorylessSolver
 
 _CROSSING = "an explicit step can carry eigenvalues past each other"
 
 
-class GeodesicEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
+class GeodesicEuler(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     """One evaluation a step, along a geodesic.
 
         x ← exp_x( P_x [ f h + g ΔB ] )
@@ -48,7 +48,7 @@ class GeodesicEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
         return 0.5
 
 
-class ProjectedEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
+class ProjectedEuler(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     """A step is a layer: add to the state, and project back.
 
         x ← project(x + f h + g ΔB)
@@ -81,7 +81,7 @@ class ProjectedEuler(AbstractGeometricSolver, diffrax.AbstractItoSolver):
         return 0.5
 
 
-class GeodesicHeun(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver):
+class GeodesicHeun(AbstractMemorylessSolver, diffrax.AbstractStratonovichSolver):
     """Heun's method with geodesics for straight lines.
 
         v = P_x [ f h + g ΔB ],   y = exp_x(v),   w = the same at (t + h, y),

@@ -8,10 +8,10 @@ from ..drifts import Pull
 from ..drifts.pull import decay, spread
 from ..manifolds import AbstractLinearSpace
 from ..noises import AbstractAdditiveNoise
-from ._abstract import AbstractGeometricSolver
+from ._abstract import AbstractMemorylessSolver
 
 
-class ExactOU(AbstractGeometricSolver, diffrax.AbstractItoSolver):
+class ExactOU(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     """The Ornstein-Uhlenbeck transition: exact in law for every step length.
 
         x ← T + e^{-κh} (x - T) + √((1 - e^{-2κh})/(2κh)) P g ΔB
