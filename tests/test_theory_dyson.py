@@ -223,6 +223,22 @@ def test_hermitian_transition_density_has_mass_one_and_obeys_chapman_kolmogorov(
     assert np.dot(first, second) * spacing**2 == pytest.approx(both, rel=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"g": 1.04 * G}, {"rate": 0.9}, {"time": 0.33}])
+def test_ratios_of_hermitian_transition_densities_have_mean_one(change):
+    # E_p[q/p] = 1 for every law q, if p is the law of the sample and both have mass one.
+    start, options = [-0.7, 0.1, 0.9], dict(time=0.3, g=G, rate=0.6)
+    end = jump(start, 2, rate=0.6, steps=[0.3], members=40_000)
+    p, q = (dyson.log_transition_density(end, start, **o) for o in (options, options | change))
+    ratio = np.exp(q - p)
+    assert ratio.std() > 0.05
+    assert_mean(ratio, 1.0)
+    # Of other samples it is not.
+    other = jump(start, 2, rate=0.6, steps=[0.4], members=40_000)
+    p, q = (dyson.log_transition_density(other, start, **o) for o in (options, options | change))
+    assert abs(np.exp(q - p).mean() - 1) > 0.01
+
+
 def test_hermitian_transition_density_is_the_law_of_the_gap_and_the_trace():
     # n = 2: the trace is Gaussian and independent of the gap, (μ_1, μ_2) -> (trace, gap) volume 1.
     start, end, rate, time = [-0.2, 0.9], [0.1, 1.4], 0.8, 0.5

@@ -221,33 +221,35 @@ def gap_density(
 
 
 def log_transition_density(
-    end: Real, start: Real, time: float, *, g: float, rate: float = 0.0
-) -> float:
+    end: Real, start: Real, time: Real, *, g: Real, rate: Real = 0.0
+) -> Values:
     """ln p(μ | λ) of all n eigenvalues for β = 2, ordered, from distinct `start` to `end`.
 
         p = e^{κt n(n-1)/2} Δ(μ)/Δ(λ) det[ N(μ_j; e^{-κt} λ_i, 2g²τ) ],   Δ(x) = Π_{i<j} (x_j - x_i)
 
-    by Karlin and McGregor's determinant (recalled): non-intersecting paths. Raises ValueError
-    unless both are strictly ascending and of one size.
+    by Karlin and McGregor's determinant (recalled): non-intersecting paths. Both are of shape
+    (..., n), and their leading axes are broadcast with the numbers. Raises ValueError unless they
+    are strictly ascending along the last axis and of one size there.
     """
-    mu, lam = vector("end", end), vector("start", start)
+    mu, lam = np.atleast_1d(real("end", end)), np.atleast_1d(real("start", start))
     for name, values in (("end", mu), ("start", lam)):
         steps = np.diff(values)
         check(name, steps, steps > 0, "be strictly ascending, with positive steps")
-    if mu.size != lam.size:
-        raise ValueError(f"`end` must be as many as `start`; got {mu.size} and {lam.size}.")
-    kappa, n = float(nonnegative("rate", rate)), mu.size
+    n = mu.shape[-1]
+    if n != lam.shape[-1] or n == 0:
+        raise ValueError(f"`end` must be as many as `start`; got {n} and {lam.shape[-1]}.")
     variance = 2 * positive("g", g) ** 2 * effective_time(positive("time", time), rate)
-    exponents = -((mu[None, :] - _decay(time, kappa) * lam[:, None]) ** 2) / (2 * variance)
+    kept, width = (np.asarray(x)[..., None, None] for x in (_decay(time, rate), 2 * variance))
+    exponents = -((mu[..., None, :] - kept * lam[..., :, None]) ** 2) / width
     # Rows scaled by their largest entry, so that far-off starts do not underflow together.
-    largest = exponents.max(1, keepdims=True)
+    largest = exponents.max(-1, keepdims=True)
     sign, log_det = np.linalg.slogdet(np.exp(exponents - largest))
-    if sign <= 0:
-        return -np.inf
-    upper = np.triu_indices(n, 1)
-    spread = [np.sum(np.log((x[None, :] - x[:, None])[upper])) for x in (mu, lam)]
-    normalisation = -n / 2 * np.log(2 * np.pi * variance) + kappa * time * n * (n - 1) / 2
-    return float(log_det + largest.sum() + spread[0] - spread[1] + normalisation)
+    i, j = np.triu_indices(n, 1)
+    spread = np.log(mu[..., j] - mu[..., i]).sum(-1) - np.log(lam[..., j] - lam[..., i]).sum(-1)
+    grown = np.asarray(rate) * time * n * (n - 1) / 2
+    found = log_det + largest.sum((-2, -1)) + spread + grown - n / 2 * np.log(2 * np.pi * variance)
+    # Rounding makes the determinant of a hopeless distance zero, or negative.
+    return np.where(sign > 0, found, -np.inf)[()]
 
 
 def eigenvector_decay(eigenvalues: Real, *, g: Real) -> Float[np.ndarray, " n"]:
