@@ -140,27 +140,52 @@ def test_momentum_divides_the_step_of_label_noise_by_one_minus_itself():
     assert heavy * (1 - 0.5) == pytest.approx(plain, rel=0.05)
 
 
+def of_label_noise(x, start, time):
+    """Products θ and imbalances D of a diagonal network under label noise, in the slow limit.
+
+    D_i = D_i(0) e^{-x_i² t},   θ_i' = -x_i² θ_i + (λ/4) x_i T_i,   λ = 4 Σ x³θ/Σ x²T
+
+    with T = √(D² + 4θ²), and λ such that Σ x θ stays.
+    """
+    d = np.asarray(imbalance(start))
+
+    def velocity(t, theta):
+        total = np.sqrt((d * np.exp(-(x**2) * t)) ** 2 + 4 * theta**2)
+        level = np.sum(x**3 * theta) / np.sum(x**2 * total)
+        return -(x**2) * theta + level * x * total
+
+    end = solve_ivp(velocity, (0, time), product(start), rtol=1e-10, atol=1e-12).y[:, -1]
+    return end, d * np.exp(-(x**2) * time)
+
+
 @pytest.mark.slow
 def test_label_noise_moves_a_diagonal_network_along_its_slow_flow():
     x = np.array([[1.0, 0.6]])
     start = np.array([[1.5, 1.2], [0.4, -0.5]])
     target = (x[0] * start[0] * start[1]).sum()
-    rate, sigma = 0.02, 0.5
+    rate, sigma = 0.01, 0.5
     updates = round(1 / (rate * sigma) ** 2)
     process = NoisyDescent(
-        Diagonal(), Fixed(start), x, [target], learning_rate=rate, injections=(LabelNoise(sigma),)
+        Diagonal(), Fixed(start.astype(np.float32)), x, [target], learning_rate=rate,
+        injections=(LabelNoise(sigma),),
+    )  # fmt: skip
+    theta, expected = of_label_noise(x[0], start, 1.0)
+    assert x[0] @ theta == pytest.approx(target, rel=1e-8)
+    np.testing.assert_allclose(
+        learning.label_noise_imbalance(1.0, np.asarray(imbalance(start)), feature=x[0]), expected
     )
-    runs = train(process, [0, updates], seeds=300, key=KEY, save=rqf._members.whole_state)
     flow = rqf.simulate(
         slow_flow(process), Fixed(start), [0.0, float(updates)], substeps=400, members=1, key=KEY
     ).ys[0, -1]
-    expected = learning.label_noise_imbalance(1.0, np.asarray(imbalance(start)), feature=x[0])
     np.testing.assert_allclose(imbalance(flow), expected, rtol=1e-4)
-    found = np.asarray(jax.vmap(imbalance)(runs.ys[:, 1])).mean(0)
-    np.testing.assert_allclose(found, imbalance(flow), rtol=0.03)
-    np.testing.assert_allclose(
-        np.asarray(jax.vmap(product)(runs.ys[:, 1])).mean(0), product(flow), atol=0.03
-    )
+    np.testing.assert_allclose(product(flow), theta, rtol=1e-4)
+    # And so does the descent: imbalances, products, and the angle of the products.
+    runs = train(process, [0, updates], seeds=300, key=KEY)
+    ends = np.asarray(runs.ys[:, 1], float).swapaxes(0, 1)
+    found = product(ends).mean(0)
+    np.testing.assert_allclose(imbalance(ends).mean(0), expected, rtol=0.03)
+    np.testing.assert_allclose(found, theta, rtol=0.03)
+    assert math.atan2(*found) == pytest.approx(math.atan2(*theta), rel=0.03)
 
 
 @pytest.mark.slow
@@ -346,19 +371,46 @@ def test_a_deep_linear_network_learns_each_mode_on_its_curve():
 
 
 @pytest.mark.slow
-def test_a_mode_of_three_equal_layers_learns_on_its_curve_to_first_order_in_the_step():
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_a_mode_of_equal_layers_learns_on_its_curve_to_first_order_in_the_step(depth):
     # du/dt = L u^{2 - 2/L} (s - u) for the product u of L equal layers.
-    s, start, time = 1.5, 0.4, 1.0
+    s, start, time = 1.5, 0.6, 1.0
     exact = solve_ivp(
-        lambda _, u: 3 * u ** (4 / 3) * (s - u), (0, time), [start**3], rtol=1e-10, atol=1e-12
-    ).y[0, -1]
+        lambda _, u: depth * u ** (2 - 2 / depth) * (s - u), (0, time), [start**depth],
+        rtol=1e-10, atol=1e-12,
+    ).y[0, -1]  # fmt: skip
+    if depth == 2:
+        curve = linear_networks.balanced_mode(time, start**2, target=s)
+        assert exact == pytest.approx(curve, rel=1e-8)
     errors = []
     for rate in (2e-3, 1e-3):
-        process = DeepLinear([[s]], [[[start]]] * 3, learning_rate=rate)
+        process = DeepLinear([[s]], [[[start]]] * depth, learning_rate=rate)
         layers = train(process, [0, round(time / rate)], seeds=1, key=KEY).ys
         errors.append(float(np.prod([w[0, 1, 0, 0] for w in layers])) - exact)
     assert abs(errors[1]) < 5e-3
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("a", "b"), [(1.2, 0.3), (1.1, -0.2)])
+def test_a_mode_of_unequal_layers_keeps_its_balance_and_its_curve_to_first_order(a, b):
+    # D = a² - b² is conserved by the flow, and θ = ab obeys θ' = √(D² + 4θ²)(s - θ).
+    s, times = 1.5, np.array([0.5, 1.0, 2.0])
+    exact = linear_networks.unbalanced_mode(times, a * b, target=s, imbalance=a**2 - b**2)
+    off, drift = [], []
+    for rate in (2e-3, 1e-3):
+        process = DeepLinear([[s]], [[[b]], [[a]]], learning_rate=rate)
+        updates = np.append(0, np.round(times / rate)).astype(int)
+        first, second = (
+            np.asarray(w)[0, :, 0, 0] for w in train(process, updates, seeds=1, key=KEY).ys
+        )
+        off.append((first * second)[1:] - exact)
+        balance = second**2 - first**2
+        assert np.all(np.diff(balance) < 0)
+        drift.append(balance[1:] / balance[0] - 1)
+    for errors in (off, drift):
+        assert np.abs(errors[1]).max() < 5e-3
+        np.testing.assert_allclose(errors[0] / errors[1], 2, rtol=0.02)
 
 
 @pytest.mark.slow

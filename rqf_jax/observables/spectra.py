@@ -73,13 +73,21 @@ def outlier_overlap(x: Float[Array, "n n"], direction: Any) -> Float[Array, ""]:
 def singular_overlaps(x: Float[Array, "m n"], left: Any, right: Any) -> Float[Array, " 2"]:
     """Squared overlaps of the leading left and right singular vectors with two unit vectors.
 
-    Raises ValueError if `x` is not one matrix or the vectors are not of its sizes.
+    For x = 0, which has none, one of them is that of some vector and the other 0. Raises
+    ValueError if `x` is not one matrix or the vectors are not of its sizes.
     """
     x = _matrix(x)
-    grams = jnp.matmul(x, x.T, precision="highest"), jnp.matmul(x.T, x, precision="highest")
-    return jnp.stack(
-        [outlier_overlap(gram, u) for gram, u in zip(grams, (left, right), strict=True)]
-    )
+    ends = [_direction(*end) for end in (("left", left, x.shape[0]), ("right", right, x.shape[1]))]
+    # The leading vector on the smaller side, and what the matrix makes of it on the other.
+    wide = x.shape[0] < x.shape[1]
+    tall, (far, near) = (x.T, ends[::-1]) if wide else (x, ends)
+    vector = _spectral.eigenvectors(jnp.matmul(tall.T, tall, precision="highest"))[1][:, -1]
+    image = jnp.matmul(tall, vector, precision="highest")
+    length = jnp.sum(image**2)
+    zero = length == 0
+    other = jnp.where(zero, 0.0, jnp.sum(image * far) ** 2 / jnp.where(zero, 1.0, length))
+    own = jnp.sum(vector * near) ** 2
+    return jnp.stack([own, other] if wide else [other, own])
 
 
 def matrix_function(
