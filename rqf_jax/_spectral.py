@@ -11,7 +11,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float, Inexact
+from jaxtyping import Array, Complex, Float, Inexact, PyTree
 
 from . import _sturm
 
@@ -78,32 +78,41 @@ def _eigenvectors_jvp(primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def spectral_function(
-    function: Callable[[Float[Array, " n"]], Float[Array, " n"]], matrix: Float[Array, "n n"]
-) -> Float[Array, "n n"]:
-    """V f(Λ) Vᵀ of a symmetric matrix V Λ Vᵀ."""
+    function: Callable[..., Float[Array, " n"]], matrix: Inexact[Array, "n n"], *parameters: PyTree
+) -> Inexact[Array, "n n"]:
+    """V f(Λ) V* of a symmetric or Hermitian matrix V Λ V*; f(Λ, *parameters) is elementwise."""
     values, vectors = jnp.linalg.eigh(matrix, symmetrize_input=False)
-    return jnp.matmul(vectors * function(values)[None, :], vectors.T, precision="highest")
+    return _diagonal_in(vectors, function(values, *parameters))
 
 
 @spectral_function.defjvp
 def _spectral_function_jvp(function, primals, tangents):
     # Daleckii and Krein: divided differences, which are derivatives where eigenvalues are equal.
-    (matrix,), (change,) = primals, tangents
+    (matrix, *parameters), (change, *changes) = primals, tangents
     values, vectors = jnp.linalg.eigh(matrix, symmetrize_input=False)
-    images = function(values)
+    images, turned = jax.jvp(lambda *p: function(values, *p), tuple(parameters), tuple(changes))
     gaps = values[None, :] - values[:, None]
     scale = jnp.max(jnp.abs(values))
     apart = jnp.abs(gaps) > jnp.finfo(values.dtype).eps ** 0.5 * scale
     middles = ((values[None, :] + values[:, None]) / 2).reshape(-1)
-    slopes = jax.jvp(function, (middles,), (jnp.ones_like(middles),))[1].reshape(gaps.shape)
+    ones = jnp.ones_like(middles)
+    slopes = jax.jvp(lambda x: function(x, *parameters), (middles,), (ones,))[1].reshape(gaps.shape)
     quotients = (images[None, :] - images[:, None]) / jnp.where(apart, gaps, 1.0)
-    moved = jnp.where(apart, quotients, slopes) * _in_basis(vectors, change)
+    moved = jnp.where(apart, quotients, slopes).astype(vectors.dtype) * _in_basis(vectors, change)
     outer = jnp.matmul(vectors, moved, precision="highest")
-    value = jnp.matmul(vectors * images[None, :], vectors.T, precision="highest")
-    return value, jnp.matmul(outer, vectors.T, precision="highest")
+    by_matrix = jnp.matmul(outer, jnp.conj(vectors.T), precision="highest")
+    return _diagonal_in(vectors, images), by_matrix + _diagonal_in(vectors, turned)
 
 
-def _in_basis(vectors: Float[Array, "n n"], change: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Vᵀ A V."""
-    half = jnp.matmul(vectors.T, change, precision="highest")
+def _diagonal_in(vectors: Inexact[Array, "n n"], values: Float[Array, " n"]):
+    """V diag(values) V*."""
+    scaled = vectors * values[None, :].astype(vectors.dtype)
+    return jnp.matmul(scaled, jnp.conj(vectors.T), precision="highest")
+
+
+def _in_basis(
+    vectors: Inexact[Array, "n n"], change: Inexact[Array, "n n"]
+) -> Inexact[Array, "n n"]:
+    """V* A V."""
+    half = jnp.matmul(jnp.conj(vectors.T), change, precision="highest")
     return jnp.matmul(half, vectors, precision="highest")

@@ -18,6 +18,7 @@ from .drifts import (
     Coulomb,
     Geometric,
     Linear,
+    MatrixWell,
     Network,
     NoDrift,
     Oja,
@@ -243,27 +244,38 @@ def mamba_tokens(
 # ---- weights
 
 
-def dyson(g: Any, rate: Any = 0.0, beta: int = 1, target: Any = 0.0) -> SDE:
-    """A random symmetric (beta = 1) or Hermitian (beta = 2) matrix, pulled to a target.
+def dyson(
+    g: Any,
+    rate: Any = 0.0,
+    beta: int = 1,
+    target: Any = 0.0,
+    potential: AbstractPotential | None = None,
+) -> SDE:
+    """A random symmetric (beta = 1) or Hermitian (beta = 2) matrix, pulled to a target, in a well.
 
-        dH = -rate (H - target) dt + dN,   E|dN_ij|² = beta g² dt off the diagonal, dN_ii² = 2g² dt
+        dH = -rate (H - target) dt - V'(H) dt + dN,
+        E|dN_ij|² = beta g² dt off the diagonal, dN_ii² = 2g² dt
 
-    Its eigenvalues are Dyson's motion (`theory.dyson` has the clock); from zero they fill a
-    semicircle of radius `theory.dyson.edge`. The step is exact in law for every length, so
-    `substeps=1` does. A Hermitian state is one real matrix, see `manifolds.Hermitian`; so is its
-    target. `rate` ≥ 0 per unit time, g² variance per unit time.
+    Its eigenvalues are Dyson's motion (`theory.dyson` has the clock); from zero and without a
+    potential they fill a semicircle of radius `theory.dyson.edge`, and the step is exact in law for
+    every length, so that `substeps=1` does. With a `potential` V, one of `potentials`, which acts
+    on the eigenvalues as in `dyson_eigenvalues`, steps have weak order 2 (`solvers.Strang`). A
+    Hermitian state is one real matrix, see `manifolds.Hermitian`; so is its target. `rate` ≥ 0 per
+    unit time, g² variance per unit time.
 
-    Raises ValueError for negative g or rate, another beta, and a target that is not symmetric.
+    Raises ValueError for negative g or rate, another beta, a target that is not symmetric, and a
+    potential of another kind.
     """
     if not isinstance(beta, int) or beta not in (1, 2):
         raise ValueError(
             f"`beta` must be 1 or 2 for a matrix; got {beta!r}. Use `dyson_eigenvalues`."
         )
-    drift, sigma = Pull(rate, target), math.sqrt(2) * scalar("g", minimum=0)(g)
+    pull, sigma = Pull(rate, target), math.sqrt(2) * scalar("g", minimum=0)(g)
+    drift = pull if potential is None else MatrixWell(potential, rate, target, beta=beta)
     if beta == 2:
         return SDE(drift, TokenNoise(sigma), Hermitian())
-    if drift.target.ndim == 2 and is_concrete(drift.target):
-        skew = float(jnp.max(jnp.abs(drift.target - drift.target.T)))
+    if pull.target.ndim == 2 and is_concrete(pull.target):
+        skew = float(jnp.max(jnp.abs(pull.target - pull.target.T)))
         if skew > 1e-5:
             raise ValueError(f"`target` must be symmetric; got entries that differ by {skew:.3g}.")
     return SDE(drift, TokenNoise(sigma), Symmetric())

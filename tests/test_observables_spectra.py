@@ -53,6 +53,12 @@ def test_overlaps_of_leading_vectors_are_those_of_numpy():
         jnp.asarray(TALL), jnp.asarray(left[:, 0]), jnp.asarray(right[0])
     )
     np.testing.assert_allclose(both, [1, 1], rtol=1e-11)
+    for x in (TALL, TALL.T):
+        left, _, right = np.linalg.svd(x)
+        ends = [np.ones(size) / np.sqrt(size) for size in x.shape]
+        found = observables.singular_overlaps(jnp.asarray(x), *map(jnp.asarray, ends))
+        expected = [(left[:, 0] @ ends[0]) ** 2, (right[0] @ ends[1]) ** 2]
+        np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
 def test_a_matrix_function_is_that_of_its_power_series_and_has_its_derivative():

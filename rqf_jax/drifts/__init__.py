@@ -12,3 +12,4 @@ from .learned import Geometric as Geometric, Network as Network
 from .linear import Constant as Constant, Linear as Linear, MeanField as MeanField, Oja as Oja
 from .pull import Coulomb as Coulomb, Pull as Pull, TwoLayer as TwoLayer
 from .state_space import SelectiveStateSpace as SelectiveStateSpace
+from .well import MatrixWell as MatrixWell

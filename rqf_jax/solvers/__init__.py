@@ -16,5 +16,5 @@ from .geodesic import (
     GeodesicHeun as GeodesicHeun,
     ProjectedEuler as ProjectedEuler,
 )
-from .linear import ExactOU as ExactOU
+from .linear import ExactOU as ExactOU, Strang as Strang
 from .projective import ProjectiveFlow as ProjectiveFlow, shared_matrix as shared_matrix

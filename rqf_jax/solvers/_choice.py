@@ -6,7 +6,7 @@ from ..noises import Calculus, NoNoise
 from ._abstract import AbstractGeometricSolver
 from .eigenvalues import BackwardEuler, MatrixJump
 from .geodesic import GeodesicEuler, GeodesicHeun, ProjectedEuler
-from .linear import ExactOU
+from .linear import ExactOU, Strang
 from .projective import ProjectiveFlow
 
 
@@ -15,13 +15,14 @@ def default(sde: SDE) -> AbstractGeometricSolver:
 
     `ProjectiveFlow` for shared matrix noise on the sphere (weak order 2 where it is isotropic),
     also beside other noises; `ExactOU` for a linear pull with additive noise and `MatrixJump` for
-    eigenvalues of Gaussian matrices (both exact), `BackwardEuler` for other eigenvalues;
-    `GeodesicEuler` for any other noise that allows it, `ProjectedEuler`
-    for noises defined by layers, `GeodesicHeun` for the rest and for equations without noise.
+    eigenvalues of Gaussian matrices (both exact), `Strang` for matrices in a potential,
+    `BackwardEuler` for other eigenvalues; `GeodesicEuler` for any other noise that allows it,
+    `ProjectedEuler` for noises defined by layers, `GeodesicHeun` for the rest and for equations
+    without noise.
     Where both are right, Heun's step costs twice as much, and with noise of its own for every token
     its one-point error was 3 to 20 times as large (the same per cost under a strong drift).
     """
-    candidates = [ProjectiveFlow(), ExactOU(), MatrixJump(), BackwardEuler()]
+    candidates = [ProjectiveFlow(), ExactOU(), Strang(), MatrixJump(), BackwardEuler()]
     if isinstance(sde.noise, NoNoise):
         candidates.append(GeodesicHeun())
     candidates += [GeodesicEuler(), ProjectedEuler(), GeodesicHeun()]

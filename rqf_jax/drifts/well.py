@@ -1,0 +1,69 @@
+"""Potentials of matrices, through their eigenvalues."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .. import _spectral
+from ..potentials import AbstractPotential
+from ._abstract import AbstractDrift
+from .pull import Pull
+
+
+class MatrixWell(AbstractDrift):
+    """A symmetric (beta = 1) or Hermitian (beta = 2) matrix in a potential beside a linear pull.
+
+        f = -rate (H - target) - V'(H),   V'(H) = U V'(Λ) U* for H = U Λ U*
+
+    the negative gradient of rate |H - target|²/2 + tr V(H). With the noise of `models.dyson` the
+    matrix is stationary with density exp(-[rate |H - target|²/2 + tr V(H)]/g²), and without a
+    target its eigenvalues are the gas of `drifts.Coulomb`. A Hermitian state is one real matrix,
+    see `manifolds.Hermitian`. `potential` is V, one of `rqf_jax.potentials` or your own;
+    `solvers.Strang` steps it.
+
+    Raises ValueError for a potential of another kind, another beta, and as `drifts.Pull` does.
+    """
+
+    pull: Pull
+    potential: AbstractPotential
+    beta: int = eqx.field(static=True)
+
+    def __init__(
+        self, potential: AbstractPotential, rate: Any = 0.0, target: Any = 0.0, *, beta: int = 1
+    ):
+        if not isinstance(potential, AbstractPotential):
+            raise ValueError(f"`potential` must be one of `rqf_jax.potentials`; got {potential!r}.")
+        if beta not in (1, 2):
+            raise ValueError(f"`beta` must be 1 or 2; got {beta!r}.")
+        self.pull = Pull(rate, target)
+        self.potential = potential
+        self.beta = beta
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """Pull and force."""
+        return self.pull(t, x) - self._of(_slope, x, self.potential)
+
+    def flow(self, x: Float[Array, "n n"], h: Float[Array, ""]) -> Float[Array, "n n"]:
+        """Where dH/dt = -V'(H) leads from `x` in a time h: the flow of its eigenvalues."""
+        return self._of(_flow, x, self.potential, h)
+
+    def _of(
+        self, function: Callable[..., Float[Array, " n"]], x: Float[Array, "n n"], *parameters: Any
+    ) -> Float[Array, "n n"]:
+        if self.beta == 1:
+            return _spectral.spectral_function(function, (x + x.T) / 2, *parameters)
+        image = _spectral.spectral_function(function, _spectral.hermitian(x), *parameters)
+        return jnp.real(image) + jnp.imag(image)
+
+
+def _slope(values: Float[Array, " n"], potential: AbstractPotential) -> Float[Array, " n"]:
+    return potential.slope(values)
+
+
+def _flow(
+    values: Float[Array, " n"], potential: AbstractPotential, h: Float[Array, ""]
+) -> Float[Array, " n"]:
+    return potential.flow(values, h)
