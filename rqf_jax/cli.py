@@ -230,7 +230,7 @@ def info(run: Run) -> None:
     console = Console()
     draft = io.Draft.find(run)
     if draft is not None:
-        console.print(str(draft))
+        console.print(str(draft), soft_wrap=True)
         if not run.exists():
             print(f"\n{draft.plan.config.rstrip()}")
             return
