@@ -55,6 +55,7 @@ _DIMS = {
     "angles": ("pair",),
     "cluster_signs": ("token",),
     "spectrum": ("eigenvalue",),
+    "singular_values": ("value",),
 }
 
 

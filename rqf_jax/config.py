@@ -22,9 +22,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from .catalogue import Model, Section
+from .catalogue import Floats, Law, Model, Section, State, Token, ZerosLaw
 
 # Seeds beyond 32 bits would lose their upper half on a machine without 64-bit integers.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -32,18 +32,6 @@ Count = Annotated[int, Field(ge=1)]
 # The last number of 32 bits is that of the companion run, which no ensemble has.
 Members = Annotated[int, Field(ge=1, lt=2**32)]
 Time = Annotated[float, Field(ge=0)]
-
-
-def _token(value: Any) -> str | int:
-    # One error instead of pydantic's two, one for each type of a union.
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise ValueError(f"must be the text or the number of a token; got {value!r}")
-    return value
-
-
-Token = Annotated[str | int, PlainValidator(_token)]
-Floats = Annotated[tuple[float, ...], Field(strict=False)]
-Tokens = Annotated[tuple[Token, ...], Field(strict=False)]
 Saved = Literal[
     "state",
     "overlaps",
@@ -54,7 +42,9 @@ Saved = Literal[
     "log_det_gram",
     "cluster_signs",
     "spectrum",
+    "singular_values",
 ]
+_OF_WEIGHTS = {"square": "spectrum", "rectangular": "singular_values", "eigenvalues": "spectrum"}
 
 
 class ConfigError(ValueError):
@@ -90,8 +80,8 @@ class Run(Section):
         Field(strict=False, min_length=1),
     ] = ("overlaps", "log_det_gram")
     """What is kept of each state: "state", or observables of `rqf_jax.observables`. The
-    comparison and the figures need "overlaps", and its volumes "log_det_gram"; of a
-    matrix only "spectrum" is kept."""
+    comparison and the figures need "overlaps", and its volumes "log_det_gram"; of weights only
+    "spectrum" is kept, or "singular_values" where they are no square matrix."""
 
 
 class Times(Section):
@@ -123,69 +113,6 @@ class Times(Section):
         return tuple(self.stop * i / last for i in range(self.points))
 
 
-class HiddenStatesLaw(Section):
-    """The tokens of a sentence in one layer of a language model, projected to the sphere."""
-
-    name: Literal["hidden_states"]
-    """The law."""
-    file: str | None = None
-    """An npz file as `rqf_jax.io.read_hidden_states` describes; the five sentences that come
-    with the package by default. A relative path starts at the config's folder."""
-    sentence: Annotated[int, Field(ge=0)] = 0
-    """Which sentence of the file, counted from 0."""
-    layer: Annotated[int, Field(ge=0)] = 0
-    """Which layer; 0 is the output of the embedding."""
-    tokens: Annotated[Tokens, Field(min_length=2)] | None = None
-    """Which tokens, by text (every occurrence) or by number; all by default."""
-
-
-class UniformLaw(Section):
-    """Independent uniform tokens, fresh for every member."""
-
-    name: Literal["uniform"]
-    """The law."""
-    tokens: Annotated[int, Field(ge=2)]
-    """Number of tokens."""
-    dim: Annotated[int, Field(ge=2)]
-    """Dimension of the space; the sphere has one less."""
-
-
-class PairLaw(Section):
-    """Two tokens at a given angle."""
-
-    name: Literal["pair"]
-    """The law."""
-    angle: Annotated[float, Field(ge=0, le=3.1415926535897931)]
-    """The angle, in radians."""
-    dim: Annotated[int, Field(ge=2)]
-    """Dimension of the space; the sphere has one less."""
-
-
-class EquiangularLaw(Section):
-    """Tokens with one common overlap."""
-
-    name: Literal["equiangular"]
-    """The law."""
-    tokens: Annotated[int, Field(ge=2)]
-    """Number of tokens."""
-    dim: Annotated[int, Field(ge=2)]
-    """Dimension of the space, at least `tokens`."""
-    overlap: Annotated[float, Field(ge=-1, le=1)]
-    """The overlap of every pair, at least -1/(tokens - 1)."""
-
-
-class ZerosLaw(Section):
-    """A matrix of zeros."""
-
-    name: Literal["zeros"]
-    """The law."""
-    size: Annotated[int, Field(ge=1)]
-    """Number of its rows, and of its columns."""
-
-
-Law = HiddenStatesLaw | UniformLaw | PairLaw | EquiangularLaw | ZerosLaw
-
-
 class Report(Section):
     """What the comparison with closed forms and the figures show."""
 
@@ -207,6 +134,15 @@ class Companion(Section):
 
     tokens: Annotated[int, Field(ge=2)]
     """Number of tokens."""
+
+
+def _fitting(state: State) -> str:
+    """The names of the laws of a kind of state."""
+    if state == "tokens":
+        return "a law of tokens"
+    laws = typing.get_args(Law)
+    names = [law.model_fields["name"].annotation for law in laws if state in law.states]
+    return " or ".join(f'"{typing.get_args(name)[0]}"' for name in names)
 
 
 class Config(Section):
@@ -246,16 +182,23 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _state_fits(self) -> "Config":
-        name, matrix = self.model.name, self.model.of_matrices
-        if isinstance(self.law, ZerosLaw) != matrix:
-            rule = '"zeros"' if matrix else 'a law of tokens, not "zeros",'
-            raise ValueError(f'law.name must be {rule} for {name}; got "{self.law.name}"')
-        known = {"spectrum"} if matrix else {*typing.get_args(Saved)} - {"spectrum"}
+        name, state = self.model.name, self.model.state
+        if state not in self.law.states:
+            raise ValueError(
+                f'law.name must be {_fitting(state)} for {name}; got "{self.law.name}"'
+            )
+        if isinstance(self.law, ZerosLaw) and self.law.rows is not None and state == "square":
+            raise ValueError(
+                f"law.rows must be left out for {name}, whose matrices are square; got "
+                f"{self.law.rows}"
+            )
+        every, weights = set(typing.get_args(Saved)), set(_OF_WEIGHTS.values())
+        known = every - weights if state == "tokens" else {_OF_WEIGHTS[state]}
         wrong = [saved for saved in self.run.save if saved not in known]
         if wrong:
-            kind = "a matrix" if matrix else "tokens"
+            kind = "tokens" if state == "tokens" else f"weights, {min(known)},"
             raise ValueError(f"run.save must be known of {kind} for {name}; got {wrong}")
-        if matrix and self.companion is not None:
+        if state != "tokens" and self.companion is not None:
             raise ValueError(f"companion must be left out for {name}, which has no tokens")
         return self
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from . import config as configs, io, laws, observables
+from . import catalogue, io, laws, observables
 from ._program import Problem, check as _check
 from ._sde import SDE
 from .config import Config, ConfigError
@@ -19,20 +19,25 @@ class Save(eqx.Module):
 
     names: tuple[str, ...] = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, "tokens dim"]) -> dict[str, Array]:
+    def __call__(self, x: Float[Array, "*state"]) -> dict[str, Array]:
         """The state under "state", an observable under its own name."""
-        return {
-            name: x if name == "state" else getattr(observables, name)(x) for name in self.names
-        }
+        return {name: _seen(name, x) for name in self.names}
+
+
+def _seen(name: str, x: Float[Array, "*state"]) -> Array:
+    # A vector is a spectrum already.
+    whole = name == "state" or (name == "spectrum" and x.ndim == 1)
+    return x if whole else getattr(observables, name)(x)
 
 
 @dataclass(frozen=True)
 class Start:
     """The initial law of a config, and what is known about its tokens.
 
-    They are in R^`dim`, or there are none and the state is a matrix of that size; `numbers` are the
-    tokens' places in their sentence, `layers` (layers, pairs) their overlaps in every layer of the
-    language model, if there is one.
+    They are in R^`dim`, or there are none and the state is a matrix of so many columns and `rows`,
+    `dim` if they are None, or so many eigenvalues; `numbers` are the tokens' places in their
+    sentence, `layers` (layers, pairs) their overlaps in every layer of the language model, if there
+    is one.
     """
 
     title: str
@@ -41,6 +46,12 @@ class Start:
     tokens: tuple[str, ...]
     numbers: tuple[int, ...]
     layers: Float[np.ndarray, "layers pairs"] | None = None
+    rows: int | None = None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What a model asks for: `dim`, and `rows` where they differ."""
+        return (self.dim,) if self.rows is None else (self.dim, self.rows)
 
     def labels(self) -> list[str]:
         """The tokens, with their numbers where one occurs twice."""
@@ -59,23 +70,24 @@ class Start:
         raise ConfigError(f"report.angle_pair: must be {rule} ({listed}); got {token!r}.")
 
 
-def initial(law: configs.Law) -> Start:
+def initial(law: catalogue.Law) -> Start:
     """The initial law that a config's section `law` names; ConfigError if there is no such law."""
     try:
         match law:
-            case configs.HiddenStatesLaw():
+            case catalogue.HiddenStatesLaw():
                 return _sentence(law)
-            case configs.UniformLaw():
+            case catalogue.UniformLaw():
                 drawn = laws.Uniform(law.tokens, law.dim)
-            case configs.PairLaw():
+            case catalogue.PairLaw():
                 drawn = laws.Pair(law.angle, law.dim)
-            case configs.ZerosLaw():
-                zeros, title = (
-                    laws.Zeros((law.size, law.size)),
-                    f"a matrix of {law.size} x {law.size}",
-                )
-                return Start(title, zeros, law.size, (), ())
-            case configs.EquiangularLaw():
+            case catalogue.ZerosLaw():
+                shape = (law.rows or law.size, law.size)
+                title = f"a matrix of {shape[0]} x {shape[1]}"
+                return Start(title, laws.Zeros(shape), law.size, (), (), rows=law.rows)
+            case catalogue.EigenvaluesLaw():
+                title = f"{len(law.values)} eigenvalues"
+                return Start(title, laws.Fixed(law.values), len(law.values), (), ())
+            case catalogue.EquiangularLaw():
                 drawn = laws.Equiangular(law.tokens, law.dim, law.overlap)
     except ConfigError:
         raise
@@ -86,10 +98,13 @@ def initial(law: configs.Law) -> Start:
     return Start(title, drawn, law.dim, tuple(map(str, range(tokens))), tuple(range(tokens)))
 
 
-def equation(config: Config, dim: int) -> SDE:
-    """The equation that a config's section `model` names; ConfigError if R^dim has none."""
+def equation(config: Config, size: tuple[int, ...]) -> SDE:
+    """The equation that a config's section `model` names; ConfigError if there is none of a size.
+
+    `size` is the dimension of tokens, or the numbers of columns and rows of a matrix.
+    """
     try:
-        return config.model.sde(dim)
+        return config.model.sde(*size)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
     except ArithmeticError as error:
@@ -110,7 +125,7 @@ def _named(argument: re.Match[str]) -> str:
     return keys.get(argument[1], argument[1])
 
 
-def _sentence(law: configs.HiddenStatesLaw) -> Start:
+def _sentence(law: catalogue.HiddenStatesLaw) -> Start:
     sentences = io.example_hidden_states() if law.file is None else io.read_hidden_states(law.file)
     if law.sentence >= len(sentences):
         raise ConfigError(

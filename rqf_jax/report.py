@@ -36,8 +36,8 @@ _CLOSE = 0.1
 
 @dataclass(frozen=True)
 class Statistic:
-    """A quantity of eigenvalues, its value in theory, and what to average: (members, n) to
-    (members,)."""
+    """A quantity of eigenvalues or singular values, its value in theory, and what to average:
+    (members, n) to (members,)."""
 
     quantity: str
     theory: Values
@@ -66,12 +66,15 @@ class ClosedForms:
     over the starts; None for starts it does not cover."""
     angle_density: Callable[[np.ndarray, float, float], Values] | None = None
     """The density of an angle, from it, the time and the initial angle."""
-    spectrum: Callable[[float], list[Statistic]] | None = None
-    """What is known of the eigenvalues of a matrix that starts at zero, from the time."""
-    square_sum: Callable[[np.ndarray], Values] | None = None
-    """The mean of their Σλ², from the times."""
+    spectrum: Callable[[float, np.ndarray], list[Statistic]] | None = None
+    """What is known of the eigenvalues or singular values of a matrix, from the time and from the
+    members' first ones (members, n)."""
+    square_sum: Callable[[np.ndarray, np.ndarray], Values | Sequence[float]] | None = None
+    """The mean of the sum of their squares, from the times and the same."""
     edge: Callable[[float], Values] | None = None
-    """Where the semicircle of many of them ends, from the time."""
+    """Where the semicircle of many of them ends, from the time, if they start at zero."""
+    density: Callable[[float], tuple[np.ndarray, np.ndarray] | None] | None = None
+    """Another law of many of them, points and its density there, from the time."""
     notes: tuple[str, ...] = ()
     """Thresholds and rates, one sentence each."""
 
@@ -123,9 +126,8 @@ def compare(
     At `one_point_times`, E<x(t), x(0)>, the mean over tokens. At `spectrum_times`, the last save if
     there are none, moments and laws of eigenvalues. Members that start differently are
     each compared with their own start. `dataset` holds `overlaps` (member, time, pair),
-    `log_det_gram` (member, time) for volumes, `state` for one token and `spectrum` (member, time,
-    eigenvalue); what it does not hold has
-    no rows.
+    `log_det_gram` (member, time) for volumes, `state` for one token, and of weights `spectrum`
+    (member, time, eigenvalue) or `singular_values`; what it does not hold has no rows.
     """
     rows = []
     if "overlaps" in dataset:
@@ -143,11 +145,13 @@ def compare(
                 rows.append(_log_det(dataset.log_det_gram, len(labels), time, rate))
     if "state" in dataset and forms.one_point is not None:
         rows += [_one_point(dataset.state, time, forms.one_point) for time in one_point_times]
-    if "spectrum" in dataset and forms.spectrum is not None:
+    spectra = spectra_of(dataset)
+    if spectra is not None and forms.spectrum is not None:
+        starts = np.asarray(spectra[:, 0], float)
         for time in spectrum_times or (float(dataset.time[-1]),):
-            values = np.asarray(_at(dataset.spectrum, time), float)
+            values = np.asarray(_at(spectra, time), float)
             elapsed = time - float(dataset.time[0])
-            for statistic in forms.spectrum(elapsed) if elapsed > 0 else ():
+            for statistic in forms.spectrum(elapsed, starts) if elapsed > 0 else ():
                 mean, error = _mean(np.asarray(statistic.of(values), float))
                 theory, label = float(statistic.theory), f"at t = {time:g}"
                 rows.append(Row(statistic.quantity, label, theory, mean, error))
@@ -157,6 +161,12 @@ def compare(
 def pair_labels(labels: Sequence[str]) -> list[str]:
     """Names of the pairs of tokens in the order of `observables.overlaps`."""
     return [f"{a}–{b}" for a, b in combinations(labels, 2)]
+
+
+def spectra_of(dataset: xarray.Dataset) -> xarray.DataArray | None:
+    """Eigenvalues, or else singular values (member, time, number), of an ensemble that has them."""
+    names = [name for name in ("spectrum", "singular_values") if name in dataset]
+    return dataset[names[0]] if names else None
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:

@@ -84,8 +84,8 @@ def job(config: Config, out: Path, console: Console) -> session.Job:
     Everything that can be wrong with the config is found here; errors as of `run`.
     """
     start = initial(config.law)
-    sde = equation(config, start.dim)
-    companion = None if config.companion is None else equation(config, 3)
+    sde = equation(config, start.size)
+    companion = None if config.companion is None else equation(config, (3,))
     pair = [start.place(token) for token in config.report.angle_pair if start.tokens]
     law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
     ts = jnp.asarray(config.times.grid())
@@ -120,6 +120,7 @@ def job(config: Config, out: Path, console: Console) -> session.Job:
             "seed": config.run.seed,
             "tokens": start.labels(),
             "dim": start.dim,
+            **({} if start.rows is None else {"rows": start.rows}),
             "angle_pair": pair,
             "failed": failed,
         }
@@ -142,7 +143,8 @@ def job(config: Config, out: Path, console: Console) -> session.Job:
 
 def closed_forms(dataset: xarray.Dataset) -> ClosedForms:
     """What is known of the model of a stored run."""
-    return _config(dataset).model.closed_forms(int(dataset.attrs["dim"]))
+    size = [int(dataset.attrs[name]) for name in ("dim", "rows") if name in dataset.attrs]
+    return _config(dataset).model.closed_forms(*size)
 
 
 def _config(dataset: xarray.Dataset) -> Config:
@@ -210,8 +212,9 @@ def _figures(dataset: xarray.Dataset, config: Config) -> Mapping[str, Figure]:
         figures["order"] = _order(dataset, forms)
         if config.report.angle_time is not None:
             figures["angles"] = _angles(dataset, forms, config.report.angle_time)
-    if "spectrum" in dataset:
-        figures["spectrum"] = _spectrum(dataset, forms)
+    spectra = report.spectra_of(dataset)
+    if spectra is not None:
+        figures["spectrum"] = _spectrum(spectra, forms)
     if "companion" in dataset:
         figures["sphere"] = _sphere(dataset)
     return figures
@@ -275,18 +278,25 @@ def _angles(dataset: xarray.Dataset, forms: ClosedForms, time: float) -> Figure:
     return figure
 
 
-def _spectrum(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
-    """The mean of Σλ² against time, and the density of the last eigenvalues."""
-    time, values = np.asarray(dataset.time, float), np.asarray(dataset.spectrum, float)
-    elapsed, label = time - time[0], "$\\sum_i \\lambda_i^2$"
-    theory = {} if forms.square_sum is None else {label: forms.square_sum(elapsed)}
+def _spectrum(spectra: xarray.DataArray, forms: ClosedForms) -> Figure:
+    """The mean of Σλ² or Σσ² against time, and the density of the last values."""
+    time, values = np.asarray(spectra.time, float), np.asarray(spectra, float)
+    eigenvalues = spectra.name == "spectrum"
+    elapsed, letter = time - time[0], r"\lambda" if eigenvalues else r"\sigma"
+    label, theory = f"$\\sum_i {letter}_i^2$", {}
+    if forms.square_sum is not None:
+        theory[label] = np.asarray(forms.square_sum(elapsed, values[:, 0]))
     figure = Figure(figsize=(7.0, 2.9))
     left, right = figure.subplots(1, 2)
     if len(values) > 1:
         sums = {label: np.sum(values**2, -1)}
         plot.mean_lines(time, sums, theory=theory, ax=left, ylabel="mean")
-    edge = None if forms.edge is None else float(forms.edge(elapsed[-1]))
-    plot.spectrum(values[:, -1], edge=edge, ax=right)
+    from_zero = not values[:, 0].any()
+    edge = float(forms.edge(elapsed[-1])) if forms.edge is not None and from_zero else None
+    density = None if forms.density is None else forms.density(elapsed[-1])
+    plot.spectrum(values[:, -1], edge=edge, density=density, ax=right)
+    if not eigenvalues:
+        right.set_xlabel(f"singular value ${letter}$")
     right.set_title(f"$t = {time[-1]:g}$")
     return figure
 

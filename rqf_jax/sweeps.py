@@ -265,7 +265,7 @@ def _problem(config: Config, design: Design, values: tuple[float, ...]) -> Probl
     start = initial(one.law)
     law = laws.InSpan(start.law) if one.run.coordinates == "overlaps" else start.law
     ts, key = jnp.asarray(one.times.grid()), jax.random.key(one.run.seed)
-    sde = equation(one, start.dim)
+    sde = equation(one, start.size)
     return Problem(sde, law, ts, key, Save(one.run.save), one.run.substeps)
 
 

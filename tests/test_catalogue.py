@@ -12,7 +12,7 @@ import xarray
 import rqf_jax as rqf
 from rqf_jax import catalogue, report, runs
 from rqf_jax.config import parse
-from rqf_jax.theory import attention, dyson, forcing, value_noise
+from rqf_jax.theory import attention, dyson, forcing, outliers, value_noise
 
 SYMMETRIC = [[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -1.0]]
 PARAMETERS = {
@@ -26,25 +26,32 @@ PARAMETERS = {
     "self_attention": f"beta = 1.0\nvalue = {SYMMETRIC}",
     "oja": f"value = {SYMMETRIC}",
     "dyson": "g = 0.7\nrate = 0.9",
+    "dyson_eigenvalues": "g = 0.7\nrate = 0.9\nbeta = 2.5",
+    "weight_ou": "s = 0.5\nrate = 0.9\nteacher = [1.5, 0.5]",
 }
 PAIR = 'name = "pair"\nangle = 1.0\ndim = 3'
-MATRIX = 'name = "zeros"\nsize = 3'
+LAWS = {
+    "dyson": ("spectrum", 'name = "zeros"\nsize = 3'),
+    "dyson_eigenvalues": ("spectrum", 'name = "eigenvalues"\nvalues = [-1.0, 0.0, 1.0]'),
+    "weight_ou": ("singular_values", 'name = "zeros"\nsize = 3'),
+}
 
 
 def model(name, parameters=None):
     """The section of a config with this model."""
+    saved, law = LAWS.get(name, ("overlaps", PAIR))
     return parse(
         f"""
         [run]
         members = 8
         substeps = 2
         coordinates = "full"
-        save = ["{"spectrum" if name == "dyson" else "overlaps"}"]
+        save = ["{saved}"]
         [times]
         stop = 1.0
         points = 3
         [law]
-        {MATRIX if name == "dyson" else PAIR}
+        {law}
         [model]
         name = "{name}"\n{PARAMETERS[name] if parameters is None else parameters}
         """
@@ -80,6 +87,8 @@ def test_the_parameters_of_every_model_are_those_of_the_model_in_the_library():
         }
         if "dim" in inspect.signature(build).parameters:
             given["dim"] = 3
+        if "teacher" in given:  # of which a config has the singular values
+            given["teacher"] = np.diag([*given["teacher"], 0.0])
         assert eqx.tree_equal(section.sde(3), build(**given)), name
 
 
@@ -254,3 +263,80 @@ def test_the_eigenvalues_of_a_pulled_matrix_have_their_laws_and_those_of_another
     wrong = model("dyson", "g = 0.8\nrate = 0.9").closed_forms(n)
     assert min(abs(row.z) for row in report.compare(dataset, wrong, labels=[])) > 5
     assert f"{dyson.edge(np.inf, n=n, **options):.4g}" in right.notes[0]
+
+
+def spectra(values, time, name="spectrum", dim="eigenvalue"):
+    """A stored run of these values (members, times, n)."""
+    return xarray.Dataset({name: (("member", "time", dim), values)}, {"time": time}, {"tokens": []})
+
+
+@pytest.mark.parametrize("start", [[-1.0, -0.2, 0.4, 1.5], [-0.2, 0.9]])
+def test_eigenvalues_from_anywhere_have_their_laws_and_those_of_another_index_do_not(start):
+    # β = 1 in one exact step of matrices.
+    rng, time, n, tau = np.random.default_rng(0), 0.8, len(start), dyson.effective_time(0.8, 0.9)
+    noise = rng.standard_normal((6000, n, n))
+    matrices = 0.7 * math.sqrt(tau / 2) * (noise + np.swapaxes(noise, 1, 2))
+    ends = np.linalg.eigvalsh(matrices + math.exp(-0.9 * time) * np.diag(start))
+    run = spectra(np.stack([np.tile(start, (6000, 1)), ends], 1), [0.0, time])
+    right = model("dyson_eigenvalues", "g = 0.7\nrate = 0.9").closed_forms(n)
+    rows = report.compare(run, right, labels=[])
+    names = ["Var Σλ", "E Σλ²", "P(Σλ² < median)", "E e₂(λ)", "E e₃(λ)", "E e₄(λ)"]
+    assert [row.quantity for row in rows] == names[: 3 + n - 1]
+    assert max(abs(row.z) for row in rows) < 5
+    wrong = model("dyson_eigenvalues", "g = 0.7\nrate = 0.9\nbeta = 1.5").closed_forms(n)
+    scores = [abs(row.z) for row in report.compare(run, wrong, labels=[])]
+    assert scores[0] < 5 and min(scores[1:4]) > 5  # the trace knows nothing of the index
+    expected = dyson.square_sum_mean(np.array([0.0, time]), np.sum(np.square(start)), g=0.7,
+                                     rate=0.9, n=n)  # fmt: skip
+    np.testing.assert_allclose(
+        right.square_sum(np.array([0.0, time]), run.spectrum[:, 0]), expected
+    )
+
+
+@pytest.mark.parametrize("beta", [1.0, 4.0])
+def test_the_gap_of_two_eigenvalues_from_zero_has_the_law_of_its_index(beta):
+    # A chi variable with β + 1 degrees of freedom.
+    rng, time = np.random.default_rng(0), 0.6
+    gap = 2 * 0.7 * math.sqrt(time) * np.sqrt(rng.chisquare(beta + 1, 6000))
+    middle = 0.7 * math.sqrt(time) * rng.standard_normal(6000)
+    values = np.stack([middle - gap / 2, middle + gap / 2], -1)
+    run = spectra(np.stack([np.zeros((6000, 2)), values], 1), [0.0, time])
+    forms = model("dyson_eigenvalues", f"g = 0.7\nbeta = {beta}").closed_forms(2)
+    rows = report.compare(run, forms, labels=[])
+    assert [row.quantity for row in rows][-3:] == ["E Σλ⁴", "E gap", "P(gap > mean)"]
+    assert max(abs(row.z) for row in rows) < 5
+
+
+@pytest.mark.parametrize("teacher", [(), (1.5, 0.5)])
+def test_singular_values_of_a_pulled_layer_have_their_laws_and_those_of_another_do_not(teacher):
+    rng, time = np.random.default_rng(1), 1.2
+    variance = 0.5**2 * dyson.effective_time(time, 0.9)
+    weights = math.sqrt(variance) * rng.standard_normal((6000, 5, 3))
+    for i, value in enumerate(teacher):
+        weights[:, i, i] += value * (1 - math.exp(-0.9 * time))
+    ends = np.linalg.svd(weights, compute_uv=False)[:, ::-1]
+    run = spectra(np.stack([0 * ends, ends], 1), [0.0, time], "singular_values", "value")
+    parameters = f"s = 0.5\nrate = 0.9\nteacher = {list(teacher)}"
+    forms = model("weight_ou", parameters).closed_forms(3, 5)
+    rows = report.compare(run, forms, labels=[])
+    names = ["E Σσ²", "P(Σσ² < median)", "E Σσ⁴", "E ln det WᵀW"]
+    assert [row.quantity for row in rows] == (names[:3] if teacher else names)
+    assert max(abs(row.z) for row in rows) < 5
+    np.testing.assert_allclose(forms.square_sum([0.0, time], None), [0.0, rows[0].theory])
+    wrong = model("weight_ou", parameters.replace("0.5", "0.55", 1)).closed_forms(3, 5)
+    assert min(abs(row.z) for row in report.compare(run, wrong, labels=[])) > 5
+    # The law of many singular values has mass one, and its edge where theirs is.
+    value, density = model("weight_ou", parameters).closed_forms(30, 60).density(time)
+    assert np.trapezoid(density, value) == pytest.approx(1, abs=2e-3)
+    assert value[-1] == pytest.approx(math.sqrt(variance) * (30**0.5 + 60**0.5))
+
+
+def test_a_teacher_shows_at_its_time_or_never():
+    strong = model("weight_ou", "s = 0.2\nrate = 0.5\nteacher = [2.5]").closed_forms(20, 40)
+    time = outliers.rectangular_emergence_time(2.5, s=0.2, rate=0.5, rows=40, columns=20)
+    assert f"shows at t = {time:.4g}." in strong.notes[0]
+    weak = model("weight_ou", "s = 1.0\nrate = 0.5\nteacher = [2.5]").closed_forms(20, 40)
+    assert "shows never" in weak.notes[0]
+    assert model("weight_ou", "s = 1.0").closed_forms(20, 40).notes == ()
+    with pytest.raises(ValueError, match="teacher must have at most 1 singular values"):
+        model("weight_ou").sde(1)

@@ -44,7 +44,7 @@ def test_a_config_with_its_defaults_written_out_is_the_same_config(path):
     tokens=st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"])) | st.integers(0, 9)),
 )
 def test_numbers_and_texts_survive_the_way_through_toml(angle, seed, tokens):
-    law = config.PairLaw(name="pair", angle=angle, dim=3)
+    law = catalogue.PairLaw(name="pair", angle=angle, dim=3)
     pair = (*tokens, 0, "1")[:2]
     complete = parse(SMALL).model_copy(
         update={
@@ -72,8 +72,8 @@ def test_a_config_cannot_be_changed():
 def test_every_key_is_documented():
     sections = [kind for kind in vars(config).values() if isinstance(kind, type)]
     sections = [kind for kind in sections if issubclass(kind, catalogue.Section)]
-    sections += catalogue.AbstractModel.__subclasses__()
-    assert len(sections) == 21
+    sections += catalogue.AbstractModel.__subclasses__() + catalogue.AbstractLaw.__subclasses__()
+    assert len(set(sections)) == 24
     for section in sections:
         if section in (catalogue.Section, config.Config):
             continue
@@ -200,8 +200,8 @@ def test_a_file_that_is_missing_or_is_not_toml_is_named(tmp_path):
 def test_a_matrix_starts_at_zero_and_has_a_spectrum_and_tokens_do_not():
     dyson = ["model={name='dyson', g=1.0}", "law={name='zeros', size=4}", "run.coordinates=full"]
     kept = 'run.save=["spectrum"]'
-    assert parse(SMALL, [*dyson, kept]).law == config.ZerosLaw(name="zeros", size=4)
-    assert "run.save must be known of a matrix for dyson; got ['overlaps']" in complaint(
+    assert parse(SMALL, [*dyson, kept]).law == catalogue.ZerosLaw(name="zeros", size=4)
+    assert "run.save must be known of weights, spectrum, for dyson; got ['overlaps']" in complaint(
         *dyson, 'run.save=["overlaps"]'
     )
     assert "run.save must be known of tokens" in complaint(kept)
@@ -209,3 +209,34 @@ def test_a_matrix_starts_at_zero_and_has_a_spectrum_and_tokens_do_not():
     assert "law.name must be a law of tokens" in complaint(dyson[1])
     assert "companion must be left out for dyson" in complaint(*dyson, kept, "companion.tokens=4")
     assert 'run.coordinates must be "full" for dyson' in complaint(*dyson[:2], kept)
+    assert "law.rows must be left out for dyson" in complaint(*dyson, kept, "law.rows=5")
+
+
+def test_a_layer_has_rows_and_singular_values_and_eigenvalues_are_in_order():
+    layer = [
+        "model={name='weight_ou', s=1.0}",
+        "law={name='zeros', size=4, rows=6}",
+        "run.coordinates=full",
+    ]
+    kept = 'run.save=["singular_values"]'
+    assert parse(SMALL, [*layer, kept]).law == catalogue.ZerosLaw(name="zeros", size=4, rows=6)
+    assert "run.save must be known of weights, singular_values, for weight_ou" in complaint(
+        *layer, 'run.save=["spectrum"]'
+    )
+    assert "rows must be at least size, 4; got 3: transpose" in complaint(
+        *layer, kept, "law.rows=3"
+    )
+    gas = [
+        "model={name='dyson_eigenvalues', g=1.0, beta=2.5}",
+        "law={name='eigenvalues', values=[-1.0, 0.5]}",
+        "run.coordinates=full",
+        'run.save=["spectrum"]',
+    ]
+    assert parse(SMALL, gas).law.values == (-1.0, 0.5)
+    assert "law.values: must be strictly ascending; got [1.0, 1.0]" in complaint(
+        *gas, "law.values=[1.0, 1.0]"
+    )
+    assert "model.beta: must be greater than or equal to 1" in complaint(*gas, "model.beta=0.5")
+    assert 'law.name must be "eigenvalues" for dyson_eigenvalues; got "zeros"' in complaint(
+        *gas, "law={name='zeros', size=2}"
+    )

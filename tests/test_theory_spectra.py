@@ -46,6 +46,15 @@ def test_laguerre_moments_are_those_of_a_rectangular_matrix():
     assert_mean(np.sum(np.log(x), 1), spectra.mean_log_det(7, 4, 0.5))
 
 
+def test_the_fourth_moment_about_a_mean_is_that_of_its_singular_values():
+    signals = np.array([1.5, 0.6])
+    w = gaussian(5, 3, 0.3, 20_000)
+    w[:, range(2), range(2)] += signals
+    x = np.linalg.svd(w, compute_uv=False) ** 2
+    assert_mean(np.sum(x**2, 1), spectra.fourth_moment_about(signals, 5, 3, 0.3))
+    assert spectra.fourth_moment_about([], 5, 3, 0.3) == spectra.fourth_moment(5, 3, 0.3)
+
+
 def test_mean_characteristic_polynomial_of_squares_from_anywhere():
     start, rows, variance = np.array([0.3, 0.8, 1.5]), 5, 0.2
     w = gaussian(rows, 3, variance, 20_000)

@@ -1,68 +1,21 @@
-"""The models that a config may name: parameters, equation, and what is known in closed form.
+"""Models of tokens: common noise and attention."""
 
-A model is one section. To add one, write a final class with the members of `AbstractModel` and put
-it into `Model`; the command line, the comparison and the figures follow. A section says which
-closed forms it has, so that nothing is compared with the theory of another model.
-"""
-
-import abc
 import math
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from scipy.stats import chi2
 
-from . import models
-from ._sde import SDE
-from .kernels import MLP
-from .report import SYNCHRONISED, ClosedForms, Statistic
-from .theory import attention, dyson, fields, forcing, meanfield, sphere, value_noise
-from .theory.attention import Weight, softmax_weight, unnormalised_weight
+from .. import models
+from .._sde import SDE
+from ..kernels import MLP
+from ..report import SYNCHRONISED, ClosedForms
+from ..theory import attention, fields, forcing, meanfield, sphere, value_noise
+from ..theory.attention import Weight, softmax_weight, unnormalised_weight
+from ._section import AbstractModel, Matrix, NonNegative, Row
 
-NonNegative = Annotated[float, Field(ge=0)]
-Row = Annotated[tuple[float, ...], Field(strict=False)]
-
-
-def _square(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    if not rows or {len(row) for row in rows} != {len(rows)}:
-        raise ValueError(f"must be a square matrix, row by row; got {[list(r) for r in rows]}")
-    return rows
-
-
-Matrix = Annotated[tuple[Row, ...], Field(strict=False), AfterValidator(_square)]
-
-
-class Section(BaseModel):
-    """A part of a config: frozen, with no unknown key and no number that is not finite."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class AbstractModel(Section, abc.ABC):
-    """Parameters of one model, the equation they make, and what theory knows of it."""
-
-    needs_space: ClassVar[str | None] = None
-    """Why tokens must be written in the axes of the space; None where coordinates in their span
-    keep the law of overlaps: isotropic shared noise with a drift made of overlaps."""
-    of_matrices: ClassVar[bool] = False
-    """Whether the state is one matrix instead of tokens."""
-
-    @abc.abstractmethod
-    def sde(self, dim: int) -> SDE:
-        """The equation of tokens in R^dim."""
-
-    @abc.abstractmethod
-    def closed_forms(self, dim: int) -> ClosedForms:
-        """What is known of tokens in R^dim."""
-
-
-_MATRIX = "its state is a matrix"
 _DIMENSION = "the law of its overlaps depends on the dimension"
 _AXES = "its matrices are written in those axes"
 
@@ -315,60 +268,6 @@ class OjaFlow(AbstractModel):
         )
 
 
-# ---- weights
-
-
-class Dyson(AbstractModel):
-    """`rqf_jax.models.dyson`: a random symmetric matrix whose eigenvalues repel each other."""
-
-    needs_space: ClassVar[str | None] = _MATRIX
-    of_matrices: ClassVar[bool] = True
-
-    name: Literal["dyson"]
-    """The model."""
-    g: NonNegative
-    """Strength of the noise; g² is a variance per unit time, of the entries off the diagonal."""
-    rate: NonNegative = 0.0
-    """Rate of the pull to zero, per unit time."""
-
-    def sde(self, dim: int) -> SDE:
-        """The same for every size."""
-        return models.dyson(self.g, self.rate)
-
-    def closed_forms(self, dim: int) -> ClosedForms:
-        """Power sums of the eigenvalues from zero, the gap of two of them, and the semicircle."""
-        if self.g == 0:
-            return ClosedForms()
-        options = {"g": self.g, "rate": self.rate}
-        notes = ()
-        if self.rate > 0:
-            edge = float(dyson.edge(math.inf, n=dim, **options))
-            notes = (
-                f"In the end a large matrix has the eigenvalues of a semicircle to {edge:.4g}.",
-            )
-        return ClosedForms(
-            spectrum=partial(_dyson_statistics, n=dim, options=options),
-            square_sum=partial(dyson.square_sum_mean, n=dim, **options),
-            edge=partial(dyson.edge, n=dim, **options),
-            notes=notes,
-        )
-
-
-Model = Annotated[
-    RandomQuadraticForm
-    | ForcedRQF
-    | MLPFlow
-    | NoisyAttention
-    | NoisyUnnormalisedAttention
-    | StochasticTransformer
-    | MeanFieldAttention
-    | SelfAttention
-    | OjaFlow
-    | Dyson,
-    Field(discriminator="name"),
-]
-
-
 def _sized(name: str, rows: tuple[Row, ...], dim: int) -> np.ndarray:
     if len(rows) != dim:
         size = len(rows)
@@ -419,25 +318,3 @@ def _equiangular_moments(
     )
     gamma = np.repeat(np.asarray(gamma)[:, None], pairs, axis=1)
     return gamma, gamma**2
-
-
-def _dyson_statistics(time: float, *, n: int, options: dict[str, float]) -> list[Statistic]:
-    """What is known of n eigenvalues that started at zero."""
-    tau = dyson.effective_time(time, options["rate"])
-    median = 2 * options["g"] ** 2 * tau * chi2.median(dyson.degrees_of_freedom(n))
-    moments = {k: lambda x, k=k: np.sum(x**k, -1) for k in (2, 4)}
-    statistics = [
-        Statistic("Var Σλ", dyson.trace_variance(time, n=n, **options), lambda x: x.sum(-1) ** 2),
-        Statistic("E Σλ²", dyson.square_sum_mean(time, n=n, **options), moments[2]),
-        Statistic("P(Σλ² < median)", 0.5, lambda x: moments[2](x) < median),
-        Statistic("E Σλ⁴", dyson.fourth_moment(time, n=n, **options), moments[4]),
-    ]
-    if n == 2:
-        # From zero the gap has Rayleigh's law, P(S > s) = exp(-s²/8g²τ), whose mean this is.
-        typical = dyson.mean_gap(time, **options)
-        above = math.exp(-(typical**2) / (8 * options["g"] ** 2 * tau))
-        statistics += [
-            Statistic("E gap", typical, lambda x: x[:, 1] - x[:, 0]),
-            Statistic("P(gap > mean)", above, lambda x: x[:, 1] - x[:, 0] > typical),
-        ]
-    return statistics

@@ -107,6 +107,17 @@ def fourth_moment(rows: int, columns: int, variance: Real, beta: Real = 1) -> Va
     return b * m * n * (b * (m + n - 1) + 2) * v**2
 
 
+def fourth_moment_about(signals: Real, rows: int, columns: int, variance: Real) -> Values:
+    """E Σx² = Σℓ⁴ + 2(m+n+1) v Σℓ² + mn(m+n+1) v², entries about a mean of singular values ℓ.
+
+    `signals` are those that are not zero, any number of them (derived, β = 1).
+    """
+    m, n = shape(rows, columns)
+    squares, v = np.asarray(nonnegative("signals", signals)) ** 2, nonnegative("variance", variance)
+    about = 2 * (m + n + 1) * v * np.sum(squares)
+    return np.sum(squares**2) + about + fourth_moment(m, n, v)
+
+
 def mean_log_det(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
     """E ln det WᵀW = Σ_{i<n} [ψ(β(m-i)/2) + ln 2v]."""
     m, n = shape(rows, columns)
