@@ -23,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from ._members import member_keys
-from ._path import Increment, draw, increment, stream
+from ._path import Increment, area_stream, draw, increment, levy_area, stream
 from ._sde import SDE
 from ._unrolled import LIMIT
 from .solvers import ProjectiveFlow, begin, micro_step
@@ -259,30 +259,37 @@ class _Blocks(diffrax.AbstractSolver):
     def _interval(self, solver, ensemble, interval, h, y):
         """All micro-steps of one save interval by one solver."""
 
+        # diffrax's stochastic Runge-Kutta methods ask for Lévy areas beside the increments.
+        needs_areas = isinstance(solver, diffrax.AbstractSRK)
+
         def start(time, x):
             return x, begin(solver, ensemble.sde, time, x)
 
-        def step(time, moving, pairs):
+        def step(time, moving, pairs, others):
             x, handed = moving
             dw = increment(pairs, h, ensemble.shape)
-            return micro_step(solver, ensemble.sde, time, h, x, dw, handed)
+            area = levy_area(others, h, ensemble.shape) if needs_areas else None
+            return micro_step(solver, ensemble.sde, time, h, x, dw, handed, area)
 
         axis = ensemble.axis
-        micro = jax.vmap(step, in_axes=(None, axis, axis), out_axes=axis)
+        micro = jax.vmap(step, in_axes=(None, axis, axis, axis), out_axes=axis)
 
         def some_steps(moving, first, count):
             lanes_last, number = axis == -1, interval * self.substeps + first
-            pairs = draw(
-                ensemble.streams, number, count, ensemble.shape, y.dtype, lanes_last=lanes_last
-            )
+
+            def normals(streams):
+                return draw(streams, number, count, ensemble.shape, y.dtype, lanes_last=lanes_last)
+
+            pairs = normals(ensemble.streams)
+            others = normals(area_stream(ensemble.streams)) if needs_areas else None
             offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
             times = ensemble.ts[interval] + offsets
 
             def one_step(moving, xs):
-                time, pairs = xs
-                return micro(time, moving, pairs), None
+                time, pairs, others = xs
+                return micro(time, moving, pairs, others), None
 
-            return lax.scan(_rematerialised(one_step), moving, (times, pairs))[0]
+            return lax.scan(_rematerialised(one_step), moving, (times, pairs, others))[0]
 
         # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
         # which XLA has to store and so cannot recompute for each of its uses.

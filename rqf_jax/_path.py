@@ -25,6 +25,11 @@ def stream(key: PRNGKeyArray) -> UInt32[Array, "2"]:
     return jax.random.bits(key, (2,), jnp.uint32)
 
 
+def area_stream(words: UInt32[Array, "2 *lanes"]) -> UInt32[Array, "2 *lanes"]:
+    """Another stream of the same member, for the space-time Lévy areas of its path."""
+    return words ^ jnp.uint32(0x9E3779B9)
+
+
 def draw(
     words: UInt32[Array, "2 *lanes"],
     first: Int[Array, ""],
@@ -65,6 +70,16 @@ def increment(
         second = [[scale * z.imag for z in row] for row in Unrolled.of(pairs).rows]
         return Unrolled((first + second)[: shape[0]]).array()
     return jnp.concatenate([scale * pairs.real, scale * pairs.imag])[: shape[0]]
+
+
+def levy_area(
+    pairs: Complex[Array, "*half"], h: Float[Array, ""], shape: tuple[int, ...]
+) -> Float[Array, "*noise"]:
+    """H = (1/h) ∫ (B_s - (s/h) B_h) ds over a step of length h: variance h/12, independent of B_h.
+
+    Source: Foster's space-time Lévy area, as diffrax documents it (read).
+    """
+    return increment(pairs, h / 12, shape)
 
 
 def _half(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -120,8 +135,10 @@ class CounterPath(diffrax.AbstractPath):
         """The last save time."""
         return self.ts[-1]
 
-    def evaluate(self, t0, t1=None, left: bool = True) -> Float[Array, "*noise"]:
-        """The increment over the micro-step [t0, t1]."""
+    def evaluate(
+        self, t0, t1=None, left: bool = True, use_levy: bool = False
+    ) -> Float[Array, "*noise"] | diffrax.SpaceTimeLevyArea:
+        """The increment over the micro-step [t0, t1], with its Lévy area if that is asked for."""
         if t1 is None:
             raise ValueError("`t1` is needed: a counter path has increments, not values.")
         # The middle of a step is as far from its neighbours as can be: rounding cannot miss it.
@@ -140,16 +157,28 @@ class CounterPath(diffrax.AbstractPath):
             "every interval of `ts`.",
         )
         pairs = draw(self.words, step, 1, self.shape, self.dtype)[0]
-        return increment(pairs, width, self.shape)
+        dw = increment(pairs, width, self.shape)
+        if not use_levy:
+            return dw
+        pairs = draw(area_stream(self.words), step, 1, self.shape, self.dtype)[0]
+        return Increment(dw, levy_area(pairs, width, self.shape)).evaluate(t0, t1, use_levy=True)
 
 
 class Increment(diffrax.AbstractPath):
-    """A path that is known over one step only: the increment of that step."""
+    """A path that is known over one step only: its increment, and its Lévy area if needed."""
 
     dw: Float[Array, "*noise"]
+    area: Float[Array, "*noise"] | None = None
     t0: float = 0.0
     t1: float = 1.0
 
-    def evaluate(self, t0, t1=None, left: bool = True) -> Float[Array, "*noise"]:
+    def evaluate(
+        self, t0, t1=None, left: bool = True, use_levy: bool = False
+    ) -> Float[Array, "*noise"] | diffrax.SpaceTimeLevyArea:
         """The increment, whatever the times."""
-        return self.dw
+        if not use_levy:
+            return self.dw
+        if self.area is None:
+            raise ValueError("`solver` needs Lévy areas, which this path does not have.")
+        dt = jnp.asarray(t1 - t0, self.dw.dtype)
+        return diffrax.SpaceTimeLevyArea(dt=dt, W=self.dw, H=self.area)

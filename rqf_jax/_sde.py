@@ -6,11 +6,12 @@ dX = P_X [ f(t, X) dt + g(t, X) ∘ dB ]
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from .drifts import AbstractDrift
-from .manifolds import AbstractManifold
-from .noises import AbstractNoise
+from .manifolds import AbstractLinearSpace, AbstractManifold
+from .noises import AbstractAdditiveNoise, AbstractNoise
 
 
 class SDE(eqx.Module):
@@ -93,10 +94,15 @@ class NoiseTerm(diffrax.AbstractTerm):
 
     def vf(self, t, y: Float[Array, "*state"], args: PyTree) -> NoiseOperator:
         """The operator at (t, y)."""
+        flat = isinstance(self.sde.manifold, AbstractLinearSpace)
+        if flat and isinstance(self.sde.noise, AbstractAdditiveNoise):
+            # The same at every y, of which it needs the shape: diffrax's solvers for additive
+            # noise (SRA1, ShARK, ...) ask for no derivative.
+            y = lax.stop_gradient(y)
         return NoiseOperator(self.sde, jnp.asarray(self.origin + t, y.dtype), y)
 
-    def contr(self, t0, t1, **kwargs) -> Float[Array, "*noise"]:
-        """The increment of the Brownian path."""
+    def contr(self, t0, t1, **kwargs) -> Float[Array, "*noise"] | diffrax.AbstractBrownianIncrement:
+        """The increment of the Brownian path, with its Lévy area where a solver asks for it."""
         return self.path.evaluate(t0, t1, **kwargs)
 
     def prod(self, vf: NoiseOperator, control: Float[Array, "*noise"]) -> Float[Array, "*state"]:

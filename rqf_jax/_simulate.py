@@ -50,7 +50,8 @@ def simulate(
 
     **Other arguments**
 
-    - `solver`: default `solvers.default(sde)`; flat problems also take any of diffrax's.
+    - `solver`: default `solvers.default(sde)`; flat problems also take any of diffrax's, with the
+      Lévy areas that `diffrax.ShARK()` and its kind ask for.
     - `save`: what to keep of a state, a function of ONE state; the whole state by default. Give a
       named function (or a module) and not a fresh lambda: each new function object compiles anew.
     - `batch_size`: how many members are simulated at a time. By default all of them, but on a

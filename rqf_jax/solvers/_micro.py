@@ -25,12 +25,14 @@ def micro_step(
     x: Float[Array, "*state"],
     dw: Float[Array, "*noise"],
     handed: PyTree[Array],
+    area: Float[Array, "*noise"] | None = None,
 ) -> tuple[Float[Array, "*state"], PyTree[Array]]:
     """The state after a step of length h, and what is handed on to the next one.
 
-    Solvers of diffrax are begun anew in every step: what they keep need not have derivatives.
+    `area` is the Lévy area beside the increment `dw`, for solvers that ask for it. Solvers of
+    diffrax are begun anew in every step: what they keep need not have derivatives.
     """
-    terms = sde.terms(Increment(dw), origin=time)
+    terms = sde.terms(Increment(dw, area), origin=time)
     ours = isinstance(solver, AbstractGeometricSolver)
     state = handed if ours else solver.init(terms, 0.0, h, x, None)
     x, _, _, state, _ = solver.step(terms, 0.0, h, x, None, state, False)
