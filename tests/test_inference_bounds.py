@@ -53,7 +53,7 @@ def test_pull_and_noise_of_a_matrix_are_unbiased_and_at_the_bound():
         found = table(fits, name)
         assert_unbiased(found, truth)
         assert fits[0].bound[name] == pytest.approx(bounds[name], rel=0.1)
-        # s moves with the rate: at 2κh = 0.2 its error is a per cent above that of a known rate.
+        # s moves with the rate: at 2κh = 0.2 its error is 5 per cent above that of a known rate.
         assert found.std() == pytest.approx(bounds[name], rel=0.1)
 
 
