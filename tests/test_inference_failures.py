@@ -89,3 +89,25 @@ def test_random_volatility_and_heavy_tails_show_in_the_scatter_of_steps():
     assert result.goodness["scatter of steps"][1] > 5 and warned(result, "heavy tails")
     ratio, score = fit_noise(fine[:, ::5], 0.01 * jnp.arange(41.0)).goodness["scatter of steps"]
     assert abs(ratio - 1) < 0.2 and abs(score) < 4
+
+
+def test_attention_that_is_ignored_adds_its_length_in_the_metric_of_the_noise():
+    # P22: σ̂² - σ² = dt |b|²/dof with |b|² = bᵀ C⁺ b, C the covariance of all tokens at σ = 1.
+    dt, drift, law = 0.01, rqf.drifts.Attention(1.0, 10.0), rqf.laws.Uniform(4, 8)
+    pulled = rqf.models.noisy_attention(beta=1.0, sigma=1.0, strength=10.0)
+    runs, still = (paths(sde, law, dt * jnp.arange(6.0), 1500) for sde in (pulled, isotropic(1.0)))
+    # The same noise drives both.
+    seen, without = (fit_noise(run).estimate["symmetric"] ** 2 for run in (runs, still))
+    xs = np.asarray(runs.ys[:200, :-1]).reshape(-1, 4, 8)
+    sphere = rqf.manifolds.Sphere()
+    pulls = jax.vmap(lambda x: sphere.tangent(x, drift(jnp.zeros(()), x)))(jnp.asarray(xs))
+    tangent = np.eye(8) - xs[..., :, None] * xs[..., None, :]
+    across = np.einsum("kaij,kbj->kabi", tangent, xs)
+    both = np.einsum("kaij,kbjl->kabil", tangent, tangent)
+    overlaps = np.einsum("kai,kbi->kab", xs, xs)
+    covariance = overlaps[..., None, None] * both + np.einsum("kabi,kbaj->kabij", across, across)
+    covariance = covariance.transpose(0, 1, 3, 2, 4).reshape(-1, 32, 32) / 2
+    inverse = np.linalg.pinv(covariance, rcond=1e-4, hermitian=True)
+    b = np.asarray(pulls).reshape(-1, 32)
+    predicted = dt * np.mean(np.einsum("ki,kij,kj->k", b, inverse, b)) / 25
+    assert predicted / 1.5 < seen - without < 1.5 * predicted
