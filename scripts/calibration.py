@@ -156,6 +156,18 @@ def weight_experiments() -> Iterator[Experiment]:
         lambda w, t: inference.fit_matrix_ou(w, t, manifold=symmetric),
         truth,
     )
+
+    def short(replicates):
+        ys, ts = stationary(7)(replicates)
+        return ys[:, :101], ts[:101]
+
+    for name, options in (("unknown", {}), ("stationary start", {"stationary": True})):
+        yield Experiment(
+            f"fit_matrix_ou, {name}, T = 5",
+            short,
+            lambda w, t, o=options: inference.fit_matrix_ou(w, t, manifold=symmetric, **o),
+            truth,
+        )
     yield Experiment(
         "fit_dyson, known beta",
         stationary(8, save=rqf.observables.spectrum),

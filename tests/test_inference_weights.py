@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import rqf_jax as rqf
 from rqf_jax.inference import IdentifiabilityError, fit_dyson, fit_matrix_ou, fit_scaling
@@ -91,10 +92,11 @@ def test_the_noise_of_a_random_matrix_is_the_root_of_two_g(beta, manifold):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", [pytest.param(0.0, marks=pytest.mark.slow), None])
-def test_the_likelihood_has_its_maximum_and_curvature_at_the_estimate(target):
+@pytest.mark.parametrize("stationary", [False, True])
+@pytest.mark.parametrize("target", [0.0, None])
+def test_the_likelihood_has_its_maximum_and_curvature_at_the_estimate(target, stationary):
     w = ou(1, 32, 100, 0.0)[0]
-    fit = fit_matrix_ou(w, times(100), target=target)
+    fit = fit_matrix_ou(w, times(100), target=target, stationary=stationary)
     density = fit.log_density()
     point = {name: jnp.asarray(value) for name, value in fit.estimate.items()}
     slope = jax.grad(density)(point)
@@ -117,6 +119,42 @@ def test_the_corrected_score_has_mean_zero_from_every_start(start):
         w.append(a * w[-1] + S * math.sqrt((1 - a * a) / (2 * RATE)) * noise[:, k])
     fit = fit_matrix_ou(np.stack(w) + 0.7, times(steps))
     assert fit.estimate == pytest.approx({"rate": RATE, "s": S}, rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [None, 0.0])
+def test_the_likelihood_of_a_stationary_path_is_that_of_its_differences_or_of_itself(target):
+    steps, w = 12, ou(1, 3, 12, 0.0)[0]
+    density = fit_matrix_ou(w, times(steps), target=target, stationary=True).log_density()
+    contrast = np.diff(np.eye(steps + 1), axis=0) if target is None else np.eye(steps + 1)
+    gap = np.abs(np.subtract.outer(np.arange(steps + 1), np.arange(steps + 1)))
+
+    def dense(rate, s):
+        covariance = s**2 / (2 * rate) * np.exp(-rate * H * gap)
+        law = scipy.stats.multivariate_normal(cov=contrast @ covariance @ contrast.T)
+        return np.sum(law.logpdf((contrast @ w).T))
+
+    points = [(1.0, 0.8), (0.3, 0.8), (4.0, 1.1)]
+    ours = [float(density({"rate": jnp.asarray(r), "s": jnp.asarray(s)})) for r, s in points]
+    theirs = [dense(*point) for point in points]
+    np.testing.assert_allclose(np.diff(ours), np.diff(theirs), rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("entries", "steps"), [(16, 200), (64, 100)])
+def test_a_short_stationary_path_is_at_the_restricted_bound(entries, steps):
+    # T = 10 and 5: 1.35 bounds of a known target and a bias of 2 %.
+    replicates = 1000
+    fits = [
+        fit_matrix_ou(w, times(steps), stationary=True) for w in ou(replicates, entries, steps, 0.7)
+    ]
+    found, errors = table(fits, "rate")
+    rmse = math.sqrt(np.mean((found - RATE) ** 2))
+    bound = math.sqrt((math.exp(2 * RATE * H) - 1) / (steps * entries)) / H
+    assert rmse < 1.35 * bound * (1 + 3 / math.sqrt(2 * replicates))
+    assert abs(found.mean() - RATE) < 0.02 + 3 * found.std() / math.sqrt(replicates)
+    assert abs(errors.mean() / found.std() - 1) < 0.05 + 3 / math.sqrt(2 * replicates)
+    assert abs(coverage(fits, "rate", RATE) - 0.95) < 4 * math.sqrt(0.05 * 0.95 / replicates)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Pull and noise of weight matrices, from trajectories: exact at every step length."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from .._arguments import finite
 from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Symmetric
+from ._ou_likelihood import conditional_likelihood, stationary_likelihood
 from ._result import FitResult, IdentifiabilityError, log_normal
 from ._states import equally_spaced
 
@@ -19,6 +19,7 @@ def fit_matrix_ou(
     times: Any = None,
     *,
     target: Any = None,
+    stationary: bool = False,
     manifold: AbstractLinearSpace | None = None,
 ) -> FitResult:
     """Rate and noise of a linear pull with equal noise in every entry: exact likelihood.
@@ -31,6 +32,8 @@ def fit_matrix_ou(
       `times`, equally spaced. Members are pooled.
     - `target`: a number or a state where it is known. By default it is not, and every member has
       one of its own.
+    - `stationary`: whether the first state has the stationary law too, which counts where the
+      target is unknown and runs are short. Starts from elsewhere would bias such a fit.
     - `manifold`: whose projection is P: `Euclidean()` (the default), `Symmetric()` or
       `Hermitian()`, for which s = √2 g of `models.dyson`.
 
@@ -44,13 +47,17 @@ def fit_matrix_ou(
 
         -2 ln L = (K-1) ln v + Σ (D' - a D)²/v - 2 b(a),   b(a) = Σ_{t<K} (K-t)/(K t) a^t
 
-    of every entry, whose first maximum above the regression is the estimate.
+    of every entry, whose first maximum above the regression is the estimate. With a stationary
+    start the likelihood is exact, and around an unknown target the restricted one, that of all
+    differences.
 
     **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if deviations do
     not shrink, which no pull explains.
 
     Source: the likelihood is classical; the bias is Nickell's, Econometrica 49 (1981) 1417, and the
-    likelihood without it Lancaster's, Rev. Econ. Stud. 69 (2002) 647 (both recalled; b derived).
+    likelihood without it Lancaster's, Rev. Econ. Stud. 69 (2002) 647 (both recalled; b derived);
+    the restricted one is Patterson & Thompson's, Biometrika 58 (1971) 545 (recalled; its
+    determinants derived).
     """
     manifold = Euclidean() if manifold is None else manifold
     if not isinstance(manifold, Euclidean | Symmetric | Hermitian):
@@ -66,33 +73,19 @@ def fit_matrix_ou(
             raise ValueError(f"`runs` must hold symmetric matrices; got entries {skew:.3g} apart.")
         entries = shape[0] * (shape[0] + 1) // 2
     members, steps = xs.shape[0], xs.shape[1] - 1
-    before, after = xs[:, :-1], xs[:, 1:]
-    if target is None:
-        before, after = (part - part.mean(1, keepdims=True) for part in (before, after))
-    else:
+    if target is not None:
         centre = np.asarray(finite("target", target), float)
         if centre.shape not in ((), shape):
             raise ValueError(
                 f"`target` must be a number or have shape {shape}; got {centre.shape}."
             )
-        before, after = before - centre, after - centre
-    pairs = ((before, before), (before, after), (after, after))
-    power, product, moved = (float(np.vdot(x, y)) for x, y in pairs)
-    if not power > 0:
+        xs = xs - centre
+    if not np.any(xs[:, 1:] != xs[:, :-1]):
         raise ValueError("`runs` must hold states that move; got the same state at all times.")
-    # The weights of a^t in b'(a), summed over the paths of all entries.
-    paths, lags = members * entries, np.arange(steps - 1)
-    weights = paths * (steps - 1 - lags) / steps if target is None else np.zeros(1)
-    degrees = members * entries * (steps - 1 if target is None else steps)
-
-    def misfit(a):
-        return moved - 2 * a * product + a**2 * power
-
-    def score(a):
-        return (product - a * power) * degrees / misfit(a) + weights @ a ** np.arange(weights.size)
-
-    seen = product / power
-    slope = _first_root(score, seen) if target is None else seen
+    paths = members * entries
+    law = stationary_likelihood if stationary else conditional_likelihood
+    likelihood = law(xs, paths, centred=target is None)
+    slope, seen = likelihood.largest(), likelihood.seen
     if not 0 < slope < 1:
         raise IdentifiabilityError(
             f"deviations change by the factor {seen:.4g} in a step of length {h:.3g}, which no "
@@ -100,14 +93,8 @@ def fit_matrix_ou(
             "run" + (" or give the `target`." if target is None else ".")
         )
     rate = -math.log(slope) / h
-    innovation = misfit(slope) / degrees
+    innovation, information = likelihood.around(slope)
     square = innovation * 2 * rate / (1 - slope**2)
-
-    # Second derivatives of -ln L in (a, ln v).
-    tilt = (product - slope * power) / innovation
-    powers = np.arange(1, weights.size)
-    bend = power / innovation - np.sum(weights[1:] * powers * slope ** (powers - 1.0))
-    information = np.array([[bend, tilt], [tilt, degrees / 2]])
     # d(a, ln v)/d(ln rate, ln s), for v = s² (1 - a²)/(2 rate).
     log_slope = 2 * rate * h * slope**2 / (1 - slope**2) - 1
     jacobian = np.array([[-rate * h * slope, 0.0], [log_slope, 2.0]])
@@ -122,39 +109,24 @@ def fit_matrix_ou(
 
     def log_density(parameters):
         r, s = parameters["rate"], parameters["s"]
-        a = jnp.exp(-r * h)
         v = -(s**2) * jnp.expm1(-2 * r * h) / (2 * r)
-        t = jnp.arange(1, weights.size + 1).astype(a.dtype)
-        return (
-            jnp.sum(jnp.asarray(weights, a.dtype) * a**t / t)
-            - (degrees * jnp.log(v) + misfit(a) / v) / 2
-        )
+        return likelihood.log(jnp.exp(-r * h), v)
 
+    method = "exact likelihood"
+    if target is None:
+        method = "restricted likelihood" if stationary else "likelihood, unknown target corrected"
     return FitResult(
         estimate=dict(zip(names, map(float, scale), strict=True)),
         covariance=covariance_log * np.outer(scale, scale),
         fisher=information_log / np.outer(scale, scale),
         bound=dict(zip(names, map(float, bound), strict=True)),
-        method="exact likelihood" if target is not None else "likelihood, unknown target corrected",
+        method=method,
         intervals=partial(log_normal, names, scale, np.sqrt(np.diagonal(covariance_log))),
         density=log_density,
-        dof_used=float(degrees),
+        dof_used=float(likelihood.degrees),
         dof_available=float(full),
         steps_used=members * steps,
         identifiability=""
         if target is not None
         else f"target unknown: a step keeps {seen:.4g} of a deviation, {slope:.4g} corrected",
     )
-
-
-def _first_root(score: Callable[[float], float], low: float) -> float:
-    """Where `score` first falls through zero between `low` and 1; NaN if it does not."""
-    from scipy.optimize import brentq
-
-    if not 0 < low < 1:
-        return math.nan
-    grid = 1 - np.geomspace(1 - low, 1e-7 * (1 - low), 200)
-    below = np.flatnonzero(np.array([score(a) for a in grid]) < 0)
-    if not below.size or not below[0]:
-        return math.nan
-    return float(brentq(score, grid[below[0] - 1], grid[below[0]], xtol=1e-15))  # type: ignore[arg-type]
