@@ -51,7 +51,7 @@ def fit(
     - `optimizer`: from optax; default Adam with a rate that falls from 0.05 to 0 as a cosine.
     - `steps`: number of steps. The default rate ends at 0, so a history that ends flat is no sign
       that enough were taken: twice as many should not change the loss by more than its error, for
-      the mean log density of M transitions 1/M. One parameter takes about 150, a network 400.
+      the mean log density of M transitions 1/M. One parameter takes about 100, a network 400.
     - `key`: one JAX key.
 
     **Returns** a `Fit` with the equation and the history of the loss. Where there is a likelihood
