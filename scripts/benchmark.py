@@ -1,7 +1,7 @@
 """Speed of the engine beside NumPy, a hand-written scan and diffrax, in one process.
 
     python scripts/benchmark.py [--rounds 7] [--sizes 4096x2x3 ...]
-                                [--only steps attention gradients eigenvalues accuracy]
+                                [--only steps attention gradients eigenvalues fits accuracy]
                                 [--samples 1048576] [--json OUT]
 
 Contenders take turns, round after round, so that other work on the machine hits all of them; a
@@ -34,6 +34,7 @@ from accuracy import (
     weak_errors,
 )
 from eigenvalues import race_eigenvalues, show_eigenvalues
+from fits import race_fits, show_fits
 from gradients import race_gradients, show_gradients
 from jax import lax
 from jaxtyping import Array, Float
@@ -47,7 +48,7 @@ DIFFRAX_STEPS = 8
 ENGINE, NUMPY, SCAN, DIFFRAX = "engine", "NumPy", "scan", "diffrax"
 OVERLAPS, SPAN = "engine, overlaps only", "engine, tokens in their span"
 ATTENTION, PRODUCTS, NOISE = "attention + noise", "two products + noise", "noise alone"
-PARTS = ("steps", "attention", "gradients", "eigenvalues", "accuracy")
+PARTS = ("steps", "attention", "gradients", "eigenvalues", "fits", "accuracy")
 BETA = 1.0
 BIAS, ACCURACY_MEMBERS = 1e-3, 4096
 
@@ -497,6 +498,9 @@ def main(arguments: list[str] | None = None) -> None:
     if "eigenvalues" in options.only:
         results["eigenvalues"] = race_eigenvalues(options.rounds)
         goals += show_eigenvalues(results["eigenvalues"])
+    if "fits" in options.only:
+        results["fits"] = race_fits(options.rounds)
+        goals += show_fits(results["fits"])
     if "accuracy" in options.only:
         results["accuracy"] = race_to_accuracy(options.rounds, options.samples)
         goals += show_accuracy(results["accuracy"])

@@ -92,12 +92,17 @@ def experiments() -> Iterator[Experiment]:
 
     for name, data in (("steps spread 60-fold", spread), ("and 30 % missing", missing)):
         yield Experiment(f"fit_noise, {name} (used)", data, fit_against_used, {"symmetric": 1.0})
-    yield Experiment(
-        "fit_pairs, long steps",
-        paths(noise(1.0), few, 0.25 * jnp.arange(13.0), 8, 3),
-        inference.fit_pairs,
-        {"symmetric": 1.0},
-    )
+    for fit, length, count in (
+        (inference.fit_noise, 0.25, 12),
+        (inference.fit_pairs, 0.25, 12),
+        (inference.fit_pairs, 1.0, 8),
+    ):
+        yield Experiment(
+            f"{fit.__name__}, σ_s² dt = {length:g}",
+            paths(noise(1.0), few, length * jnp.arange(count + 1.0), 8, 3),
+            fit,
+            {"symmetric": 1.0},
+        )
     attention = rqf.drifts.Attention(1.0)
     yield Experiment(
         "fit_attention",

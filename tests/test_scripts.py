@@ -295,3 +295,32 @@ def test_the_scaling_tables_compare_within_a_round(monkeypatch, capsys, tmp_path
     (_, bare, _), (_, with_it, share) = run[1:]
     first, second = (float(cell.split()[0]) for cell in (bare, with_it))
     assert float(share.split()[0]) == pytest.approx(second / first, rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_dense_likelihood_of_the_benchmark_is_that_of_the_fit_and_verdicts_follow(
+    as_a_user, capsys
+):
+    import fits
+
+    size, length = fits.Size(4, 8, 20, 40), fits.LENGTHS["short"]
+    data = fits.paths(size, length, 1)
+    contenders = fits.closed(data, fits.times(size, length)), fits.dense(data, size, length)
+    (ours, (low, high)), (theirs, ends) = (contender.call(0, 1.0) for contender in contenders)
+    # The fit has the floor of the commutators in the variance of its mixed numbers, and leaves out
+    # tokens that are close to the span of others.
+    assert ours == pytest.approx(theirs, abs=0.2 * (high - low) / 4)
+    assert 1 < (high - low) / (ends[1] - ends[0]) < 1.1
+    assert low < ours < high
+
+    few, lengths = size._replace(members=2, steps=4), {"short": length}
+    result = fits.race_fits(1, sizes=(few,), lengths=lengths, count=1)
+    goals = fits.show_fits(result)
+    whole, steps = tables(capsys.readouterr().out)
+    assert [row[1] for row in whole[1:]] == [fits.FIT, fits.DENSE, fits.GRADIENT]
+    seconds = result["whole"][0]["seconds"]
+    assert float(whole[1][2].split()[0]) == pytest.approx(1e3 * seconds[fits.FIT][0], rel=1e-2)
+    for what, mark, measured, met in goals:
+        most, value = float(mark[2:]), float(measured)
+        assert (met == "yes") == (value <= most if mark[0] == "≤" else value >= most), what
+    assert float(steps[1][2].split()[0]) > 0

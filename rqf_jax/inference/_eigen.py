@@ -1,7 +1,8 @@
-"""Linear algebra of many small matrices at once, without LAPACK.
+"""Linear algebra of many small matrices at once, without LAPACK where they are tiny.
 
-Batches of LAPACK calls in one program can wait for each other for ever on a machine with two cores
-(jaxlib 0.10.2, CPU: a batched QR beside a batched eigendecomposition), and are slow for tiny sizes.
+There it is slow, and its eigenvectors have no finite gradient where eigenvalues are equal. Batches
+of different LAPACK calls in one program can also wait for each other for ever on a machine with two
+cores (jaxlib 0.10.2, CPU: a batched QR beside a batched eigendecomposition): this is the only one.
 """
 
 import jax.numpy as jnp
@@ -9,16 +10,22 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+_LARGEST = 8
+"""From here on LAPACK is faster: twice at 11, 40 times at 63 (two CPU cores)."""
+
 
 def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
-    """Eigenvalues, in no order, and eigenvectors (columns) of a symmetric matrix: Jacobi's.
+    """Eigenvalues, in no order, and eigenvectors (columns) of a symmetric matrix.
 
-    Rotations of n/2 disjoint pairs at a time; the pairs are neighbours, and between two rounds all
-    but the first index change chairs, so that n - 1 rounds meet every pair (Brent & Luk 1985).
+    Up to 8 x 8 by Jacobi's method, whose gradients are finite: rotations of n/2 disjoint pairs at a
+    time; the pairs are neighbours, and between two rounds all but the first index change chairs, so
+    that n - 1 rounds meet every pair (Brent & Luk 1985).
     """
     size = matrix.shape[0]
     if size == 1:
         return matrix[0], jnp.ones_like(matrix)
+    if size > _LARGEST:
+        return jnp.linalg.eigh(matrix)
     even = size + size % 2
     pad = even - size
     a = jnp.pad(matrix, ((0, pad), (0, pad)))

@@ -276,7 +276,7 @@ def _report(
     if fraction < 0.7 and tokens > 1:
         warnings.append(
             f"{1 - fraction:.0%} of the degrees of freedom were dropped, because tokens are close "
-            "to the span of others (synchronised?)."
+            "to the span of others (synchronised?); `fit_pairs` sees `symmetric` in their overlaps."
         )
     if float(seen.angle) > LARGEST_ANGLE - 1e-3:
         warnings.append(

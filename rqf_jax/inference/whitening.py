@@ -111,8 +111,8 @@ def whiten(
     """The increments `v`, tangent at the tokens `x`, in whitened coordinates.
 
     At most `dim` tokens, linearly independent; those that `active` marks with False (they must be
-    the last) are left out. Everything is finite, and has finite gradients, for orthogonal tokens
-    too, where h = 1 and the mixed numbers say nothing about p.
+    the last) are left out. Everything is finite for orthogonal tokens too, where h = 1 and the
+    mixed numbers say nothing about p, and so are gradients up to 9 tokens.
     """
     tokens, dim = x.shape
     active = jnp.ones(tokens, bool) if active is None else active
@@ -183,28 +183,24 @@ def _frame(x, v, active):
     tokens = x.shape[0]
     identity = jnp.eye(tokens, dtype=x.dtype)
     if tokens > LIMIT:
-        zeros = jnp.zeros_like(identity)
-        empty = (jnp.zeros_like(x), jnp.zeros_like(v), zeros, zeros)
 
-        def next_row(done, one):
-            here, token, moved, usable = one
-            frame, noise, inverse, _ = done
-            unit, coefficients = here, jnp.zeros(tokens, x.dtype)
+        def next_row(i, done):
+            frame, inverse, lower = done
+            here, token, usable = identity[i], x[i], active[i]
+            coefficients = jnp.zeros(tokens, x.dtype)
             for _ in range(2):  # Gram and Schmidt, twice is enough
                 found = _times(frame, token)
                 token = token - _times(frame.T, found)
                 coefficients = coefficients + found
             length, scale = _length(token, usable)
-            moved = moved - _times(noise.T, coefficients)
-            unit = unit - _times(inverse.T, coefficients)
+            unit = here - _times(inverse.T, coefficients)
             row = jnp.where(usable, coefficients + length * here, 0.0)
-            rows = (token * scale, moved * scale, unit * scale, row)
-            there = (here > 0)[:, None]
-            done = tuple(jnp.where(there, r[None], old) for r, old in zip(rows, done, strict=True))
-            return done, None
+            frame, inverse = frame.at[i].set(token * scale), inverse.at[i].set(unit * scale)
+            return frame, inverse, lower.at[i].set(row)
 
-        (frame, noise, inverse, lower), _ = lax.scan(next_row, empty, (identity, x, v, active))
-        return frame, noise, lower, inverse
+        empty = (jnp.zeros_like(x), jnp.zeros_like(identity), jnp.zeros_like(identity))
+        frame, inverse, lower = lax.fori_loop(0, tokens, next_row, empty)
+        return frame, _product(inverse, v), lower, inverse
     rows, lower = [], []
     for a in range(tokens):
         token, coefficients = x[a], [jnp.zeros((), x.dtype)] * tokens
