@@ -53,6 +53,15 @@ def test_without_it_the_observation_is_taken_for_motion():
 
 
 @pytest.mark.slow
+def test_rounding_is_taken_for_noise_of_the_observation():
+    ys = np.round(np.asarray(seen(0.0)), 1)
+    ys = ys / np.linalg.norm(ys, axis=-1, keepdims=True)
+    blind, result = fit_noise(ys, TS), fit_noise_observed(ys, TS)
+    assert blind.estimate["symmetric"] - SIGMA > 10 * blind.stderr["symmetric"]
+    assert abs(result.estimate["symmetric"] - SIGMA) < 4 * result.stderr["symmetric"]
+
+
+@pytest.mark.slow
 def test_missing_tokens_are_not_used():
     ys = np.array(seen(0.0316))
     ys[:, 10:30, 1] = np.nan

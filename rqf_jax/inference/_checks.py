@@ -80,5 +80,5 @@ def rounding_warning(grid: float, moved: float) -> str:
         return ""
     return (
         f"the numbers are rounded to about {grid:.1g}, which adds {share:.1%} to the increments "
-        "and more to the whitened ones: the estimate is too large."
+        "and more to the whitened ones: the estimate is too large. Try `fit_noise_observed`."
     )

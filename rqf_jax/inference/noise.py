@@ -285,7 +285,7 @@ def _report(
     if lag_score < -5 and lag < -0.02:
         warnings.append(
             "successive increments are negatively correlated, as if observed with noise, "
-            "which this fit takes for motion."
+            "which this fit takes for motion: try `fit_noise_observed`."
         )
     if theta.size == 1 and n["n_a"] >= 20:
         if null_ratio < 0.3:
