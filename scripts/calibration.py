@@ -76,6 +76,12 @@ def experiments() -> Iterator[Experiment]:
         {"symmetric": 1.0},
     )
     yield Experiment(
+        "fit_noise, robust",
+        paths(noise(1.0), few, ts, 4, 1),
+        lambda x, t: inference.fit_noise(x, t, method="robust"),
+        {"symmetric": 1.0},
+    )
+    yield Experiment(
         "fit_noise, antisymmetric",
         paths(noise(1.0, 0.6), few, ts, 4, 2),
         lambda x, t: inference.fit_noise(x, t, antisymmetric=True),
@@ -118,17 +124,18 @@ def experiments() -> Iterator[Experiment]:
     )
     hidden = paths(noise(1.0), rqf.laws.Equiangular(3, 4, 0.1), 0.004 * jnp.arange(151.0), 2, 5)
 
-    def observed(replicates):
+    def observed(replicates, error):
         ys, ts = hidden(replicates)
-        seen = ys + 0.0316 * jax.random.normal(jax.random.key(6), ys.shape)
+        seen = ys + error * jax.random.normal(jax.random.key(6), ys.shape)
         return rqf.manifolds.Sphere().project(seen), ts
 
-    yield Experiment(
-        "fit_noise_observed",
-        observed,
-        inference.fit_noise_observed,
-        {"symmetric": 1.0, "observation": 0.0316},
-    )
+    for error in (0.0316, 0.1):
+        yield Experiment(
+            f"fit_noise_observed, τ = {error:g}",
+            lambda replicates, error=error: observed(replicates, error),
+            inference.fit_noise_observed,
+            {"symmetric": 1.0, "observation": error},
+        )
     yield from weight_experiments()
 
 

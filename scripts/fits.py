@@ -203,9 +203,9 @@ def race_fits(rounds: int, sizes=tuple(SIZES), lengths=LENGTHS, count: int = 64)
         data = paths(size, size.short, 2)
         contenders = [closed(data, times(size, size.short))]
         if size.tokens * size.dim <= 1024:
-            few = size._replace(members=1, steps=min(4, size.steps))
-            some = [ys[:1, : few.steps + 1] for ys in data]
-            contenders.append(dense(some, few, size.short)._replace(steps=few.steps))
+            few = size if size.dim < 64 else size._replace(members=1, steps=4)
+            some = [ys[: few.members, : few.steps + 1] for ys in data]
+            contenders.append(dense(some, few, size.short)._replace(steps=few.members * few.steps))
         contenders[0] = contenders[0]._replace(steps=size.members * size.steps)
         steps.append({"size": list(size), "seconds_per_step": race(contenders, rounds)})
         jax.clear_caches()
