@@ -260,6 +260,7 @@ def _is_complete(job: Job, console: Console) -> bool:
         raise FileExistsError(_told(f"{job.out} exists, and is another run", differences))
     if draft is not None:  # killed between the last rename and the tidying up
         draft.discard()
+    io.Draft.clear(job.out)  # or in the midst of it
     damaged = list(io.damaged(job.out, manifest))
     if damaged:
         _repair(job, plan, manifest, damaged, console)

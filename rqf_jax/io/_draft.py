@@ -173,10 +173,9 @@ class Draft:
         FileExistsError if something else is in the way.
         """
         draft = cls(out, plan)
+        cls.clear(out)
         if draft.folder.exists():
-            if not all(map(_is_ours, draft.folder.iterdir())):
-                raise FileExistsError(f"{draft.folder} exists, and is no unfinished run.")
-            shutil.rmtree(draft.folder)
+            raise FileExistsError(f"{draft.folder} exists, and is no unfinished run.")
         draft.folder.mkdir(parents=True)
         try:
             draft.may_replace(replaces)
@@ -317,8 +316,14 @@ class Draft:
         """Delete the unfinished run."""
         # Without its plan it is debris, whatever else is still there.
         (self.folder / _PLAN).unlink(missing_ok=True)
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        self.clear(self.out)
+
+    @classmethod
+    def clear(cls, out: Path) -> None:
+        """Delete what a `discard` that was killed has left beside `out`, and nothing else."""
+        folder = cls.folder_of(out)
+        if folder.exists() and all(map(_is_ours, folder.iterdir())):
+            shutil.rmtree(folder)
 
     def _write_plan(self) -> None:
         text = json.dumps(self.plan.to_json(), ensure_ascii=False)
