@@ -32,10 +32,11 @@ def dense_deviance(x, v, p, r, dt):
 
 
 def whitened_deviance(w, p, r, dt):
-    outside, mixed = (p + r) / 2, p * np.asarray(w.w) + r * (1 - np.asarray(w.w))
+    weights, z = np.asarray(w.w)[w.mixed], np.asarray(w.z)[w.mixed]
+    outside, mixed = (p + r) / 2, p * weights + r * (1 - weights)
     groups = [(w.n_s, w.q_s, p), (w.n_a, w.q_a, r), (w.n_o, w.q_o, outside)]
     total = sum(n * np.log(value) + q / (value * dt) for n, q, value in groups if n)
-    return total + float(np.sum(np.log(mixed) + np.asarray(w.z) ** 2 / (mixed * dt)))
+    return total + float(np.sum(np.log(mixed) + z**2 / (mixed * dt)))
 
 
 @pytest.mark.parametrize(

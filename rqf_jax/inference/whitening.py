@@ -24,7 +24,6 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -35,8 +34,8 @@ from ._eigen import eigh
 class Whitened(eqx.Module):
     """One step in whitened coordinates; see the head of the module `inference.whitening`.
 
-    `q_s`, `q_a`, `q_o` are sums of squares of `n_s`, `n_a`, `n_o` numbers; `z` (tokens - 1,) are
-    the mixed numbers with the weights `w`, and `mixed` says which of them are there. `tokens` is
+    `q_s`, `q_a`, `q_o` are sums of squares of `n_s`, `n_a`, `n_o` numbers; `z` (tokens,) are the
+    mixed numbers with the weights `w`, and `mixed` says which of them are there. `tokens` is
     the number of tokens that were used.
     """
 
@@ -46,9 +45,9 @@ class Whitened(eqx.Module):
     n_s: Float[Array, ""]
     n_a: Float[Array, ""]
     n_o: Float[Array, ""]
-    z: Float[Array, " rest"]
-    w: Float[Array, " rest"]
-    mixed: Bool[Array, " rest"]
+    z: Float[Array, " tokens"]
+    w: Float[Array, " tokens"]
+    mixed: Bool[Array, " tokens"]
     tokens: Float[Array, ""]
 
     @property
@@ -74,22 +73,25 @@ def choose(
     kept = min(tokens, dim)
     lines = jnp.arange(tokens)
     residual = jnp.where(available, jnp.sum(x * x, -1), -1.0)
+    # All products at once, unless that would take more memory than the tokens.
+    gram = _product(x, x.T) if tokens <= dim else None
 
     def pick(slot, state):
         factor, residual, indices, active, alive = state
         pivot = jnp.argmax(residual)
         height = residual[pivot]
         alive = alive & (height >= threshold)
-        column = _times(x, x[pivot]) - _times(factor, factor[pivot])
-        column = column / jnp.sqrt(jnp.where(alive, height, 1.0))
-        residual = jnp.where(lines == pivot, -1.0, residual - column * column)
+        products = _times(x, x[pivot]) if gram is None else gram[pivot]
+        row = products - _times(factor.T, factor[:, pivot])
+        row = row / jnp.sqrt(jnp.where(alive, height, 1.0))
+        residual = jnp.where(lines == pivot, -1.0, residual - row * row)
         here = jnp.arange(kept) == slot
-        factor = jnp.where(here[None, :], jnp.where(alive, column, 0.0)[:, None], factor)
+        factor = factor.at[slot].set(jnp.where(alive, row, 0.0))
         indices = jnp.where(here, pivot, indices)
         return factor, residual, indices, jnp.where(here, alive, active), alive
 
     state = (
-        jnp.zeros((tokens, kept), x.dtype),
+        jnp.zeros((kept, tokens), x.dtype),
         residual,
         jnp.zeros(kept, lines.dtype),
         jnp.zeros(kept, bool),
@@ -112,24 +114,23 @@ def whiten(
 
     At most `dim` tokens, linearly independent; those that `active` marks with False (they must be
     the last) are left out. Everything is finite for orthogonal tokens too, where h = 1 and the
-    mixed numbers say nothing about p, and so are gradients up to 9 tokens.
+    mixed numbers say nothing about p, and so are gradients up to 8 tokens.
     """
     tokens, dim = x.shape
     active = jnp.ones(tokens, bool) if active is None else active
-    on = active.astype(x.dtype)
-    count = jnp.sum(on)
-    frame, noise, lower, inverse = _frame(x, v * on[:, None], active)
-    # Without the barriers XLA computes the frame again for every number that needs it.
-    frame, noise, lower, inverse = lax.optimization_barrier((frame, noise, lower, inverse))
-    inside = lax.optimization_barrier(
-        _product(noise, frame.T)
-    )  # the transpose of the in-span noise
-    q_o = _squares(noise - _product(inside, frame))
-    q_s, q_a, z, w, mixed = _inside(inside, lower, inverse, active)
+    count = jnp.sum(active.astype(x.dtype))
+    gram = _product(x, x.T)
+    # Without the barriers XLA computes all this again for every number that needs it.
+    nearly, back, lower, inverse = lax.optimization_barrier(_factors(x, gram, active))
+    noise = _product(inverse, v)  # L⁻¹V
+    across = _product(noise, nearly.T)
+    inside = _product(across, back.T)  # L⁻¹VEᵀ, the transpose of the noise in the span
+    noise, inside = lax.optimization_barrier((noise, inside))
+    q_s, q_a, z, w, mixed = _inside(inside, gram, lower, inverse, active)
     return Whitened(
         q_s,
         q_a,
-        q_o,
+        q_o=_squares(noise - _product(_product(inside, back), nearly)),
         n_s=count * (count - 1) / 2,
         n_a=jnp.maximum((count - 1) * (count - 2) / 2, 0.0),
         n_o=count * (dim - count),
@@ -140,36 +141,29 @@ def whiten(
     )
 
 
-def _inside(inside, lower, inverse, active):
-    """q_s, q_a, z, w and which z are there, from the noise in the span."""
-    tokens, dtype = inside.shape[0], inside.dtype
+def _inside(inside, gram, lower, inverse, active):
+    """q_s, q_a, z, w and which z are there, from the noise in the span, G, L and L⁻¹."""
+    dtype = inside.dtype
     on = active.astype(dtype)
     count = jnp.maximum(jnp.sum(on), 1.0)
     symmetric, skew = (inside + inside.T) / 2, (inside.T - inside) / 2
-    trace = jnp.sum(jnp.diagonal(symmetric))
-    q_s = _squares(symmetric) - trace**2 / count
+    q_s = _squares(symmetric) - jnp.sum(jnp.diagonal(symmetric)) ** 2 / count
     q_a = _squares(skew)
-    if tokens == 1:
-        none = jnp.zeros(0, dtype)
-        return jnp.zeros((), dtype), jnp.zeros((), dtype), none, none, none.astype(bool)
-    # Rows: an orthonormal basis of the vectors of the first j tokens with sum zero. The vector of
-    # ones is the trivial eigenvector, so that what is left is the matrix in this basis.
-    basis = jnp.asarray(_contrasts(tokens), dtype)
-    there = active[1:]
-    gram, inverse_gram = _product(lower, lower.T), _product(inverse.T, inverse)
-    h = _product(_product(basis, gram * inverse_gram), basis.T)
-    h = jnp.where(there[:, None] & there[None, :], h, 0.0)
-    h, vectors = eigh(h)
-    scores = [  # <M_a, S> of the symmetric and of the antisymmetric noise, in the eigenbasis
-        _times(vectors.T, _times(basis, _rows(_product(lower, part), inverse.T)))
-        for part in (symmetric, skew)
-    ]
-    mixed = h - 1 > 1000 * float(jnp.finfo(dtype).eps)
+    inverse_gram = _product(inverse.T, inverse)
+    both = on[:, None] * on[None, :]
+    # The vector of ones has the eigenvalue 1, here -1, with which it is not taken for a mixed one.
+    h, vectors = eigh(both * (gram * inverse_gram - 2 / count))
     there = h > 0.5
+    # <M_a, B> is the sum of row a of VXᵀ∘G⁻¹, and <M_a, Bᵀ> that of the column.
+    weighted = _product(_product(lower, inside), lower.T) * inverse_gram
+    rows, columns = jnp.sum(weighted, 1), jnp.sum(weighted, 0)
+    from_s = jnp.where(there, _times(vectors.T, (rows + columns) / 2), 0.0)
+    from_a = jnp.where(there, _times(vectors.T, (columns - rows) / 2), 0.0)
+    mixed = h - 1 > 1000 * float(jnp.finfo(dtype).eps)
     h = jnp.where(mixed, h, 2.0)
-    # With h = 1 there is no antisymmetric direction of its own, and <M_a, T> is zero.
-    from_s = jnp.where(there, scores[0] / jnp.sqrt((jnp.where(mixed, h, 1.0) + 1) / 2), 0.0)
-    from_a = jnp.where(mixed, scores[1] / jnp.sqrt((h - 1) / 2), 0.0)
+    # With h = 1 there is no antisymmetric direction of its own, and <M_a, Bᵀ - B> is zero.
+    from_s = from_s / jnp.sqrt((jnp.where(mixed, h, 1.0) + 1) / 2)
+    from_a = jnp.where(mixed, from_a / jnp.sqrt((h - 1) / 2), 0.0)
     z = (jnp.sqrt((h + 1) / 2) * from_a - jnp.sqrt((h - 1) / 2) * from_s) / jnp.sqrt(h)
     z, w = jnp.where(mixed, z, 0.0), jnp.where(mixed, (1 - 1 / h) / 2, 0.0)
     # Rounding may leave a sum of squares with nothing in it slightly negative.
@@ -178,63 +172,44 @@ def _inside(inside, lower, inverse, active):
     return q_s, q_a, z, w, mixed
 
 
-def _frame(x, v, active):
-    """Frame E, L⁻¹V, L and L⁻¹ of X = L E; tokens that do not count have zero rows."""
-    tokens = x.shape[0]
-    identity = jnp.eye(tokens, dtype=x.dtype)
+def _factors(x, gram, active):
+    """F, C⁻¹, L and L⁻¹ of X = L E, E = C⁻¹F; tokens that do not count have zero rows.
+
+    By Cholesky's factorisation of the Gram matrix, and once more of that of F = L⁻¹X, which is
+    nearly the identity: with nearly dependent tokens one factorisation errs by ε/distance², two
+    by ε/distance, and almost all work is in matrix products (CholeskyQR2, Yamamoto et al. 2015,
+    recalled).
+    """
+    lower, inverse = _cholesky(gram, active)
+    nearly = _product(inverse, x)
+    again, back = _cholesky(_product(nearly, nearly.T), active)
+    return nearly, back, _product(lower, again), _product(back, inverse)
+
+
+def _cholesky(gram, active):
+    """L and L⁻¹ of a Gram matrix G = L Lᵀ, row by row.
+
+    Rounding may eat a pivot: it is held above it, and the second time there is none to hold.
+    """
+    tokens = gram.shape[0]
+    identity = jnp.eye(tokens, dtype=gram.dtype)
+    least = 16 * float(jnp.finfo(gram.dtype).eps)
+
+    def next_row(i, done):
+        lower, inverse = done
+        known = _times(inverse, gram[i])
+        square = jnp.where(active[i], gram[i, i] - _dot(known, known), 1.0)
+        length = jnp.sqrt(jnp.maximum(square, least))
+        row = jnp.where(active[i], known + length * identity[i], 0.0)
+        unit = jnp.where(active[i], (identity[i] - _times(inverse.T, known)) / length, 0.0)
+        return lower.at[i].set(row), inverse.at[i].set(unit)
+
+    done = jnp.zeros_like(gram), jnp.zeros_like(gram)
     if tokens > LIMIT:
-
-        def next_row(i, done):
-            frame, inverse, lower = done
-            here, token, usable = identity[i], x[i], active[i]
-            coefficients = jnp.zeros(tokens, x.dtype)
-            for _ in range(2):  # Gram and Schmidt, twice is enough
-                found = _times(frame, token)
-                token = token - _times(frame.T, found)
-                coefficients = coefficients + found
-            length, scale = _length(token, usable)
-            unit = here - _times(inverse.T, coefficients)
-            row = jnp.where(usable, coefficients + length * here, 0.0)
-            frame, inverse = frame.at[i].set(token * scale), inverse.at[i].set(unit * scale)
-            return frame, inverse, lower.at[i].set(row)
-
-        empty = (jnp.zeros_like(x), jnp.zeros_like(identity), jnp.zeros_like(identity))
-        frame, inverse, lower = lax.fori_loop(0, tokens, next_row, empty)
-        return frame, _product(inverse, v), lower, inverse
-    rows, lower = [], []
-    for a in range(tokens):
-        token, coefficients = x[a], [jnp.zeros((), x.dtype)] * tokens
-        for _ in range(2):
-            found = [_dot(row[0], token) for row in rows]
-            for b, c in enumerate(found):
-                token = token - c * rows[b][0]
-                coefficients[b] = coefficients[b] + c
-        length, scale = _length(token, active[a])
-        moved, unit = v[a], identity[a]
-        for b in range(a):
-            moved = moved - coefficients[b] * rows[b][1]
-            unit = unit - coefficients[b] * rows[b][2]
-        rows.append((token * scale, moved * scale, unit * scale))
-        coefficients[a] = length
-        lower.append(jnp.where(active[a], jnp.stack(coefficients), 0.0))
-    frame, noise, inverse = (jnp.stack(part) for part in zip(*rows, strict=True))
-    return frame, noise, jnp.stack(lower), inverse
-
-
-def _length(token, usable):
-    """|token| and its inverse; 1 and 0 for tokens that are not there."""
-    square = _dot(token, token)
-    usable = usable & (square > 0)
-    length = jnp.sqrt(jnp.where(usable, square, 1.0))
-    return length, jnp.where(usable, 1 / length, 0.0)
-
-
-def _contrasts(tokens: int) -> np.ndarray:
-    """Helmert's basis: row j is (1, …, 1, -j, 0, …)/√(j(j+1)) with j ones, j = 1, …, tokens - 1."""
-    rows = np.tril(np.ones((tokens - 1, tokens)))
-    j = np.arange(1, tokens)
-    rows[j - 1, j] = -j
-    return rows / np.sqrt(j * (j + 1))[:, None]
+        return lax.fori_loop(0, tokens, next_row, done)
+    for i in range(tokens):
+        done = next_row(i, done)
+    return done
 
 
 # In tiny dimensions steps are the lanes of the arrays: written out entry by entry, a sum of
@@ -257,13 +232,6 @@ def _dot(a, b) -> Any:
     if a.size > LIMIT:
         return jnp.sum(a * b)
     return sum(a[i] * b[i] for i in range(a.size))
-
-
-def _rows(a, b):
-    """Row by row, the dot products."""
-    if a.shape[1] > LIMIT:
-        return jnp.sum(a * b, -1)
-    return sum(a[:, i] * b[:, i] for i in range(a.shape[1]))
 
 
 def _squares(a) -> Any:
