@@ -1,85 +1,15 @@
-"""Figures: each function draws on one axis and returns it.
-
-Nothing here calls `plt.show` or changes `rcParams`; `with style():` makes what is drawn inside it
-fit for a paper. With `ax=None` a function makes a figure of its own, found at `ax.figure`.
-"""
+"""Figures of numbers in time, of densities and of grids."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import rcsetup
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgba
-from matplotlib.patches import Circle
 from numpy.typing import ArrayLike
 
-from .theory.dyson import semicircle_density
-
-# Okabe & Ito's colours, told apart with every common colour blindness; yellow, too pale for lines
-# on white, is left out.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK = "#222222"
-PALE = "#9a9a9a"
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """A context in which figures look as in a paper: single column, serif, thin, colour-blind safe.
-
-    `with rqf.plot.style(): ax = rqf.plot.fan(...); ax.figure.savefig(...)`. On leaving, all
-    `rcParams` are what they were.
-    """
-    with matplotlib.rc_context(
-        {
-            "font.family": "STIXGeneral",  # ships with matplotlib, so no machine lacks it
-            "mathtext.fontset": "stix",
-            "font.size": 9,
-            "axes.labelsize": 9,
-            "axes.titlesize": 9,
-            "xtick.labelsize": 8,
-            "ytick.labelsize": 8,
-            "legend.fontsize": 8,
-            "figure.figsize": (3.4, 2.5),
-            "figure.dpi": 150,
-            "savefig.dpi": 300,
-            "figure.constrained_layout.use": True,
-            "axes.prop_cycle": rcsetup.cycler(color=PALETTE),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.linewidth": 0.6,
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
-            "text.color": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "xtick.major.width": 0.6,
-            "ytick.major.width": 0.6,
-            "xtick.major.size": 3,
-            "ytick.major.size": 3,
-            "xtick.direction": "out",
-            "ytick.direction": "out",
-            "lines.linewidth": 1.2,
-            "lines.markersize": 3.5,
-            "legend.frameon": False,
-            "legend.handlelength": 1.8,
-            "legend.borderaxespad": 0.2,
-            "pdf.fonttype": 42,
-        }
-    ):
-        try:
-            yield
-        finally:
-            # A notebook's backend turns interactive mode on with the first figure; undone on
-            # leaving, no later figure would be shown.
-            interactive = matplotlib.is_interactive()
-    matplotlib.interactive(interactive)
+from ..theory.dyson import semicircle_density
+from ._canvas import INK, PALETTE, axis, finite
 
 
 def fan(
@@ -100,7 +30,7 @@ def fan(
     """
     ts, values = _series(ts, values, "values")
     curve = None if theory is None else _matching(theory, ts, "theory")
-    ax = _axis(ax)
+    ax = axis(ax)
     (line,) = ax.plot(ts, values.mean(0), label=label, zorder=3)
     for low, high, alpha in ((0.05, 0.95, 0.15), (0.25, 0.75, 0.25)):
         lower, upper = np.quantile(values, [low, high], axis=0)
@@ -144,7 +74,7 @@ def mean_lines(
                 f"`theory` must have labels of `values`, {list(series)}; got {name!r}."
             )
         curves[name] = _matching(curve, series[name][0], f"theory[{name!r}]")
-    ax = _axis(ax)
+    ax = axis(ax)
     for name, (times, value) in series.items():
         every = math.ceil(len(times) / 30)
         points, _, (bars,) = ax.errorbar(
@@ -197,7 +127,7 @@ def angle_histogram(
 
     Raises ValueError without angles, for angles outside [0, pi] or not finite, and for `bins` < 1.
     """
-    angles = _finite(angles, "angles").reshape(-1)
+    angles = finite(angles, "angles").reshape(-1)
     if angles.size == 0:
         raise ValueError("`angles` must hold at least one angle; got none.")
     outside = angles[(angles < -1e-6) | (angles > math.pi + 1e-6)]
@@ -206,7 +136,7 @@ def angle_histogram(
     if bins < 1:
         raise ValueError(f"`bins` must be at least 1; got {bins}.")
     theory = None if density is None else _density_curve(density)
-    ax = _axis(ax)
+    ax = axis(ax)
     # The float32 number nearest to pi lies above pi, hence the clip.
     heights, edges = np.histogram(
         np.clip(angles, 0, math.pi), bins=bins, range=(0, math.pi), density=True
@@ -244,7 +174,7 @@ def spectrum(
     Raises ValueError without values, for values that are not finite, for `bins` < 1, for an edge
     that is not one positive number, and if both laws are given.
     """
-    values = _finite(values, "values").reshape(-1)
+    values = finite(values, "values").reshape(-1)
     if values.size == 0:
         raise ValueError("`values` must hold at least one eigenvalue; got none.")
     if bins < 1:
@@ -253,7 +183,7 @@ def spectrum(
         raise ValueError("`density` must not be given beside `edge`, a law itself; got both.")
     curve = None
     if edge is not None:
-        end = _finite(edge, "edge")
+        end = finite(edge, "edge")
         if end.ndim or not end > 0:
             raise ValueError(f"`edge` must be one positive number; got {edge}.")
         # Angles, so that the curve is smooth where its slope is infinite.
@@ -261,7 +191,7 @@ def spectrum(
         curve = x, np.asarray(semicircle_density(x, float(end)))
     elif density is not None:
         curve = _density_curve(density)
-    ax = _axis(ax)
+    ax = axis(ax)
     heights, walls = np.histogram(values, bins=bins, density=True)
     ax.stairs(heights, walls, fill=True, color=PALETTE[0], alpha=0.35, linewidth=0, label=label)
     if curve is not None:
@@ -269,47 +199,6 @@ def spectrum(
     ax.set_xlabel(r"eigenvalue $\lambda$")
     ax.set_ylabel("probability density")
     _legend(ax)
-    return ax
-
-
-def sphere(
-    x: ArrayLike,
-    *,
-    ax: Axes | None = None,
-    elevation: float = 20.0,
-    azimuth: float = 30.0,
-) -> Axes:
-    """Tokens on the unit sphere S^2, seen from afar; what is behind the sphere is faded.
-
-    `x` is one state (tokens, 3), drawn as points, or one member's trajectory (times, tokens, 3):
-    then each token has a trail of great-circle arcs from its start (ring) to its end (dot). Every
-    token keeps one colour. `elevation` and `azimuth` of the viewer are in degrees. The projection
-    is orthographic and the axis an ordinary one, so it fits any panel and stays vector graphics.
-
-    Raises ValueError for other shapes, and for tokens that are not of unit length (1e-3).
-    """
-    x = _finite(x, "x")
-    if x.ndim not in (2, 3) or x.shape[-1] != 3 or 0 in x.shape:
-        raise ValueError(f"`x` must be (tokens, 3) or (times, tokens, 3); got shape {x.shape}.")
-    defect = np.max(np.abs(np.linalg.norm(x, axis=-1) - 1))
-    if defect > 1e-3:
-        raise ValueError(f"`x` must have unit tokens; got a length {defect:g} away from 1.")
-    trajectory = x if x.ndim == 3 else x[None]
-    tokens = trajectory.shape[1]
-    ax = _axis(ax)
-    view = _view(elevation, azimuth)
-    _draw_globe(ax, view)
-    colours = _token_colours(tokens)
-    if len(trajectory) > 1:
-        for token, colour in zip(np.swapaxes(trajectory, 0, 1), colours, strict=True):
-            curve = _great_circles(token)
-            strength = np.linspace(0.3, 0.95, len(curve) - 1)  # the past pales
-            width = 0.9 if tokens <= len(PALETTE) else 0.6
-            _draw_curve(ax, curve @ view.T, colour, strength, width, 3.0)
-        _draw_points(ax, trajectory[0] @ view.T, colours, ring=True)
-    _draw_points(ax, trajectory[-1] @ view.T, colours, ring=False)
-    ax.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal")
-    ax.set_axis_off()
     return ax
 
 
@@ -332,22 +221,22 @@ def phase_diagram(
 
     Raises ValueError for other shapes, grids that do not increase and values that are not finite.
     """
-    grids = {"x": _finite(x, "x"), "y": _finite(y, "y")}
+    grids = {"x": finite(x, "x"), "y": finite(y, "y")}
     for name, grid in grids.items():
         if grid.ndim != 1 or grid.size < 2 or np.any(np.diff(grid) <= 0):
             raise ValueError(f"`{name}` must be at least 2 increasing numbers; got {grid}.")
-    values = _finite(values, "values")
+    values = finite(values, "values")
     if values.shape != (grids["x"].size, grids["y"].size):
         raise ValueError(
             f"`values` must have shape {(grids['x'].size, grids['y'].size)}; got {values.shape}."
         )
-    ax = _axis(ax)
+    ax = axis(ax)
     low, high = (None, None) if limits is None else limits
     image = ax.pcolormesh(grids["x"], grids["y"], values.T, cmap="cividis", vmin=low, vmax=high)
     image.set_rasterized(True)
     ax.figure.colorbar(image, ax=ax, label="" if label is None else label)
     if boundary is not None:
-        curve = [_finite(part, f"boundary[{i}]") for i, part in enumerate(boundary)]
+        curve = [finite(part, f"boundary[{i}]") for i, part in enumerate(boundary)]
         view = ax.get_xlim(), ax.get_ylim()
         # White under ink, to be seen on every colour.
         ax.plot(*curve, color="white", linewidth=2.6)
@@ -360,16 +249,8 @@ def phase_diagram(
     return ax
 
 
-def _finite(value: Any, name: str) -> np.ndarray:
-    array = np.asarray(value, float)
-    if not np.all(np.isfinite(array)):
-        bad = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
-        raise ValueError(f"`{name}` must be finite; got {array[bad]} at index {bad}.")
-    return array
-
-
 def _series(ts: Any, values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    ts, values = _finite(ts, "ts"), _finite(values, name)
+    ts, values = finite(ts, "ts"), finite(values, name)
     if ts.ndim != 1 or ts.size == 0:
         raise ValueError(f"`ts` must be (times,), not empty; got shape {ts.shape}.")
     if values.ndim != 2 or values.shape[1] != len(ts) or len(values) == 0:
@@ -380,7 +261,7 @@ def _series(ts: Any, values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _matching(value: Any, grid: np.ndarray, name: str) -> np.ndarray:
-    array = _finite(value, name)
+    array = finite(value, name)
     if array.shape != grid.shape:
         raise ValueError(f"`{name}` must have shape {grid.shape}; got shape {array.shape}.")
     return array
@@ -391,14 +272,10 @@ def _density_curve(density: Any) -> tuple[np.ndarray, np.ndarray]:
         # Midpoints: the ends, where a density may be infinite, are left out.
         theta = (np.arange(600) + 0.5) * (math.pi / 600)
         return theta, _matching(density(theta), theta, "density(theta)")
-    theta = _finite(density[0], "density[0]")
+    theta = finite(density[0], "density[0]")
     if theta.ndim != 1:
         raise ValueError(f"`density[0]` must be (points,); got shape {theta.shape}.")
     return theta, _matching(density[1], theta, "density[1]")
-
-
-def _axis(ax: Axes | None) -> Axes:
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
 def _theory_line(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
@@ -416,93 +293,3 @@ def _time_axis(ax: Axes, ylabel: str | None) -> None:
 def _legend(ax: Axes) -> None:
     if ax.get_legend_handles_labels()[1]:
         ax.legend()
-
-
-def _token_colours(tokens: int) -> np.ndarray:
-    """The palette while it lasts; more tokens share a smooth scale by index."""
-    if tokens <= len(PALETTE):
-        return np.array([to_rgba(colour) for colour in PALETTE[:tokens]])
-    return matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, tokens))
-
-
-def _view(elevation: float, azimuth: float) -> np.ndarray:
-    """The rotation whose rows are the viewer's right, up and toward-the-eye directions."""
-    up, around = math.radians(elevation), math.radians(azimuth)
-    right = [-math.sin(around), math.cos(around), 0.0]
-    eye = [math.cos(up) * math.cos(around), math.cos(up) * math.sin(around), math.sin(up)]
-    return np.array([right, np.cross(eye, right), eye])
-
-
-def _great_circles(points: np.ndarray) -> np.ndarray:
-    """The points joined by arcs of great circles, about two degrees a step."""
-    parts = []
-    for start, end in pairwise(points):
-        angle = 2 * math.atan2(np.linalg.norm(end - start), np.linalg.norm(end + start))
-        weight = np.linspace(0, 1, max(2, math.ceil(angle / 0.035)), endpoint=False)[:, None]
-        parts.append((1 - weight) * start + weight * end)
-    curve = np.concatenate([*parts, points[-1:]])
-    # Antipodal points have no unique arc: the straight line through the centre is left alone.
-    length = np.linalg.norm(curve, axis=-1, keepdims=True)
-    return curve / np.where(length > 1e-6, length, 1.0)
-
-
-def _draw_curve(
-    ax: Axes, curve: np.ndarray, colour: Any, strength: Any, width: float, zorder: float
-) -> None:
-    """A curve given in the viewer's frame, faded where it runs behind the sphere."""
-    colours = np.tile(to_rgba(colour), (len(curve) - 1, 1))
-    segments = np.stack([curve[:-1, :2], curve[1:, :2]], 1)
-    front = curve[:-1, 2] + curve[1:, 2] >= 0
-    for visible, fade, layer in ((front, 1.0, zorder), (~front, 0.3, 1.0)):
-        colours[:, 3] = fade * strength
-        ax.add_collection(
-            LineCollection(
-                list(segments[visible]),
-                colors=colours[visible],
-                linewidths=width,
-                capstyle="butt",
-                zorder=layer,
-            )
-        )
-
-
-def _draw_points(ax: Axes, points: np.ndarray, colours: np.ndarray, *, ring: bool) -> None:
-    front = points[:, 2] >= 0
-    for visible, alpha, layer in ((front, 1.0, 5.0), (~front, 0.3, 1.5)):
-        shade = colours[visible].copy()
-        shade[:, 3] = alpha
-        white = to_rgba("white", alpha)
-        ax.scatter(
-            *points[visible, :2].T,
-            s=14 if ring else 22,
-            facecolors=white if ring else list(shade),
-            edgecolors=list(shade) if ring else white,
-            linewidths=0.9 if ring else 0.5,
-            zorder=layer + (0 if ring else 0.5),
-        )
-
-
-def _draw_globe(ax: Axes, view: np.ndarray) -> None:
-    """A softly shaded ball with its outline and a graticule every 30 degrees."""
-    outline = Circle((0, 0), 1, facecolor="none", edgecolor=PALE, linewidth=0.7, zorder=2)
-    ax.add_patch(outline)
-    grid = np.linspace(-1, 1, 301)
-    u, v = np.meshgrid(grid, grid)
-    depth = np.sqrt(np.clip(1 - u**2 - v**2, 0, None))
-    light = np.array([-0.45, 0.55, 0.70]) / np.linalg.norm([-0.45, 0.55, 0.70])
-    shade = 0.89 + 0.11 * np.clip(light[0] * u + light[1] * v + light[2] * depth, 0, 1)
-    image = ax.imshow(
-        shade, cmap="gray", vmin=0, vmax=1, extent=(-1, 1, -1, 1), origin="lower", zorder=0
-    )
-    image.set_clip_path(outline)
-    turn = np.linspace(0, 2 * math.pi, 181)
-    for latitude in np.radians([-60, -30, 0, 30, 60]):
-        ring = [math.cos(latitude) * np.cos(turn), math.cos(latitude) * np.sin(turn)]
-        circle = np.stack([*ring, np.full_like(turn, math.sin(latitude))], -1)
-        _draw_curve(ax, circle @ view.T, PALE, 0.85, 0.35, 1.8)
-    for longitude in np.radians([0, 30, 60, 90, 120, 150]):
-        ring = np.cos(turn)
-        circle = np.stack(
-            [ring * math.cos(longitude), ring * math.sin(longitude), np.sin(turn)], -1
-        )
-        _draw_curve(ax, circle @ view.T, PALE, 0.85, 0.35, 1.8)
