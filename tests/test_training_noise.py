@@ -246,15 +246,26 @@ def test_the_mean_under_dropconnect_obeys_its_exact_recursion():
 
 @pytest.mark.slow
 def test_dropconnect_moves_a_regression_along_its_ridge_flow():
-    # To the minimum of Σ x²w² on x·w = y, where all x_i w_i are y/d.
-    process = regression(Normal((5,)), (DropConnect(0.02),))
-    x, y = np.asarray(process.inputs)[0], float(process.targets[0])
+    # The exact mean follows it to first order in the variance of the gates, to the minimum of
+    # Σ x²w² on x·w = y, where all x_i w_i are y/d.
     start = np.random.default_rng(0).standard_normal(5)
-    start += x * (y - x @ start) / (x @ x)
-    flow = rqf.simulate(
-        slow_flow(process), Fixed(start), [0.0, 1e5], substeps=4000, members=1, key=KEY
-    ).ys[0, -1]
-    np.testing.assert_allclose(x * np.asarray(flow), y / 5, rtol=1e-4)
+    errors = []
+    for variance in (0.02, 0.01):
+        process = regression(Normal((5,)), (DropConnect(variance / (1 + variance)),))
+        x, y = np.asarray(process.inputs)[0], float(process.targets[0])
+        rate = float(process.learning_rate)
+        first = start + x * (y - x @ start) / (x @ x)
+        updates = np.array([0.0, 1.0 / (rate * variance), 100.0 / (rate * variance)])
+        _, flow, last = rqf.simulate(
+            slow_flow(process), Fixed(first), updates, substeps=4000, members=1, key=KEY
+        ).ys[0]
+        np.testing.assert_allclose(x * np.asarray(last), y / 5, rtol=1e-4)
+        step = np.eye(5) - rate * (np.outer(x, x) + variance * np.diag(x**2))
+        end = np.linalg.solve(np.eye(5) - step, rate * y * x)
+        mean = end + np.linalg.matrix_power(step, round(updates[1])) @ (first - end)
+        errors.append(np.linalg.norm(mean - np.asarray(flow)))
+    assert errors[0] < 0.02 * np.linalg.norm(first)
+    assert errors[1] / errors[0] == pytest.approx(0.5, rel=0.1)
 
 
 # ---- batches
