@@ -67,3 +67,19 @@ def matrix_units(size):
 def chords_to_pole(x: jax.Array) -> jax.Array:
     """First coordinate of the first token: its overlap with a start at e_1."""
     return x[0, 0]
+
+
+def assert_quartic_loop_equations(sums, beta):
+    """E Σ λ³ λ^k = k (1 - β/2) E p_{k-1} + (β/2) Σ_{a+b=k-1} E p_a p_b, to one per cent.
+
+    The loop equations of V' = λ³ at g = 1; `sums` (members, times, powers) are p_0, p_1, …
+    """
+    p = np.moveaxis(np.asarray(sums), -1, 0)
+    for k in range(len(p) - 3):
+        pairs = sum((p[a] * p[k - 1 - a] for a in range(k)), np.zeros(p.shape[1:]))
+        left = p[k + 3].mean(1)
+        right = (k * (1 - beta / 2) * p[max(k - 1, 0)] + beta / 2 * pairs).mean(1)
+        # For even k both sides are odd, and zero.
+        assert_mean(left - right, 0.0, bias=0.0 if k % 2 == 0 else 0.01 * right.mean())
+        if k % 2:
+            np.testing.assert_allclose(left.mean(), right.mean(), rtol=0.01)

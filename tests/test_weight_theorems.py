@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _ensembles import assert_mean, slope
+from _ensembles import assert_quartic_loop_equations, slope
 
 import rqf_jax as rqf
 from rqf_jax._path import Increment
@@ -261,8 +261,7 @@ def test_a_quartic_well_has_a_weak_error_of_the_solvers_order(solver, beta, orde
 
 @pytest.mark.parametrize("beta", [1, 2])
 def test_a_quartic_well_obeys_the_loop_equations_of_its_index(beta):
-    # E Σ V'(λ) λ^k = g² [k (1 - β/2) E p_{k-1} + (β/2) Σ_{a+b=k-1} E p_a p_b], here V' = λ³, g = 1,
-    # at steps whose weak error of order 2 is some 0.1 per cent.
+    # At steps whose weak error of order 2 is some 0.1 per cent.
     def sums(values):
         return jnp.stack([jnp.sum(values**k) for k in range(9)])
 
@@ -270,12 +269,4 @@ def test_a_quartic_well_obeys_the_loop_equations_of_its_index(beta):
         rqf.models.dyson_eigenvalues(1.0, 0.0, beta, Quartic()), GaussianEnsemble(4, 1.0, beta),
         np.arange(0.0, 13.0), substeps=80, members=3000, key=KEY, save=sums, solver=MatrixJump(),
     )  # fmt: skip
-    p = np.moveaxis(np.asarray(runs.ys[:, 3:]), -1, 0)
-    for k in range(6):
-        pairs = sum((p[a] * p[k - 1 - a] for a in range(k)), np.zeros(p.shape[1:]))
-        left = p[k + 3].mean(1)
-        right = (k * (1 - beta / 2) * p[max(k - 1, 0)] + beta / 2 * pairs).mean(1)
-        # For even k both sides are odd, and zero.
-        assert_mean(left - right, 0.0, bias=0.0 if k % 2 == 0 else 0.01 * right.mean())
-        if k % 2:
-            assert left.mean() == pytest.approx(right.mean(), rel=0.01)
+    assert_quartic_loop_equations(runs.ys[:, 3:], beta)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _ensembles import assert_mean, slope
+from _ensembles import assert_mean, assert_quartic_loop_equations, slope
 
 import rqf_jax as rqf
 from rqf_jax.drifts import MatrixWell
@@ -96,7 +96,6 @@ def test_eigenvalues_of_a_matrix_in_a_well_move_as_the_gas_of_its_index(beta, po
 @pytest.mark.slow
 @pytest.mark.parametrize("beta", [1, 2])
 def test_a_matrix_in_a_quartic_well_obeys_the_loop_equations_of_its_index(beta):
-    # E tr V'(H) H^k = g² [k (1 - β/2) E p_{k-1} + (β/2) Σ_{a+b=k-1} E p_a p_b], V' = x³, g = 1.
     def sums(x):
         values = SPECTRUM[beta](x)
         return jnp.stack([jnp.sum(values**k) for k in range(7)])
@@ -105,15 +104,7 @@ def test_a_matrix_in_a_quartic_well_obeys_the_loop_equations_of_its_index(beta):
         rqf.models.dyson(1.0, 0.0, beta, potential=Quartic()), Zeros((4, 4)),
         np.arange(0.0, 13.0), substeps=40, members=3000, key=KEY, save=sums,
     )  # fmt: skip
-    p = np.moveaxis(np.asarray(runs.ys[:, 3:]), -1, 0)
-    for k in range(4):
-        pairs = sum((p[a] * p[k - 1 - a] for a in range(k)), np.zeros(p.shape[1:]))
-        left = p[k + 3].mean(1)
-        right = (k * (1 - beta / 2) * p[max(k - 1, 0)] + beta / 2 * pairs).mean(1)
-        # For even k both sides are odd, and zero.
-        assert_mean(left - right, 0.0, bias=0.0 if k % 2 == 0 else 0.01 * right.mean())
-        if k % 2:
-            assert left.mean() == pytest.approx(right.mean(), rel=0.01)
+    assert_quartic_loop_equations(runs.ys[:, 3:], beta)
 
 
 @pytest.mark.slow
