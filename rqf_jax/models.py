@@ -36,6 +36,7 @@ from .noises import (
     HomogenisedNoise,
     IsotropicNoise,
     KernelNoise,
+    Layered,
     LinearNoise,
     NoNoise,
     SpectralNoise,
@@ -177,14 +178,22 @@ def stochastic_transformer(beta: Any, variance: Any = 1.0) -> SDE:
     return SDE(NoDrift(), ValueNoise(Attention(beta), sigma), Sphere())
 
 
+def random_layers(variance: Any = 1.0, beta: Any = None) -> SDE:
+    """The residual layers of a network, one a step, with a fresh random matrix in each.
+
+        x_i ← normalise(x_i + √h W f_i(X)),   Var W_kl = variance
+
+    f is softmax attention with QᵀK = 1 at inverse temperature `beta`, whose limit h → 0 is
+    `stochastic_transformer`, or the tokens themselves where `beta` is None. Then the mean angle and
+    the fate of every pair are those of the limit at any h. Raises ValueError if variance < 0.
+    """
+    sigma = jnp.sqrt(scalar("variance", minimum=0)(variance))
+    noise = IsotropicNoise(sigma, sigma) if beta is None else ValueNoise(Attention(beta), sigma)
+    return SDE(NoDrift(), Layered(noise), Sphere())
+
+
 def homogenised_attention(
-    beta: Any,
-    dim: int,
-    *,
-    key_variance: Any,
-    samples: int,
-    key: PRNGKeyArray,
-    variance: Any = None,
+    beta: Any, dim: int, *, key_variance: Any, samples: int, key: PRNGKeyArray, variance: Any = None
 ) -> SDE:
     """Attention whose queries, keys and values are all drawn anew in every layer.
 
@@ -194,13 +203,9 @@ def homogenised_attention(
     `samples` and errors. `variance` is 1/dim if left out, the choice of Koubbi, Geshkovski &
     Rigollet, arXiv:2604.01978 (read in a transcription), whose clock is αηL.
     """
+    variance = 1 / dim if variance is None else variance
     noise = HomogenisedNoise(
-        beta,
-        1 / dim if variance is None else variance,
-        dim,
-        key_variance=key_variance,
-        samples=samples,
-        key=key,
+        beta, variance, dim, key_variance=key_variance, samples=samples, key=key
     )
     return SDE(NoDrift(), noise, Sphere())
 

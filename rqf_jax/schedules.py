@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._arguments import finite, is_concrete
+from ._arguments import finite, is_concrete, scalar
 
 
 class AbstractSchedule(eqx.Module):
@@ -43,3 +43,21 @@ class PiecewiseLinear(AbstractSchedule):
     def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """The value on the line at time t."""
         return jnp.interp(t, self.ts, self.values)
+
+
+class Exponential(AbstractSchedule):
+    """A strength that grows, or falls, exponentially: time on a logarithmic scale.
+
+        s(t) = e^(rate t)
+
+    A flow at time t of a drift scheduled so is the flow of the drift itself at time
+    (e^(rate t) - 1)/rate, so that what takes a power or an exponential of time, as tokens of
+    state-space models do, is followed in few steps. Raises ValueError if the rate is not a finite
+    scalar.
+    """
+
+    rate: Float[Array, ""] = eqx.field(converter=scalar("rate"), default=1.0)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """e^(rate t)."""
+        return jnp.exp(self.rate * t)

@@ -22,6 +22,7 @@ PARAMETERS = {
     "noisy_attention": "beta = 1.0\nsigma = 1.0\nstrength = 0.5",
     "noisy_unnormalised_attention": "beta = 1.0\nsigma = 1.0\nstrength = 0.2",
     "stochastic_transformer": "beta = 0.7\nvariance = 0.8",
+    "random_layers": "beta = 0.7\nvariance = 0.8",
     "mean_field_attention": "beta = 1.0\ndiffusion = 0.1\nstrength = 2.0",
     "self_attention": f"beta = 1.0\nvalue = {SYMMETRIC}",
     "oja": f"value = {SYMMETRIC}",
@@ -125,6 +126,25 @@ def test_the_fate_of_two_tokens_is_a_martingale_that_a_wrong_model_is_not(time):
         sharper = model("stochastic_transformer", "beta = 1.6\nvariance = 0.8").closed_forms(3)
         (row,) = report.compare(dataset, sharper, labels=["0", "1"])
         assert abs(row.z) > 5
+
+
+@pytest.mark.slow
+def test_huge_layers_split_pairs_as_their_limit_and_attention_in_them_does_not():
+    def rows(parameters, dim, time, layers):
+        section = model("random_layers", parameters)
+        runs = rqf.simulate(
+            section.sde(dim), rqf.laws.Pair(2.0, dim), [0.0, time], substeps=layers, members=8000,
+            key=jax.random.key(0), save=rqf.observables.overlaps,
+        )  # fmt: skip
+        dataset = ensemble(runs.ys[..., 0], [0.0, time])
+        return report.compare(dataset, section.closed_forms(dim), labels=["0", "1"])
+
+    plain = rows("", 4, 15.0, 60)
+    assert [row.quantity for row in plain] == ["P(aligned)", "E G(∞)", "Var N₊"]
+    assert max(abs(row.z) for row in plain) < 5
+    (deep,) = rows("beta = 2.0", 8, 1.0, 200)
+    (shallow,) = rows("beta = 2.0", 8, 1.0, 4)
+    assert deep.quantity == "P(−)" and abs(deep.z) < 5 < abs(shallow.z)
 
 
 def test_pairs_that_always_meet_have_no_row_of_their_fate():

@@ -26,7 +26,8 @@ from rqf_jax.drifts import (
     UnnormalisedAttention,
     causal_mask,
 )
-from rqf_jax.schedules import PiecewiseLinear
+from rqf_jax.schedules import Exponential, PiecewiseLinear
+from rqf_jax.theory import mamba
 
 SPHERE, FLAT = rqf.manifolds.Sphere(), rqf.manifolds.Euclidean()
 TIME = jnp.zeros(())
@@ -215,11 +216,11 @@ def test_two_tokens_without_temperature_halve_the_tangent_of_half_their_angle():
 
 def test_the_oja_flow_is_the_normalised_exponential():
     x0, value, ts = unit_tokens(3, 4), matrices(4)[1], np.linspace(0.0, 1.5, 4)
-    path = flow(rqf.models.oja(value).drift, x0, ts, substeps=4000)
+    path = flow(rqf.models.oja(value).drift, x0, ts, substeps=12_000)
     for t, x in zip(ts, path, strict=True):
         moved = x0 @ expm(t * value).T
         np.testing.assert_allclose(
-            x, moved / np.linalg.norm(moved, axis=1, keepdims=True), atol=1e-7
+            x, moved / np.linalg.norm(moved, axis=1, keepdims=True), atol=1e-8
         )
 
 
@@ -330,6 +331,21 @@ def test_for_negative_mu_tokens_decay_as_one_over_root_t_with_the_stated_constan
     first, later = x[1, 0] * math.sqrt(1e5), x[1, 1:] * math.sqrt(1e5)
     assert first == pytest.approx((2 * math.log(2)) ** -0.5, rel=0.01)
     np.testing.assert_allclose(later, ((1 - 0.5) / (2 * math.log(2))) ** 0.5, rtol=0.01)
+
+
+@pytest.mark.slow
+def test_for_positive_mu_slow_tokens_grow_as_the_logarithm_of_time():
+    # In u = ln(1 + t) the flow is slow and no longer stiff: a thousand steps a decade and less.
+    decades = np.array([1e10, 1e11, 1e12])
+    ts = np.concatenate([[0.0], np.log1p(decades)])
+    drift = Scheduled(one_dimensional(1.0), Exponential(1.0))
+    x = np.asarray(flow(drift, np.array([[-0.5], [-0.7], [-0.4]]), ts, 4000, FLAT))[1:, :, 0]
+    for time, first in zip(decades, x[:, 0], strict=True):
+        arrival = mamba.first_token_time(-0.5, float(first), product=1.0, step_slope=1.0)
+        assert arrival == pytest.approx(time, rel=1e-4)
+        grown = float(mamba.slow_growth(time, product=1.0, step_slope=1.0))
+        assert -first == pytest.approx(grown, rel=5e-3)
+    np.testing.assert_allclose(x[1:, 1:] / x[1:, :1], x[:-1, 1:] / x[:-1, :1], rtol=1e-3)
 
 
 def test_for_positive_mu_and_a_fast_token_the_flow_blows_up_at_the_stated_time():
@@ -471,6 +487,7 @@ BAD = {
     "times that fall": (
         lambda: PiecewiseLinear([1.0, 0.0], [0.0, 0.0]), "`ts` must be strictly increasing",
     ),
+    "rate": (lambda: Exponential(math.inf), "`rate` must be finite", "inf"),
     "values of others": (
         lambda: PiecewiseLinear([0.0, 1.0], [0.0]), "`values` must have the shape (2,)", "(1,)",
     ),

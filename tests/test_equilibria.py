@@ -134,6 +134,13 @@ def test_a_balanced_split_is_stable_above_a_threshold_of_the_query_key():
 def test_a_split_on_a_negative_eigenvector_is_stable_if_tokens_repel_enough(b, expected):
     drift = Attention(beta=1.0, query_key=np.diag([1.0, -b]), value=np.diag([1.0, -2.0]))
     assert growth(drift, split(np.array([0.0, 1.0]), 4, 4)) == pytest.approx(expected, abs=1e-4)
+    # The flow of uniform tokens ends on splits of this axis exactly where they are stable.
+    found = find_equilibria(drift, SPHERE, uniform(400, 8, 2, seed=9))
+    on_axis = np.all(np.abs(found.states[:, :, 1]) > 1 - 1e-8, axis=1)
+    balanced = on_axis & np.array([sizes == (4, 4) for sizes in found.sizes])
+    assert found.unsettled == 0
+    assert bool(on_axis.any()) == (expected < 0)
+    assert bool(balanced.any()) == (expected < 0)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from rqf_jax.noises import (
     HomogenisedNoise,
     IsotropicNoise,
     KernelNoise,
+    Layered,
     NoNoise,
     ScalarNoise,
     Scheduled,
@@ -287,6 +288,7 @@ BIAS, TOKEN = BiasNoise(1.0), TokenNoise(1.0)
         (Sum(BIAS, SCALAR), "ProjectedEuler", ["ProjectiveFlow", "GeodesicEuler"]),
         (Sum(MATRIX, SCALAR), "ProjectedEuler", ["ProjectiveFlow", "GeodesicEuler"]),
         (Scheduled(FIELD, PiecewiseLinear([0.0], [1.0])), "GeodesicEuler", ["GeodesicHeun"]),
+        (Layered(MATRIX), "ProjectedEuler", ["ProjectiveFlow", "GeodesicHeun", "GeodesicEuler"]),
         (NoNoise(), "GeodesicHeun", ["ProjectiveFlow"]),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, rqf.noises.AbstractNoise) else None,
@@ -369,6 +371,7 @@ BAD = {
     "a sum at odds": (
         lambda: Sum(SKEW, VALUE).calculus(SPHERE), "`noises` must agree on a solver", "Heun",
     ),
+    "layers of a number": (lambda: Layered(1.0), "`noise` must be a noise", "1.0"),
     "a schedule of our own": (
         lambda: Scheduled(BIAS, math.sin), "`schedule` must be one of `rqf_jax.schedules`",
     ),

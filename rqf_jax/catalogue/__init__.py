@@ -33,6 +33,7 @@ from .tokens import (
     NoisyAttention as NoisyAttention,
     NoisyUnnormalisedAttention as NoisyUnnormalisedAttention,
     OjaFlow as OjaFlow,
+    RandomLayers as RandomLayers,
     RandomQuadraticForm as RandomQuadraticForm,
     SelfAttention as SelfAttention,
     StochasticTransformer as StochasticTransformer,
@@ -46,6 +47,7 @@ Model = Annotated[
     | NoisyAttention
     | NoisyUnnormalisedAttention
     | StochasticTransformer
+    | RandomLayers
     | MeanFieldAttention
     | SelfAttention
     | OjaFlow

@@ -1,6 +1,7 @@
 """Models of tokens: common noise and attention."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -185,6 +186,41 @@ class StochasticTransformer(AbstractModel):
                 value_noise.antipodal_probability, beta=self.beta, dim=dim
             ),
             notes=(f"Two tokens {fate}: beta is {self.beta:g}, its threshold {threshold:.4g}.",),
+        )
+
+
+class RandomLayers(AbstractModel):
+    """`rqf_jax.models.random_layers`: every step is one residual layer with a random matrix."""
+
+    needs_space: ClassVar[str | None] = _DIMENSION
+
+    name: Literal["random_layers"]
+    """The model."""
+    variance: NonNegative = 1.0
+    """Variance of an entry of the matrix per unit time, of which a layer has a step."""
+    beta: float | None = None
+    """Inverse temperature of the attention that the matrix acts on; without it, it acts on the
+    tokens."""
+
+    def sde(self, dim: int) -> SDE:
+        """The same for every dimension."""
+        return models.random_layers(self.variance, self.beta)
+
+    def closed_forms(self, dim: int) -> ClosedForms:
+        """Of layers without attention what holds at every depth; the limit's fate of attention."""
+        if self.beta is not None:
+            limit = StochasticTransformer(
+                name="stochastic_transformer", beta=self.beta, variance=self.variance
+            ).closed_forms(dim)
+            note = "What follows is of many layers: with few, z says how far they are from it."
+            return replace(limit, notes=(note, *limit.notes))
+        slower = (3 * dim - 10) / 2
+        return ClosedForms(
+            hyperplane_time=SYNCHRONISED / self.variance if self.variance > 0 else math.inf,
+            notes=(
+                f"A layer contracts at the limit's rate times 1 - {slower:g} h + O(h²), h its step "
+                "times variance; the rows above hold at every depth.",
+            ),
         )
 
 

@@ -6,7 +6,7 @@ from ._abstract import (
     Calculus as Calculus,
     NoNoise as NoNoise,
 )
-from .combined import Scheduled as Scheduled, Sum as Sum
+from .combined import Layered as Layered, Scheduled as Scheduled, Sum as Sum
 from .common import BiasNoise as BiasNoise, HarmonicNoise as HarmonicNoise
 from .ensemble import (
     CorrelatedNoise as CorrelatedNoise,

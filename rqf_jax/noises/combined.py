@@ -1,4 +1,4 @@
-"""Noises made of noises: sums of independent ones, and strengths that change in time."""
+"""Noises made of noises: sums of independent ones, strengths that change in time, and layers."""
 
 import math
 
@@ -93,6 +93,36 @@ class Scheduled(AbstractNoise):
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """That of the inner noise."""
         return self.noise.calculus(manifold)
+
+
+class Layered(AbstractNoise):
+    """A noise whose steps are the layers of a network, for what layers do before their limit.
+
+        X ← project(X + f h + g ΔB)
+
+    at every step, so that 1/h steps are a network with 1/h layers per unit time: the only solver is
+    `solvers.ProjectedEuler`. Raises ValueError if `noise` is not a noise.
+    """
+
+    noise: AbstractNoise
+
+    def __check_init__(self):
+        if not isinstance(self.noise, AbstractNoise):
+            raise ValueError(f"`noise` must be a noise of `rqf_jax.noises`; got {self.noise!r}.")
+
+    def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
+        """That of the inner noise."""
+        return self.noise.shape(x)
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "*state"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "*state"]:
+        """The displacement by the inner noise."""
+        return self.noise(t, x, dw)
+
+    def calculus(self, manifold: AbstractManifold) -> Calculus:
+        """A step is what is asked for, not its limit."""
+        return Calculus.LAYER
 
 
 def _strictest(noises: tuple[AbstractNoise, ...], manifold: AbstractManifold) -> Calculus:
