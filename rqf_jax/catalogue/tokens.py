@@ -212,14 +212,14 @@ class RandomLayers(AbstractModel):
             limit = StochasticTransformer(
                 name="stochastic_transformer", beta=self.beta, variance=self.variance
             ).closed_forms(dim)
-            note = "What follows is of many layers: with few, z says how far they are from it."
+            note = "Theory is that of many layers: with few, z says how far they are from it."
             return replace(limit, notes=(note, *limit.notes))
-        slower = (3 * dim - 10) / 2
+        rate = 5 - 1.5 * dim
         return ClosedForms(
             hyperplane_time=SYNCHRONISED / self.variance if self.variance > 0 else math.inf,
             notes=(
-                f"A layer contracts at the limit's rate times 1 - {slower:g} h + O(h²), h its step "
-                "times variance; the rows above hold at every depth.",
+                f"A layer contracts at 1 {'+' if rate > 0 else '-'} {abs(rate):g} h + O(h²) times "
+                "the limit's rate, h its step times variance; these rows hold at every depth.",
             ),
         )
 
