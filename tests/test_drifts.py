@@ -409,7 +409,7 @@ def test_a_unit_gate_is_a_sigmoid():
         logit = 0.8 * value + 0.3
         gate, step = 1 / (1 + math.exp(-logit)), math.log1p(math.exp(logit))
         h = (1 - gate) * h + step * value**2
-        assert found == pytest.approx(h * value, rel=1e-13)
+        assert found == pytest.approx(h * value, rel=1e-15)
 
 
 @pytest.mark.slow
