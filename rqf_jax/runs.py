@@ -209,7 +209,8 @@ def _figures(dataset: xarray.Dataset, config: Config) -> Mapping[str, Figure]:
     """The figures that a stored run has the variables for."""
     figures, forms = {}, closed_forms(dataset)
     if "overlaps" in dataset:
-        figures["order"] = _order(dataset, forms)
+        if dataset.sizes["member"] > 1:  # the mean of one has no error
+            figures["order"] = _order(dataset, forms)
         if config.report.angle_time is not None:
             figures["angles"] = _angles(dataset, forms, config.report.angle_time)
     spectra = report.spectra_of(dataset)

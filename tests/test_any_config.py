@@ -5,6 +5,7 @@ import json
 import hypothesis
 import numpy as np
 import pytest
+import xarray
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -116,8 +117,19 @@ def test_a_config_is_understood_or_refused_before_anything_is_compiled(tmp_path_
     assert config.parse(job.config).toml() == job.config
 
 
+ALONE = SMALL | {"run": {"members": 1, "substeps": 2}}  # found by the test below
+
+
+def test_a_run_of_one_member_has_no_figure_of_means():
+    overlaps = (("member", "time", "pair"), np.zeros((1, 3, 1)))
+    attributes = {"config": toml(ALONE), "tokens": ["0", "1"], "dim": 3}
+    dataset = xarray.Dataset({"overlaps": overlaps}, {"time": [0.0, 0.05, 0.1]}, attributes)
+    assert runs._figures(dataset, config.parse(toml(ALONE))) == {}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@hypothesis.example(ALONE)
 @hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @hypothesis.given(TABLES)
 def test_a_config_runs_or_is_refused(tmp_path_factory, table):
