@@ -10,6 +10,7 @@ import scipy.stats
 
 import rqf_jax as rqf
 from rqf_jax.inference import IdentifiabilityError, fit_dyson, fit_matrix_ou, fit_scaling
+from rqf_jax.inference._ou_likelihood import conditional_likelihood, stationary_likelihood
 
 RATE, S, H = 1.0, 0.8, 0.05
 
@@ -94,19 +95,22 @@ def test_the_noise_of_a_random_matrix_is_the_root_of_two_g(beta, manifold):
 @pytest.mark.slow
 @pytest.mark.parametrize("stationary", [False, True])
 @pytest.mark.parametrize("target", [0.0, None])
-def test_the_likelihood_has_its_maximum_and_curvature_at_the_estimate(target, stationary):
-    w = ou(1, 32, 100, 0.0)[0]
-    fit = fit_matrix_ou(w, times(100), target=target, stationary=stationary)
-    density = fit.log_density()
-    point = {name: jnp.asarray(value) for name, value in fit.estimate.items()}
-    slope = jax.grad(density)(point)
-    curvature = jax.hessian(density)(point)
-    for name in point:
-        assert abs(float(slope[name])) < 1e-6 * abs(float(curvature[name][name]))
-        for other in point:
-            i, j = (list(point).index(k) for k in (name, other))
-            expected = pytest.approx(-float(curvature[name][other]), rel=1e-4, abs=1e-6)
-            assert fit.fisher[i, j] == expected
+def test_the_likelihood_has_its_maximum_and_curvature_where_it_says(target, stationary):
+    law = stationary_likelihood if stationary else conditional_likelihood
+    likelihood = law(ou(1, 32, 100, 0.0)[0], centred=target is None)
+    a = likelihood.largest()
+    v, information = likelihood.around(a)
+    point = jnp.asarray([a, math.log(v)])
+
+    def density(point):
+        return likelihood.log(point[0], jnp.exp(point[1]))
+
+    np.testing.assert_allclose(information, -jax.hessian(density)(point), rtol=1e-4, atol=1e-6)
+    assert np.all(np.abs(jax.grad(density)(point)) < 1e-6 * np.diagonal(information))
+    # The estimate is off the maximum by its bias, a small part of its error, or not at all.
+    fit = fit_matrix_ou(ou(1, 32, 100, 0.0)[0], times(100), target=target, stationary=stationary)
+    off = (-math.log(a) / H - fit.estimate["rate"]) / fit.stderr["rate"]
+    assert 0.02 < off < 0.2 if stationary else abs(off) < 1e-9
 
 
 @pytest.mark.parametrize("start", [0.0, 3.0])
@@ -138,23 +142,6 @@ def test_the_likelihood_of_a_stationary_path_is_that_of_its_differences_or_of_it
     ours = [float(density({"rate": jnp.asarray(r), "s": jnp.asarray(s)})) for r, s in points]
     theirs = [dense(*point) for point in points]
     np.testing.assert_allclose(np.diff(ours), np.diff(theirs), rtol=1e-9)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("entries", "steps"), [(16, 200), (64, 100)])
-def test_a_short_stationary_path_is_at_the_restricted_bound(entries, steps):
-    # T = 10 and 5: 1.35 bounds of a known target and a bias of 2 %.
-    replicates = 1000
-    fits = [
-        fit_matrix_ou(w, times(steps), stationary=True) for w in ou(replicates, entries, steps, 0.7)
-    ]
-    found, errors = table(fits, "rate")
-    rmse = math.sqrt(np.mean((found - RATE) ** 2))
-    bound = math.sqrt((math.exp(2 * RATE * H) - 1) / (steps * entries)) / H
-    assert rmse < 1.35 * bound * (1 + 3 / math.sqrt(2 * replicates))
-    assert abs(found.mean() - RATE) < 0.02 + 3 * found.std() / math.sqrt(replicates)
-    assert abs(errors.mean() / found.std() - 1) < 0.05 + 3 / math.sqrt(2 * replicates)
-    assert abs(coverage(fits, "rate", RATE) - 0.95) < 4 * math.sqrt(0.05 * 0.95 / replicates)
 
 
 @pytest.mark.slow

@@ -49,7 +49,10 @@ def fit_matrix_ou(
 
     of every entry, whose first maximum above the regression is the estimate. With a stationary
     start the likelihood is exact, and around an unknown target the restricted one, that of all
-    differences.
+    differences; the bias of its maximum, of the order of one over the entries, is taken off the
+    rate. `bound` is that of a known target: over a time T in units of 1/rate an unknown one allows
+    1.31 (T = 5), 1.16 (10) and 1.03 (50) bounds from stationary starts, and 1.49, 1.23 and 1.04
+    from any.
 
     **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if deviations do
     not shrink, which no pull explains.
@@ -64,14 +67,12 @@ def fit_matrix_ou(
         raise ValueError(f"`manifold` must be a linear space of matrices; got {manifold!r}.")
     xs, h = equally_spaced(runs, times, least=3 if target is None else 2)
     shape = xs.shape[2:]
-    entries = math.prod(shape)
     if isinstance(manifold, Symmetric | Hermitian) and (len(shape) != 2 or shape[0] != shape[1]):
         raise ValueError(f"`runs` must hold square matrices for {manifold}; got shape {shape}.")
     if isinstance(manifold, Symmetric):
         skew = np.abs(xs - np.swapaxes(xs, -1, -2)).max()
         if skew > 1e-5 * np.abs(xs).max():
             raise ValueError(f"`runs` must hold symmetric matrices; got entries {skew:.3g} apart.")
-        entries = shape[0] * (shape[0] + 1) // 2
     members, steps = xs.shape[0], xs.shape[1] - 1
     if target is not None:
         centre = np.asarray(finite("target", target), float)
@@ -82,9 +83,9 @@ def fit_matrix_ou(
         xs = xs - centre
     if not np.any(xs[:, 1:] != xs[:, :-1]):
         raise ValueError("`runs` must hold states that move; got the same state at all times.")
-    paths = members * entries
     law = stationary_likelihood if stationary else conditional_likelihood
-    likelihood = law(xs, paths, centred=target is None)
+    entries = _entries(xs, manifold)
+    likelihood = law(entries, centred=target is None)
     slope, seen = likelihood.largest(), likelihood.seen
     if not 0 < slope < 1:
         raise IdentifiabilityError(
@@ -92,6 +93,7 @@ def fit_matrix_ou(
             "pull at a rate > 0 does. What is identified is the variance of a step: take a longer "
             "run" + (" or give the `target`." if target is None else ".")
         )
+    slope = likelihood.unbiased(slope)
     rate = -math.log(slope) / h
     innovation, information = likelihood.around(slope)
     square = innovation * 2 * rate / (1 - slope**2)
@@ -102,7 +104,7 @@ def fit_matrix_ou(
     scale = np.array([rate, math.sqrt(square)])
     names = ("rate", "s")
     covariance_log = np.linalg.inv(information_log)
-    full = paths * steps
+    full = steps * entries.shape[1]
     bound = scale * np.sqrt(
         [(math.exp(2 * rate * h) - 1) / (full * (rate * h) ** 2), 1 / (2 * full)]
     )
@@ -130,3 +132,11 @@ def fit_matrix_ou(
         if target is not None
         else f"target unknown: a step keeps {seen:.4g} of a deviation, {slope:.4g} corrected",
     )
+
+
+def _entries(xs: np.ndarray, manifold: AbstractLinearSpace) -> np.ndarray:
+    """Independent ones with equal noise, (times, entries of all members)."""
+    if isinstance(manifold, Symmetric):
+        i, j = np.triu_indices(xs.shape[-1])
+        xs = xs[..., i, j] * np.where(i == j, 1.0, math.sqrt(2))
+    return np.moveaxis(xs, 1, 0).reshape(xs.shape[1], -1)
