@@ -10,7 +10,8 @@ Many replicates of one experiment are simulated in one vmap and fitted one by on
 
 `--only posterior` is simulation-based calibration instead (Talts et al. 2018; recalled): strengths
 drawn from a prior, data from the strengths, draws of NUTS from the posterior of the data. The rank
-of the truth among the draws is uniform if the posterior is right; needs the extra `bayes`.
+of the truth among the draws is uniform if the posterior is right; needs the extra `bayes`, and so
+does `--only draws`: the time of 500 draws and what they say of the standard errors.
 
 `--only goodness` counts instead how often the goodness of `fit_noise` objects, |z| > 1.96 and
 warnings, to noise that it fits and to noise that it does not.
@@ -28,6 +29,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import posteriors
 
 import rqf_jax as rqf
 from rqf_jax import inference
@@ -268,71 +270,6 @@ def goodness(replicates: int) -> Iterator[str]:
         yield f"| {name} | {members} | {count} | " + " | ".join(cells) + " |"
 
 
-PRIOR = {"symmetric": (0.0, 0.3), "antisymmetric": (-0.5, 0.3)}
-"""Mean and standard deviation of the normal law of every ln strength."""
-
-
-def posterior_ranks(replicates: int, warm: int = 50, draws: int = 99, thin: int = 4):
-    """Uniform numbers (replicates, strengths) from the ranks of the truth among draws of NUTS, the
-    standard deviations of the draws over the standard errors of the fits, and the divergences."""
-    import blackjax
-
-    names, (means, widths) = tuple(PRIOR), jnp.asarray(list(PRIOR.values())).T
-    keys = jax.random.split(jax.random.key(10), replicates)
-    truth = means + widths * jax.random.normal(jax.random.key(11), (replicates, len(names)))
-    ts, law = 2e-4 * jnp.arange(41.0), rqf.laws.Uniform(4, 8)
-
-    def path(logs, key):
-        sde = noise(*jnp.exp(logs))
-        return rqf.simulate(sde, law, ts, substeps=2, members=1, key=key).ys[0]
-
-    fits = [
-        inference.fit_noise(x, ts, antisymmetric=True) for x in jax.jit(jax.vmap(path))(truth, keys)
-    ]
-    estimates = jnp.log(jnp.asarray([[fit.estimate[name] for name in names] for fit in fits]))
-    covariances = jnp.asarray(
-        [fit.covariance / np.outer(*[list(fit.estimate.values())] * 2) for fit in fits]
-    )
-    densities = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(f.log_density() for f in fits))
-
-    def chain(density, start, covariance, key):
-        def posterior(logs):
-            values = {name: jnp.exp(logs[i]) for i, name in enumerate(names)}
-            return density(values) - jnp.sum(((logs - means) / widths) ** 2) / 2
-
-        sampler = blackjax.nuts(posterior, step_size=0.7, inverse_mass_matrix=covariance)
-
-        def step(state, key):
-            state, info = sampler.step(key, state)
-            return state, (state.position, info.is_divergent)
-
-        keys = jax.random.split(key, warm + thin * draws)
-        return jax.lax.scan(step, sampler.init(start), keys)[1]
-
-    found, divergent = jax.jit(jax.vmap(chain))(densities, estimates, covariances, keys)
-    found = np.asarray(found)[:, warm:]
-    ranks = np.sum(found[:, ::thin] < np.asarray(truth)[:, None], axis=1)
-    jitter = np.random.default_rng(12).uniform(size=ranks.shape)
-    errors = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
-    return (ranks + jitter) / (draws + 1), found.std(1) / errors, int(divergent.sum())
-
-
-def posterior(replicates: int) -> Iterator[str]:
-    """One line a strength."""
-    from arviz_stats.ecdf_utils import ecdf_pit
-
-    start = time.perf_counter()
-    uniform, widths, divergent = posterior_ranks(replicates)
-    seconds = time.perf_counter() - start
-    for i, name in enumerate(PRIOR):
-        _, ecdf, low, high = ecdf_pit(uniform[:, i], 0.95, 1000)
-        inside = "inside" if np.all((low <= ecdf) & (ecdf <= high)) else "**outside**"
-        yield (
-            f"| {name} | {inside} | {np.median(widths[:, i]):.3f} | {divergent} | "
-            f"{1000 * seconds / replicates:.0f} ms |"
-        )
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -340,10 +277,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="experiments whose name holds this")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    if arguments.only == "posterior":
-        print("| strength | ranks and 95 % band | sd/stderr | divergences | time a replicate |")
-        print("|---|---|---|---|---|")
-        for line in posterior(arguments.replicates):
+    parts = {"posterior": posteriors.calibrated, "draws": posteriors.timed}
+    if arguments.only in parts:
+        for line in parts[arguments.only](arguments.replicates):
             print(line)
         return
     if arguments.only == "goodness":

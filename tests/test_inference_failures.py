@@ -123,3 +123,29 @@ def test_attention_that_is_ignored_adds_its_length_in_the_metric_of_the_noise():
     b = np.asarray(pulls).reshape(-1, 32)
     predicted = dt * np.mean(np.einsum("ki,kij,kj->k", b, inverse, b)) / 25
     assert predicted / 1.5 < seen - without < 1.5 * predicted
+
+
+@pytest.mark.parametrize("antisymmetric", [0.3, 1.0])
+def test_steps_too_coarse_for_two_strengths_are_named(antisymmetric):
+    # n dt (σ_s² + σ_a²) of 2 and 4; without the warning σ_a would be a precise 0.
+    law, ts = rqf.laws.Uniform(4, 8), 0.25 * jnp.arange(13.0)
+    runs = paths(isotropic(1.0, antisymmetric), law, ts, 200, 8)
+    result = fit_noise(runs, antisymmetric=True)
+    wrong = abs(result.estimate["antisymmetric"] - antisymmetric)
+    assert wrong < 4 * result.stderr["antisymmetric"] or warned(result, "could not be removed")
+
+
+@pytest.mark.parametrize("antisymmetric", [0.0, 1.0])
+def test_large_pools_of_common_noise_are_not_objected_to(antisymmetric):
+    # Eight pools of 80,000 steps; all have the numbers of one simulation in common.
+    law, ts = rqf.laws.Uniform(4, 8), 0.01 * jnp.arange(41.0)
+    scores = []
+    for seed in range(8):
+        runs = paths(isotropic(1.0, antisymmetric), law, ts, 2000, 4, seed=100 + seed)
+        result = fit_noise(runs, antisymmetric=antisymmetric > 0)
+        scores.append([result.goodness[k][1] for k in ("in / out of span", "scatter of steps")])
+    # Eight squares of mean 1: five times the error of their mean at most.
+    assert np.abs(scores).max() < 4
+    assert np.all(np.mean(np.square(scores), 0) < 1 + 5 / 2)
+    # They differ from each other by the data, not by the simulation.
+    assert np.all(np.std(scores, 0) > 0.4)

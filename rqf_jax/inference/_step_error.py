@@ -35,18 +35,23 @@ _NORMALS = 2**22
 _MOST_ROUNDS = 6
 _PROBE = 0.1
 
+SHAPE = ("in_out", "in_out_variance", "scatter", "scatter_variance", "spread", "settled")
+"""The names of the numbers in `Corrected.shape`."""
+
 
 class Corrected(eqx.Module):
     """θ without the step error, and the covariance of its error.
 
     `covariance` holds the noise of the data and of the simulation; `shift` is θ less the
-    quasi-likelihood estimate; `sample` are the steps simulated at θ.
+    quasi-likelihood estimate; `sample` are the steps simulated at θ, and `shape` what is named
+    `SHAPE`: their ratios (see `_shape`), and whether θ had settled.
     """
 
     theta: Float[Array, " parameters"]
     covariance: Float[Array, "parameters parameters"]
     shift: Float[Array, " parameters"]
     sample: Steps
+    shape: Float[Array, " ratios"]
 
 
 def sample_size(steps: int, dim: int) -> int:
@@ -80,7 +85,7 @@ def correct(
     draw = over_steps(_simulated_step, dim)
 
     def simulated(point):
-        """Mean score of a step, the covariance of that mean, that of one score, and the steps."""
+        """Mean score, covariances of the mean and of one score, the steps and their shape."""
         many = jnp.broadcast_to(point, (sample, point.size))
         whitened, exact = draw(normals, x, active, dt, many)
         moved = Steps(whitened, dt, dim)
@@ -91,7 +96,8 @@ def correct(
         rest = score - exact @ slopes
         mean = jnp.mean(rest, 0)
         spread = _gram(rest - mean[None], rest - mean[None]) / rest.shape[0]
-        return mean, spread, _gram(score, score) - jnp.outer(mean, mean), moved
+        single = _gram(score, score) - jnp.outer(mean, mean)
+        return mean, spread, single, (moved, _shape(point, moved, exact))
 
     def mismatch(point):
         """Observed less simulated score, its covariance from simulation, and from the data."""
@@ -119,8 +125,9 @@ def correct(
     shapes = jax.eval_shape(lambda point: simulated(point)[3], theta)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     first = (theta, jnp.zeros_like(unit), nothing, jnp.asarray(False), 0)
-    point, covariance, moved, _, _ = lax.while_loop(more, move, first)
-    return Corrected(point, covariance, point - theta, moved)
+    point, covariance, (moved, shape), settled, _ = lax.while_loop(more, move, first)
+    shape = jnp.append(shape, settled.astype(shape.dtype))
+    return Corrected(point, covariance, point - theta, moved, shape)
 
 
 def _gram(a, b):
@@ -152,3 +159,38 @@ def _simulated_step(normals, x, active, dt, theta):
     if theta.size == 2:
         exact.append(linear.q_a / (r * dt) - linear.n_a)
     return step, jnp.stack(exact)
+
+
+def _shape(theta, steps: Steps, exact) -> Float[Array, " ratios"]:
+    """Ratios of simulated steps that are 1 for short ones, with the variances of these means, and
+    the variance of the scatter of one step.
+
+    They are the mean q_s/(n_s p dt) over the mean 2 q_o/(n_o (p+r) dt), and the mean (y - d)²/2d
+    with y = q_s/(p dt) + 2 q_o/((p+r) dt) of d degrees of freedom. The `exact` numbers of the same
+    normals have means that are known, so that only what differs from them is left to chance.
+    """
+    w, dt = steps.whitened, steps.dt
+    p = jnp.exp(theta[0])
+    outer = (p + jnp.exp(theta[1]) if theta.size == 2 else p) / 2
+    inside, outside = w.q_s / (p * dt), w.q_o / (outer * dt)
+    dof = w.n_s + w.n_o
+    count = jnp.maximum(total((dof > 0).astype(dt.dtype)), 1.0)
+
+    def mean(values):
+        return total(values) / count
+
+    each = 2 * jnp.maximum(dof, 1.0)
+    square = (inside + outside - dof) ** 2 / each
+    surplus = square - (exact[:, 0] + exact[:, 1]) ** 2 / each
+    within, without = inside - exact[:, 0], outside - exact[:, 1]
+    ratio = mean(within) / mean(w.n_s) / (mean(without) / mean(w.n_o))
+    difference = within / mean(within) - without / mean(without)
+    return jnp.stack(
+        [
+            ratio,
+            ratio**2 * mean(difference**2) / count,
+            1 + mean(surplus),
+            (mean(surplus**2) - mean(surplus) ** 2) / count,
+            mean(square**2) - mean(square) ** 2,
+        ]
+    )

@@ -25,7 +25,7 @@ from ._likelihood import (
     without_mixed,
 )
 from ._result import FitResult, IdentifiabilityError, chi_square, log_normal
-from ._step_error import Corrected, correct, sample_size
+from ._step_error import SHAPE, Corrected, correct, sample_size
 from ._steps import Steps, whitened_steps
 from .increments import LARGEST_ANGLE
 
@@ -54,7 +54,8 @@ class NoiseFit(eqx.Module):
     """θ = ln of the squared strengths as arrays: what `fit_noise` makes its report from.
 
     `sums` are those named `SUMS`, over the steps that were observed or, after the correction,
-    simulated: one array, since copies to the host cost more than what is copied.
+    simulated, and then the ratios named `SHAPE`: one array, since copies to the host cost more than
+    what is copied.
     """
 
     theta: Float[Array, " parameters"]
@@ -152,7 +153,8 @@ def _without_step_error(
     """`fit` after the correction of `inference._step_error`, from evenly spaced steps."""
     members, count, tokens, _ = data.xs.shape
     steps_of_all = members * (count - 1)
-    spaced = (np.arange(size) * max(1, steps_of_all // size)) % steps_of_all
+    # Not a whole number of steps apart, or all could be at the same few times.
+    spaced = np.arange(size) * steps_of_all // size
     member, step = np.divmod(spaced, count - 1)
     available = jnp.ones((size, tokens), bool)
     if data.mask is not None:
@@ -171,7 +173,7 @@ def _without_step_error(
     used = without_mixed(steps) if robust else steps
     fisher = information(result.theta, used)
     first_order = information(result.theta, steps, floor=0.0)
-    sums = _stacked(result.sample)
+    sums = jnp.concatenate([_stacked(result.sample), result.shape])
     return NoiseFit(result.theta, result.covariance, fisher, first_order, sums)
 
 
@@ -181,7 +183,7 @@ def _stacked(steps: Steps) -> Float[Array, " sums"]:
 
 
 def _named(sums: np.ndarray) -> dict[str, float]:
-    return dict(zip(SUMS, sums.tolist(), strict=True))
+    return dict(zip((*SUMS, *SHAPE), sums.tolist(), strict=False))
 
 
 def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
@@ -245,14 +247,13 @@ def _report(
     else:
         bound = scale * np.sqrt(np.diagonal(np.linalg.pinv(np.asarray(fit.first_order, float))))
     null_ratio = n["a"] / (n["floor"] * squares[0] ** 2) if n["n_a"] else math.nan
-    shape = {"in / out of span": in_out(n, squares), "scatter of steps": scatter(n, squares)}
+    fisher = np.asarray(fit.fisher, float)
+    shape = {
+        name: ratio(n, squares, fisher, covariance, simulated)
+        for name, ratio in (("in / out of span", in_out), ("scatter of steps", scatter))
+    }
     if simulated is not None:
-        # What finite steps do to these ratios is known from the same simulation.
-        other = (in_out(simulated, squares), scatter(simulated, squares))
-        for (name, (ratio, error)), (expected, expected_error) in zip(
-            shape.items(), other, strict=True
-        ):
-            shape[name] = ratio / expected, math.hypot(error, expected_error)
+        # What finite steps do to this ratio is known from the same simulation.
         if simulated["n_a"]:
             null_ratio /= simulated["a"] / (simulated["floor"] * squares[0] ** 2)
             if theta.size == 1:
@@ -298,6 +299,12 @@ def _report(
                 "much moves in the directions that common symmetric noise leaves free: try "
                 "`antisymmetric=True`; noise of its own for every token looks like this too."
             )
+    known = theta.size == 1 or covariance[1, 1] <= 0.25
+    if simulated is not None and not simulated["settled"] and known:
+        warnings.append(
+            "the error of steps as coarse as these could not be removed: do not trust the numbers "
+            "and take shorter steps."
+        )
     times, score = goodness.get("scatter of steps", (1.0, 0.0))
     if score > 5 and times > 1.5:
         warnings.append(
@@ -322,11 +329,10 @@ def _report(
         if tokens == 1:
             identifiability = "one token shows the sum symmetric² + antisymmetric²"
     used = without_mixed(steps) if method == "robust" else steps
-    fisher = np.asarray(fit.fisher, float) / np.outer(scale, scale)
     return FitResult(
         estimate=dict(zip(names, map(float, strengths), strict=True)),
         covariance=covariance * np.outer(scale, scale),
-        fisher=fisher,
+        fisher=fisher / np.outer(scale, scale),
         bound=dict(zip(names, map(float, bound), strict=True)),
         method=method,
         intervals=intervals,
