@@ -108,7 +108,7 @@ def test_one_long_step_of_the_linear_flow_has_the_exact_mean_square():
     def square(normal, corrected):
         dw = normal * time**0.5
         at, h = jnp.zeros(()), jnp.asarray(time)
-        omega = noise.log_flow(at, dw, h) if corrected else -noise.matrix(at, dw)
+        omega = noise.log_flow(at, dw, h, 4) if corrected else -noise.matrix(at, dw)
         omega = omega - jnp.trace(omega) / dim * jnp.eye(dim)
         flow = term = jnp.eye(dim)
         for k in range(1, 16):

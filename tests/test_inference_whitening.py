@@ -142,7 +142,7 @@ def test_half_angles_are_odd_under_reversal_of_time_and_end_at_their_largest():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dim", [3, 8])
+@pytest.mark.parametrize("dim", [3, 8, 32])
 def test_the_step_error_of_one_token_is_a_quarter_in_every_dimension(dim):
     h = 0.16 / dim
     runs = rqf.simulate(

@@ -1,6 +1,7 @@
 """Posteriors: the likelihood of a fit under a sampler, against what is known of it."""
 
 import functools
+import importlib
 import math
 import re
 from pathlib import Path
@@ -75,3 +76,16 @@ def test_the_draws_of_the_page_are_those_of_the_closed_form():
     inside = (draws > math.log(low)) & (draws < math.log(high))
     size = array_stats.ess(inside.astype(float), method="mean")
     assert abs(inside.mean() - 0.95) < 5 * math.sqrt(0.95 * 0.05 / size)
+
+
+@pytest.mark.slow
+def test_draws_spread_by_the_standard_errors_and_do_not_diverge(monkeypatch):
+    # 500 draws of Hamiltonian Monte Carlo for two strengths of 60 paths; 1000 degrees of freedom.
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    posteriors = importlib.import_module("posteriors")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        fits = posteriors.drawn(60)
+        draws, divergent, _ = posteriors.hamiltonian(fits, 500)
+    assert draws.shape == (60, 500, 2) and not divergent.any()
+    ratios = draws[:, 50:].std(1) / fits.errors
+    np.testing.assert_allclose(np.median(ratios, 0), 1.0, atol=0.05)
