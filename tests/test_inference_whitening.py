@@ -44,7 +44,7 @@ def whitened_deviance(w, p, r, dt):
     [
         *(
             pytest.param(*sizes, marks=pytest.mark.slow)
-            for sizes in ((1, 4), (2, 2), (3, 3), (6, 7))
+            for sizes in ((1, 4), (2, 2), (3, 3), (6, 7), (12, 14))
         ),
         (3, 5),
     ],
@@ -86,6 +86,8 @@ def test_orthogonal_tokens_lose_the_mixed_numbers_and_everything_stays_finite():
     x, v = jnp.eye(3, 5), jnp.asarray(unit_tokens(3, 5, seed=2)) * (1 - jnp.eye(3, 5))
     w = jax.tree.map(lambda leaf: leaf[0], many(x[None], v[None]))
     assert not np.any(w.mixed) and w.dof == sphere.symmetric_rank(3, 5) - 2
+    # What would be mixed is of the antisymmetric noise alone.
+    assert w.n_a + w.dof == sphere.full_rank(3, 5)
 
     def loss(x, v):
         w = whiten(x, v)
@@ -93,6 +95,36 @@ def test_orthogonal_tokens_lose_the_mixed_numbers_and_everything_stays_finite():
 
     for gradient in jax.jit(jax.grad(loss, argnums=(0, 1)))(x, v):
         assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("tokens", [4, 12])
+def test_tokens_that_do_not_count_change_nothing(tokens):
+    kept = tokens - 2
+    x = jnp.asarray(unit_tokens(tokens, 14)).at[kept:].set(jnp.eye(1, 14))
+    v = jnp.asarray(unit_tokens(tokens, 14, seed=5))
+    v = v - jnp.sum(v * x, -1, keepdims=True) * x
+    padded, alone = whiten(x, v, jnp.arange(tokens) < kept), whiten(x[:kept], v[:kept])
+    for name in ("q_s", "q_a", "q_o", "n_s", "n_a", "n_o", "tokens", "dof"):
+        np.testing.assert_allclose(getattr(padded, name), getattr(alone, name), rtol=1e-10)
+    np.testing.assert_allclose(jnp.sum(padded.z**2), jnp.sum(alone.z**2), rtol=1e-10)
+    nothing = whiten(x, v, jnp.zeros(tokens, bool))
+    assert not any(float(getattr(nothing, name)) for name in ("q_s", "q_a", "q_o", "n_a", "dof"))
+
+
+@pytest.mark.parametrize("distance", [0.1, 0.01])
+def test_single_precision_errs_by_epsilon_over_the_distance_of_dependent_tokens(distance):
+    x = unit_tokens(12, 30)
+    x[-1] = x[0] + x[1] + distance * x[-1]
+    x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+    matrix = np.random.default_rng(0).standard_normal((30, 30))
+    v = x @ (matrix + matrix.T)
+    v = (v - np.sum(v * x, -1, keepdims=True) * x).astype(np.float32)
+    single = whiten(jnp.asarray(x), jnp.asarray(v))
+    double = whiten(jnp.asarray(x, float), jnp.asarray(v, float))
+    assert single.q_s.dtype == np.float32
+    error = 30 * np.finfo(np.float32).eps / distance
+    for name in ("q_s", "q_o"):
+        np.testing.assert_allclose(getattr(single, name), getattr(double, name), rtol=error)
 
 
 @pytest.mark.parametrize(("tokens", "dim"), [(7, 3), pytest.param(6, 8, marks=pytest.mark.slow)])

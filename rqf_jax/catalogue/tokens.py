@@ -219,7 +219,8 @@ class RandomLayers(AbstractModel):
             hyperplane_time=SYNCHRONISED / self.variance if self.variance > 0 else math.inf,
             notes=(
                 f"A layer contracts at 1 {'+' if rate > 0 else '-'} {abs(rate):g} h + O(h²) times "
-                "the limit's rate, h its step times variance; these rows hold at every depth.",
+                "the limit's rate, h its step times variance. Once pairs have ended the rows of "
+                "their fate hold at every depth; layers with n h not far below 1 need longer.",
             ),
         )
 

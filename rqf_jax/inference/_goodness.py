@@ -52,7 +52,8 @@ def scatter(n: dict, squares, fisher, covariance, simulated: dict | None) -> tup
 def _fitted(variance: float, slope, fisher, covariance) -> float:
     """The variance of a ratio at a fitted θ; see the head of this module."""
     found = variance - 2 * slope @ np.linalg.pinv(fisher) @ slope + slope @ covariance @ slope
-    # Where the fit uses nothing else than the ratio, nothing is left of it.
+    # Where the fit uses nothing else than the ratio, nothing but rounding is left of it; a tenth of
+    # the error at the true θ keeps z from being the quotient of two roundings.
     return max(float(found), variance / 100)
 
 

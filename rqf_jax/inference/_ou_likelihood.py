@@ -146,7 +146,8 @@ def stationary_likelihood(xs: np.ndarray, *, centred: bool) -> Likelihood:
     pairs = [(xs[:-1], xs[1:]), (xs[[0, -1]], xs[[0, -1]]), (inner, inner)]
     pairs += [(ends, ends), (ends, inside), (inside, inside)] if centred else []
     sums = tuple(float(np.vdot(x, y)) for x, y in pairs)
-    seen = sums[0] / float(np.vdot(xs[:-1], xs[:-1]))
+    power = float(np.vdot(xs[:-1], xs[:-1]))
+    seen = sums[0] / power if power > 0 else math.nan
     # How often two states of a path are so many steps apart in each sum.
     lags = np.zeros((6, steps + 1))
     lags[0, 1], lags[1, 0], lags[2, 0] = steps, 2, steps - 1

@@ -183,7 +183,8 @@ def _stacked(steps: Steps) -> Float[Array, " sums"]:
 
 
 def _named(sums: np.ndarray) -> dict[str, float]:
-    return dict(zip((*SUMS, *SHAPE), sums.tolist(), strict=False))
+    names = SUMS if sums.size == len(SUMS) else (*SUMS, *SHAPE)
+    return dict(zip(names, sums.tolist(), strict=True))
 
 
 def summary(steps: Steps) -> dict[str, Float[Array, ""]]:
@@ -299,7 +300,8 @@ def _report(
                 "much moves in the directions that common symmetric noise leaves free: try "
                 "`antisymmetric=True`; noise of its own for every token looks like this too."
             )
-    known = theta.size == 1 or covariance[1, 1] <= 0.25
+    # The logarithm of a σ_a that cannot be told from 0 does not settle, and need not.
+    known = theta.size == 1 or not covariance[1, 1] > 0.25
     if simulated is not None and not simulated["settled"] and known:
         warnings.append(
             "the error of steps as coarse as these could not be removed: do not trust the numbers "

@@ -50,9 +50,9 @@ def fit_matrix_ou(
     of every entry, whose first maximum above the regression is the estimate. With a stationary
     start the likelihood is exact, and around an unknown target the restricted one, that of all
     differences; the bias of its maximum, of the order of one over the entries, is taken off the
-    rate. `bound` is that of a known target: over a time T in units of 1/rate an unknown one allows
-    1.31 (T = 5), 1.16 (10) and 1.03 (50) bounds from stationary starts, and 1.49, 1.23 and 1.04
-    from any.
+    rate, and `log_density()` keeps it. `bound` is that of a known target: over a time T in units of
+    1/rate an unknown one allows 1.31 (T = 5), 1.16 (10) and 1.03 (50) bounds where starts are known
+    to be stationary, and 1.49, 1.23 and 1.04 where they are so and nobody knows.
 
     **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if deviations do
     not shrink, which no pull explains.

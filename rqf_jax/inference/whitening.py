@@ -13,7 +13,7 @@ and <M_a, M_bᵀ> = δ_ab follows:
 
     q_o  squared noise out of the span               N(n-N) numbers of variance (p+r)/2 dt
     q_s  squared symmetric noise without sym(M_a)    N(N-1)/2 of variance p dt
-    q_a  squared antisymmetric without anti(M_a)     (N-1)(N-2)/2 of variance r dt
+    q_a  squared antisymmetric without anti(M_a)     (N-1)(N-2)/2 of variance r dt (more if h_i = 1)
     z_i  mixed, i = 1, …, N-1                        variance [p w_i + r (1-w_i)] dt
 
 with w_i = (1 - 1/h_i)/2 and h_i ≥ 1 the eigenvalues of G∘G⁻¹ other than the trivial 1. Cost
@@ -113,8 +113,8 @@ def whiten(
     """The increments `v`, tangent at the tokens `x`, in whitened coordinates.
 
     At most `dim` tokens, linearly independent; those that `active` marks with False (they must be
-    the last) are left out. Everything is finite for orthogonal tokens too, where h = 1 and the
-    mixed numbers say nothing about p, and so are gradients up to 8 tokens.
+    the last) are left out. Everything is finite for orthogonal tokens too, where h = 1 and numbers
+    that would be mixed say nothing about p and belong to q_a; so are gradients up to 8 tokens.
     """
     tokens, dim = x.shape
     active = jnp.ones(tokens, bool) if active is None else active
@@ -132,7 +132,8 @@ def whiten(
         q_a,
         q_o=_squares(noise - _product(_product(inside, back), nearly)),
         n_s=count * (count - 1) / 2,
-        n_a=jnp.maximum((count - 1) * (count - 2) / 2, 0.0),
+        # Where h = 1 no antisymmetric direction is mixed, and one more is free.
+        n_a=jnp.maximum(count * (count - 1) / 2 - jnp.sum(mixed.astype(x.dtype)), 0.0),
         n_o=count * (dim - count),
         z=z,
         w=w,

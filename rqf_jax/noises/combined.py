@@ -100,8 +100,9 @@ class Layered(AbstractNoise):
 
         X ← project(X + f h + g ΔB)
 
-    at every step, so that 1/h steps are a network with 1/h layers per unit time: the only solver is
-    `solvers.ProjectedEuler`. Raises ValueError if `noise` is not a noise.
+    at every step, so that 1/h steps are a network with 1/h layers per unit time: the solver is
+    `solvers.ProjectedEuler` (diffrax's Itô solvers pass in flat space too, where only `Euler` is a
+    layer). Raises ValueError if `noise` is not a noise.
     """
 
     noise: AbstractNoise
