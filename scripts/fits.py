@@ -56,8 +56,7 @@ class Size(NamedTuple):
 
 
 SIZES = {Size(4, 8, 100, 40): 10.0, Size(16, 64, 50, 20): 40.0, Size(64, 512, 1, 16): 1500.0}
-"""With the goal, microseconds a step. Long enough that what a call costs at any length, 2 ms, is
-not seen."""
+"""With the goal, microseconds a step. What a call costs at any length, 1 to 2 ms, is in it."""
 
 
 @functools.cache
