@@ -83,3 +83,15 @@ def assert_quartic_loop_equations(sums, beta):
         assert_mean(left - right, 0.0, bias=0.0 if k % 2 == 0 else 0.01 * right.mean())
         if k % 2:
             np.testing.assert_allclose(left.mean(), right.mean(), rtol=0.01)
+
+
+def ou_paths(replicates, entries, steps, *, rate, s, h, seed=0):
+    """Stationary paths of dx = -rate x dt + s dB (replicates, times, entries), exact in law."""
+    rng = np.random.default_rng(seed)
+    a, sd = math.exp(-rate * h), s / math.sqrt(2 * rate)
+    x = np.empty((replicates, steps + 1, entries))
+    x[:, 0] = sd * rng.standard_normal((replicates, entries))
+    for k in range(steps):
+        fresh = rng.standard_normal((replicates, entries))
+        x[:, k + 1] = a * x[:, k] + sd * math.sqrt(1 - a * a) * fresh
+    return x

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 import pytest
+from _ensembles import ou_paths
 
 from rqf_jax.inference import IdentifiabilityError, fit_matrix_ou
 from rqf_jax.inference._ou_likelihood import stationary_likelihood
@@ -22,14 +23,8 @@ RATE, S, H = 1.0, 0.8, 0.05
 
 def paths(replicates, entries, steps, seed=0):
     """Stationary paths (replicates, times, entries) around targets of their own."""
-    rng = np.random.default_rng(seed)
-    a, sd = math.exp(-RATE * H), S / math.sqrt(2 * RATE)
-    w = np.empty((replicates, steps + 1, entries))
-    w[:, 0] = sd * rng.standard_normal((replicates, entries))
-    for k in range(steps):
-        fresh = rng.standard_normal((replicates, entries))
-        w[:, k + 1] = a * w[:, k] + sd * math.sqrt(1 - a * a) * fresh
-    return w + 3 * rng.standard_normal((replicates, 1, entries))
+    targets = 3 * np.random.default_rng([seed, 1]).standard_normal((replicates, 1, entries))
+    return ou_paths(replicates, entries, steps, rate=RATE, s=S, h=H, seed=seed) + targets
 
 
 def left(information, shared, of_variance):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from _ensembles import ou_paths
 
 import rqf_jax as rqf
 from rqf_jax.inference import IdentifiabilityError, fit_dyson, fit_matrix_ou, fit_scaling
@@ -16,15 +17,8 @@ RATE, S, H = 1.0, 0.8, 0.05
 
 
 def ou(replicates, entries, steps, target, seed=0):
-    """Stationary paths (replicates, times, entries), exact in law."""
-    rng = np.random.default_rng(seed)
-    a, sd = math.exp(-RATE * H), S / math.sqrt(2 * RATE)
-    w = np.empty((replicates, steps + 1, entries))
-    w[:, 0] = sd * rng.standard_normal((replicates, entries))
-    for k in range(steps):
-        fresh = rng.standard_normal((replicates, entries))
-        w[:, k + 1] = a * w[:, k] + sd * math.sqrt(1 - a * a) * fresh
-    return w + target
+    """Stationary paths (replicates, times, entries) around a target."""
+    return ou_paths(replicates, entries, steps, rate=RATE, s=S, h=H, seed=seed) + target
 
 
 def times(steps, h=H):

@@ -111,20 +111,22 @@ def test_tokens_that_do_not_count_change_nothing(tokens):
     assert not any(float(getattr(nothing, name)) for name in ("q_s", "q_a", "q_o", "n_a", "dof"))
 
 
-@pytest.mark.parametrize("distance", [0.1, 0.01])
+@pytest.mark.parametrize("distance", [0.01, 0.004])
 def test_single_precision_errs_by_epsilon_over_the_distance_of_dependent_tokens(distance):
-    x = unit_tokens(12, 30)
-    x[-1] = x[0] + x[1] + distance * x[-1]
-    x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+    # With one factorisation it is up to 110 and 340 times that quotient.
+    bound = 20 * np.finfo(np.float32).eps / distance
     matrix = np.random.default_rng(0).standard_normal((30, 30))
-    v = x @ (matrix + matrix.T)
-    v = (v - np.sum(v * x, -1, keepdims=True) * x).astype(np.float32)
-    single = whiten(jnp.asarray(x), jnp.asarray(v))
-    double = whiten(jnp.asarray(x, float), jnp.asarray(v, float))
-    assert single.q_s.dtype == np.float32
-    error = 30 * np.finfo(np.float32).eps / distance
-    for name in ("q_s", "q_o"):
-        np.testing.assert_allclose(getattr(single, name), getattr(double, name), rtol=error)
+    for seed in range(3):
+        x = unit_tokens(12, 30, seed=seed)
+        x[-1] = x[0] + x[1] + distance * x[-1]
+        x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+        v = x @ (matrix + matrix.T)
+        v = (v - np.sum(v * x, -1, keepdims=True) * x).astype(np.float32)
+        single = whiten(jnp.asarray(x), jnp.asarray(v))
+        double = whiten(jnp.asarray(x, float), jnp.asarray(v, float))
+        assert single.q_s.dtype == np.float32
+        for name in ("q_s", "q_o"):
+            np.testing.assert_allclose(getattr(single, name), getattr(double, name), rtol=bound)
 
 
 @pytest.mark.parametrize(("tokens", "dim"), [(7, 3), pytest.param(6, 8, marks=pytest.mark.slow)])
