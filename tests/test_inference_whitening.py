@@ -65,7 +65,7 @@ def test_the_closed_form_is_the_dense_law(tokens, dim):
                 lambda p, r, w=w: whitened_deviance(w, p, r, 0.1),
             )
         )
-        np.testing.assert_allclose(ours, dense, rtol=1e-8)
+        np.testing.assert_allclose(ours, dense, rtol=1e-10)
         assert w.dof == sphere.symmetric_rank(tokens, dim)
         free = float(w.n_a) + float(np.sum(w.mixed)) + float(w.n_s + w.n_o)
         assert free == sphere.full_rank(tokens, dim)
