@@ -190,7 +190,8 @@ def _factors(x, gram, active):
 def _cholesky(gram, active):
     """L and L⁻¹ of a Gram matrix G = L Lᵀ, row by row.
 
-    Rounding may eat a pivot: it is held above it, and the second time there is none to hold.
+    Rounding may leave nothing of a small pivot, or less: it is held at 16 ε, which a second
+    factorisation makes good (see `_factors`).
     """
     tokens = gram.shape[0]
     identity = jnp.eye(tokens, dtype=gram.dtype)
