@@ -28,10 +28,10 @@ lint: $(VENV)/.installed-dev ## style and types
 	$(BIN)/pyright
 
 benchmark: $(VENV)/.installed-test ## speed beside NumPy, a hand-written scan and plain diffrax
-	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python benchmarks/benchmark.py
 
 accuracy: $(VENV)/.installed-test ## weak error of the solvers
-	$(BIN)/python scripts/accuracy.py
+	$(BIN)/python benchmarks/accuracy.py
 
 clean: ## remove the environment and the caches; keep runs/
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

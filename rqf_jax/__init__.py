@@ -17,12 +17,12 @@ from . import (
     schedules as schedules,
     solvers as solvers,
 )
-from ._members import member_keys as member_keys
-from ._path import CounterPath as CounterPath
-from ._propagate import propagate as propagate
+from ._brownian.path import CounterPath as CounterPath
+from ._ensemble.members import member_keys as member_keys
+from ._ensemble.propagate import propagate as propagate
+from ._ensemble.simulate import simulate as simulate
+from ._ensemble.trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories
 from ._sde import SDE as SDE
-from ._simulate import simulate as simulate
-from ._trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories
 
 if TYPE_CHECKING:
     from . import (

@@ -1,6 +1,6 @@
 """`python -m rqf_jax` is `rqf-jax`."""
 
-from .cli import main
+from .cli.app import main
 
 if __name__ == "__main__":
     main()

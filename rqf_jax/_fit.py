@@ -13,9 +13,9 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ._arguments import integer, lower_bound
-from ._members import typed_key
+from ._ensemble.members import typed_key
+from ._ensemble.trajectories import NonFiniteError
 from ._sde import SDE
-from ._trajectories import NonFiniteError
 
 
 class Fit(eqx.Module):

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._arguments import finite, integer, scalar
-from ._householder import triangle
-from ._spectral import eigenvalues
+from ._linalg.spectral import eigenvalues
+from ._linalg.triangle import triangle
 
 
 class AbstractLaw(eqx.Module):

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._arguments import finite, integer, is_concrete
-from ._members import whole_state
+from ._ensemble.members import whole_state
+from ._ensemble.simulate import simulate
+from ._ensemble.trajectories import Trajectories
 from ._sde import SDE
-from ._simulate import simulate
-from ._trajectories import Trajectories
 from .laws import AbstractLaw
 from .manifolds import Euclidean, Hermitian
 

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._unrolled import row_dots
+from ._linalg.unrolled import row_dots
 
 
 class AbstractManifold(eqx.Module):

@@ -8,7 +8,7 @@ import os
 import pytest
 from rich.console import Console
 
-from rqf_jax import config, runs
+from rqf_jax.runs import config, ensemble as runs
 
 TINY = """
 [run]

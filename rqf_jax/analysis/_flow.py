@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float, Int, PyTree, UInt32
 
-from .._path import draw, increment
+from .._brownian.path import draw, increment
 from .._sde import SDE
 from ..manifolds import AbstractManifold
 from ..noises import AbstractFieldNoise, SpanNoise

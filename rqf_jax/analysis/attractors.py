@@ -14,11 +14,11 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from .._arguments import integer
-from .._members import member_keys
-from .._path import stream
+from .._brownian.path import stream
+from .._ensemble.members import member_keys
+from .._ensemble.simulate import checked
+from .._ensemble.trajectories import Trajectories
 from .._sde import SDE
-from .._simulate import checked
-from .._trajectories import Trajectories
 from ..laws import AbstractLaw
 from ..observables._state import safe_sqrt
 from ._flow import Flow, cast, check_flow

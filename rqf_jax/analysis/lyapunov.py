@@ -20,11 +20,11 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .._arguments import finite, integer, is_concrete
-from .._members import member_keys
-from .._path import stream
+from .._brownian.path import stream
+from .._ensemble.members import member_keys
+from .._ensemble.simulate import checked
+from .._ensemble.trajectories import NonFiniteError, Trajectories
 from .._sde import SDE
-from .._simulate import checked
-from .._trajectories import NonFiniteError, Trajectories
 from ..laws import AbstractLaw
 from ._flow import Flow, cast, check_flow, dimension
 

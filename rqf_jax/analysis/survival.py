@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from scipy.special import gammaincinv, ndtri
 
 from .._arguments import finite, floating, scalar
-from .._trajectories import Trajectories
+from .._ensemble.trajectories import Trajectories
 
 
 class Durations(eqx.Module):

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .._arguments import integer, mask, optional, scalar, square
-from .._unrolled import LIMIT, transform
+from .._linalg.unrolled import LIMIT, transform
 from ._abstract import AbstractDrift
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import finite, is_concrete, scalar, square
-from .._unrolled import transform
+from .._linalg.unrolled import transform
 from ._abstract import AbstractDrift
 
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .. import _spectral
+from .._linalg import spectral as _spectral
 from ..potentials import AbstractPotential
 from ._abstract import AbstractDrift
 from .pull import Pull

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._arguments import finite
-from .._trajectories import Trajectories
+from .._ensemble.trajectories import Trajectories
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a token may be."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ._eigen import eigh
+from .._linalg.jacobi import eigh
 from ._steps import Steps
 
 _NEWTON_STEPS = 25

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from .._arguments import finite
-from .._trajectories import Trajectories
+from .._ensemble.trajectories import Trajectories
 
 
 def equally_spaced(runs: Any, times: Any, *, least: int) -> tuple[np.ndarray, float]:

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
+from .._linalg.jacobi import inverse
 from .._sde import SDE
 from ..drifts import NoDrift
 from ..manifolds import Sphere
 from ..noises import IsotropicNoise
 from ..solvers import ProjectiveFlow
-from ._eigen import inverse
 from ._likelihood import scores, total, without_mixed
 from ._steps import Steps, chosen, over_steps, threshold
 from .increments import half_angle

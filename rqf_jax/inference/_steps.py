@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .._unrolled import LIMIT
+from .._linalg.unrolled import LIMIT
 from .increments import half_angle
 from .whitening import Whitened, choose, whiten
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import integer, scalar
+from .._ensemble.simulate import simulate
 from .._sde import SDE
-from .._simulate import simulate
 from ..drifts import NoDrift
 from ..laws import Uniform
 from ..manifolds import Sphere

@@ -12,9 +12,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._linalg.jacobi import inverse
 from ..theory.sphere import mean_overlap
 from ._checks import checks
-from ._eigen import inverse
 from ._likelihood import information, maximise, scores, start
 from ._steps import Steps, whitened_steps
 from .noise import summary

@@ -11,19 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._linalg.jacobi import inverse
 from ._checks import Checks, checks, rounding_warning
 from ._data import Observed, observed
-from ._eigen import inverse
 from ._goodness import in_out, null_error, scatter
-from ._likelihood import (
-    deviance,
-    information,
-    levy_floor,
-    maximise,
-    start,
-    total,
-    without_mixed,
-)
+from ._likelihood import deviance, information, levy_floor, maximise, start, total, without_mixed
 from ._result import FitResult, IdentifiabilityError, chi_square, log_normal
 from ._step_error import SHAPE, Corrected, correct, sample_size
 from ._steps import Steps, whitened_steps

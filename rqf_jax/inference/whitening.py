@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._unrolled import LIMIT, Unrolled
-from ._eigen import eigh
+from .._linalg.jacobi import eigh
+from .._linalg.unrolled import LIMIT, Unrolled
 
 
 class Whitened(eqx.Module):

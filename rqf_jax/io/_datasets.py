@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import xarray
 
-from .._trajectories import Trajectories
-from ._draft import Draft
-from ._files import DataFileError
-from ._manifest import Manifest, attributes as attributes_of, damaged
-from ._provenance import provenance
+from .._ensemble.trajectories import Trajectories
+from .._store.draft import Draft
+from .._store.files import DataFileError
+from .._store.manifest import Manifest, attributes as attributes_of, damaged
+from .._store.provenance import provenance
 
 _NETCDF3_BYTES = 2**32 - 4
 

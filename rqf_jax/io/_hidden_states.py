@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ._files import DataFileError
+from .._store.files import DataFileError
 
 
 @dataclass(frozen=True)

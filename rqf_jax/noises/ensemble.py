@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from .._arguments import finite, is_concrete, scalar
-from .._spectral import hermitian
+from .._linalg.spectral import hermitian
 from ..manifolds import AbstractLinearSpace, AbstractManifold
 from ._abstract import AbstractAdditiveNoise, Calculus
 

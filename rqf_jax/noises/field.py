@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._arguments import integer, is_concrete, scalar
-from .._unrolled import LIMIT, transform
+from .._linalg.unrolled import LIMIT, transform
 from ..kernels import AbstractKernel
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._arguments import scalar, square
-from .._unrolled import Matrix, Unrolled, transform
+from .._linalg.unrolled import Matrix, Unrolled, transform
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 

@@ -8,7 +8,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from .._arguments import scalar
-from .._unrolled import transform
+from .._linalg.unrolled import transform
 from ..drifts import AbstractDrift
 from ..manifolds import AbstractManifold
 from ._abstract import AbstractNoise, Calculus

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._householder import triangle
+from .._linalg.triangle import triangle
 from ._state import one_state, safe_sqrt
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
-from .. import _spectral
 from .._arguments import floating, integer
+from .._linalg import spectral as _spectral
 
 # ---- of a matrix
 

@@ -4,7 +4,7 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._path import Increment
+from .._brownian.path import Increment
 from .._sde import SDE
 from ._abstract import AbstractGeometricSolver
 

@@ -10,8 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._arguments import is_concrete
+from .._linalg.spectral import eigenvalues
 from .._sde import SDE
-from .._spectral import eigenvalues
 from ..drifts import Coulomb
 from ..drifts.pull import decay, inverse_gaps, spread
 from ..manifolds import WeylChamber

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._linalg.unrolled import LIMIT, Unrolled, transform
 from .._sde import SDE
-from .._unrolled import LIMIT, Unrolled, transform
 from ..drifts import NoDrift
 from ..manifolds import Sphere
 from ..noises import AbstractMatrixNoise, AbstractNoise, Calculus, Sum

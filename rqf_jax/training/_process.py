@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._path import draw, increment, stream
+from .._brownian.path import draw, increment, stream
 
 State = TypeVar("State")
 

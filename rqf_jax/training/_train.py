@@ -13,8 +13,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from .._arguments import integer
-from .._members import member_keys, member_range, raise_failed, typed_key, whole_state
-from .._trajectories import Trajectories
+from .._ensemble.members import member_keys, member_range, raise_failed, typed_key, whole_state
+from .._ensemble.trajectories import Trajectories
 from ._process import AbstractProcess
 
 CACHE_BYTES = 2**17

@@ -1,0 +1,1 @@
+"""Ensembles: many members, many times, many devices."""

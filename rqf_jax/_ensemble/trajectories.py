@@ -1,0 +1,79 @@
+"""What comes out of a simulation: times, values, and what became of each member."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from .._arguments import is_concrete
+
+if TYPE_CHECKING:
+    import xarray
+
+
+# Time and all that is saved are dimensionless.
+_UNITS = {"units": "1"}
+
+
+class NonFiniteError(ArithmeticError):
+    """Some members of an ensemble became NaN or infinite."""
+
+
+class Trajectories(eqx.Module):
+    """An ensemble of trajectories: save times, saved values, and what became of each member.
+
+    `ts` (times,); `ys` a pytree of arrays (members, times, ...): whole states, or what `save`
+    made of them; `status` (members,): 0 if the member stayed finite to the end, otherwise the
+    index in `ts` of the first save after the initial one at which its state is NaN or infinite.
+    """
+
+    ts: Float[Array, " times"]
+    ys: PyTree[Array, "T"]
+    status: Int[Array, " members"]
+
+    def observe(self, observable: Callable[[PyTree], PyTree]) -> PyTree[Array]:
+        """`observable`, a function of one saved value, for all members and times.
+
+        Returns a pytree of arrays (members, times, ...).
+        """
+        return _observe(observable, self.ys)
+
+    def to_xarray(self, dims: dict[str, tuple[str, ...]] | None = None) -> "xarray.Dataset":
+        """A labelled dataset with dimensions member and time and the coordinate `time`.
+
+        A bare array of whole states (tokens, dim) becomes the variable `state` with dimensions
+        (member, time, token, dim); a dict of arrays becomes one variable a key. `dims` names the
+        remaining dimensions of a variable; without a name they are called `<variable>_<axis>`.
+        """
+        import xarray
+
+        named = {"state": ("token", "dim")} | (dims or {})
+        values = self.ys if isinstance(self.ys, dict) else {"state": self.ys}
+        variables = {}
+        for name, value in values.items():
+            array = np.asarray(value)
+            rest = named.get(name, ())
+            if len(rest) != array.ndim - 2:
+                rest = tuple(f"{name}_{axis}" for axis in range(array.ndim - 2))
+            variables[name] = (("member", "time", *rest), array, _UNITS)
+        variables["status"] = (("member",), np.asarray(self.status))
+        return xarray.Dataset(variables, coords={"time": ("time", np.asarray(self.ts), _UNITS)})
+
+    def __repr__(self) -> str:
+        shapes = jax.tree.map(lambda y: f"{y.dtype}{list(y.shape[2:])}", self.ys)
+        if not is_concrete(self):
+            return f"Trajectories(members={self.status.size}, times={self.ts.size}, ys={shapes})"
+        failed = int(jnp.sum(self.status > 0))
+        return (
+            f"Trajectories(members={self.status.size}, times={self.ts.size}, "
+            f"t={float(self.ts[0]):g}…{float(self.ts[-1]):g}, ys={shapes}, failed={failed})"
+        )
+
+
+@eqx.filter_jit
+def _observe(observable, ys):
+    return jax.vmap(jax.vmap(observable))(ys)

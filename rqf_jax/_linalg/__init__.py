@@ -1,0 +1,1 @@
+"""Small matrices and spectra: the primitives that everything else stands on."""

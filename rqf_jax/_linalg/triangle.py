@@ -1,0 +1,32 @@
+"""The triangular factor of many small matrices at once, without LAPACK.
+
+On CPUs several devices that call LAPACK can wait for each other for ever, so that some must stand
+aside (see `_ensemble/program`); reflections written as sums over whole arrays let all of them work.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def triangle(a: Float[Array, "n m"]) -> Float[Array, "k m"]:
+    """R of A = QR, upper triangular, where Q has k = min(n, m) orthonormal columns.
+
+    Defined at any rank, since a column of zeros needs no reflection.
+    """
+    rank, rows = min(a.shape), jnp.arange(a.shape[0])
+
+    def reflect(j, a):
+        column = jnp.where(rows >= j, a[:, j], 0)
+        pivot, square = column[j], jnp.sum(column * column)
+        # A column of zeros stays, and has finite gradients.
+        length = jnp.sqrt(jnp.where(square > 0, square, 1))
+        # Away from the pivot, so that nothing cancels.
+        end = jnp.where(pivot > 0, -length, length)
+        normal = jnp.where(square > 0, jnp.where(rows == j, pivot - end, column), 0)
+        weights = jnp.sum(normal[:, None] * a, 0) / (end * (end - pivot))
+        reflected = a - jnp.outer(normal, weights)
+        below = (rows[:, None] > j) & (jnp.arange(a.shape[1])[None] == j)
+        return jnp.where(below, 0, reflected)
+
+    return lax.fori_loop(0, rank, reflect, a)[:rank]

@@ -1,0 +1,3 @@
+"""The command line `rqf-jax`."""
+
+from .app import main as main

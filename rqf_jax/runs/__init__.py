@@ -1,0 +1,1 @@
+"""Runs and sweeps: ensembles on disk."""

@@ -1,0 +1,350 @@
+"""Theory beside measurement: an ensemble on disk against closed forms, row by row.
+
+Everything is computed from what a run stored, so an old run can be compared again. A row is
+(quantity, theory, simulation, standard error, z) with z = (simulation - theory)/standard error;
+rows of one ensemble share its members and are not independent of each other.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import xarray
+from jaxtyping import Float
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import norm
+
+from ..theory import sphere
+from ..theory._rapidity import Values
+
+SYNCHRONISED = 6.0
+"""sigma² T from which on limits t → ∞ are compared with the last save (their distance, of order
+exp(-sigma² T/4) in expectations, is then a few 1e-3 or less)."""
+
+ALIGNED, LIMIT, ANTIPODAL = "P(aligned)", "E G(∞)", "P(−)"
+_MOST_PAIRS = 45
+# Pairs of tokens are close while their angle is below it (radians): corrections to the linearised
+# motion are of second order in the angle.
+_CLOSE = 0.1
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A quantity of eigenvalues or singular values, its value in theory, and what to average:
+    (members, n) to (members,)."""
+
+    quantity: str
+    theory: Values
+    of: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ClosedForms:
+    """What theory knows of the ensembles of one model; None where it knows nothing.
+
+    Only what is here gets rows in the comparison and lines in the figures.
+    """
+
+    hyperplane_time: float | None = None
+    """The time from which tokens are as good as split by one uniformly random hyperplane."""
+    volume_rate: float | None = None
+    """E ln det G of N tokens falls at N(N-1) times it, from every start."""
+    close_pair_rate: float | None = None
+    """E ln sin θ of two tokens falls at this rate in the limit θ → 0."""
+    antipodal_probability: Callable[[np.ndarray], Values] | None = None
+    """The probability that two tokens end opposite, from their overlap."""
+    one_point: Callable[[float], Values] | None = None
+    """E<x(t), x(0)> of every token, from the time."""
+    moments: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray] | None] | None = None
+    """E G_ab and E G_ab² (times, pairs) from times and initial overlaps (starts, pairs), the mean
+    over the starts; None for starts it does not cover."""
+    angle_density: Callable[[np.ndarray, float, float], Values] | None = None
+    """The density of an angle, from it, the time and the initial angle."""
+    spectrum: Callable[[float, np.ndarray], list[Statistic]] | None = None
+    """What is known of the eigenvalues or singular values of a matrix, from the time and from the
+    members' first ones (members, n)."""
+    square_sum: Callable[[np.ndarray, np.ndarray], Values | Sequence[float]] | None = None
+    """The mean of the sum of their squares, from the times and the same."""
+    edge: Callable[[float], Values] | None = None
+    """Where the semicircle of many of them ends, from the time, if they start at zero."""
+    density: Callable[[float], tuple[np.ndarray, np.ndarray] | None] | None = None
+    """Another law of many of them, points and its density there, from the time."""
+    notes: tuple[str, ...] = ()
+    """Thresholds and rates, one sentence each."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity: what the theory says, what the ensemble says, and how sure that is."""
+
+    quantity: str
+    label: str
+    theory: float
+    simulation: float
+    standard_error: float
+
+    @property
+    def z(self) -> float:
+        """(simulation - theory) / standard error; 0 where nothing is random and they agree."""
+        difference = self.simulation - self.theory
+        if self.standard_error == 0:
+            return 0.0 if abs(difference) < 1e-6 else math.inf
+        return difference / self.standard_error
+
+
+def compare(
+    dataset: xarray.Dataset,
+    forms: ClosedForms,
+    *,
+    labels: Sequence[str],
+    log_det_times: Sequence[float] = (),
+    one_point_times: Sequence[float] = (),
+    spectrum_times: Sequence[float] = (),
+) -> list[Row]:
+    """The rows of an ensemble, for those closed forms that its model has.
+
+    Tokens split by one random hyperplane, from `hyperplane_time` on, with `theory.sphere`:
+
+        P(aligned)     = 1 - θ_ab(0)/π                    binomial standard error
+        E G_ab(∞)      = (2/π) arcsin G_ab(0)             G(∞)² = 1 gives its standard error
+        Var N_+        = N/4 + (1/2π) Σ_{a≠b} arcsin G_ab(0)
+
+    Two tokens, at the last save T whatever it is, because P(−) is a martingale:
+
+        P(−)           = h(r(0)) = E h(r(T)),  h the probability to end opposite
+
+    At `log_det_times`, from every start or for two tokens while they are close:
+
+        E ln det G(t)  = ln det G(0) - N(N-1) rate t
+
+    At `one_point_times`, E<x(t), x(0)>, the mean over tokens. At `spectrum_times`, the last save if
+    there are none, moments and laws of eigenvalues. Members that start differently are
+    each compared with their own start. `dataset` holds `overlaps` (member, time, pair),
+    `log_det_gram` (member, time) for volumes, `state` for one token, and of weights `spectrum`
+    (member, time, eigenvalue) or `singular_values`; what it does not hold has no rows.
+    """
+    rows = []
+    if "overlaps" in dataset:
+        overlaps = dataset.overlaps
+        if forms.hyperplane_time is not None and dataset.time[-1] >= forms.hyperplane_time:
+            rows += _limits(overlaps, pair_labels(labels))
+        if forms.antipodal_probability is not None and len(labels) == 2:
+            rows += _antipodal(overlaps, forms.antipodal_probability)
+    if "log_det_gram" in dataset and np.all(np.isfinite(dataset.log_det_gram[:, 0])):
+        for time in log_det_times:
+            rate = forms.volume_rate
+            if rate is None and len(labels) == 2 and _close(dataset.log_det_gram, time):
+                rate = forms.close_pair_rate
+            if rate is not None:
+                rows.append(_log_det(dataset.log_det_gram, len(labels), time, rate))
+    if "state" in dataset and forms.one_point is not None:
+        rows += [_one_point(dataset.state, time, forms.one_point) for time in one_point_times]
+    spectra = spectra_of(dataset)
+    if spectra is not None and forms.spectrum is not None:
+        starts = np.asarray(spectra[:, 0], float)
+        for time in spectrum_times or (float(dataset.time[-1]),):
+            values = np.asarray(_at(spectra, time), float)
+            elapsed = time - float(dataset.time[0])
+            for statistic in forms.spectrum(elapsed, starts) if elapsed > 0 else ():
+                mean, error = _mean(np.asarray(statistic.of(values), float))
+                theory, label = float(statistic.theory), f"at t = {time:g}"
+                rows.append(Row(statistic.quantity, label, theory, mean, error))
+    return rows
+
+
+def pair_labels(labels: Sequence[str]) -> list[str]:
+    """Names of the pairs of tokens in the order of `observables.overlaps`."""
+    return [f"{a}–{b}" for a, b in combinations(labels, 2)]
+
+
+def spectra_of(dataset: xarray.Dataset) -> xarray.DataArray | None:
+    """Eigenvalues, or else singular values (member, time, number), of an ensemble that has them."""
+    names = [name for name in ("spectrum", "singular_values") if name in dataset]
+    return dataset[names[0]] if names else None
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """The rows as a table of comma-separated values with a header."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["quantity", "of", "theory", "simulation", "standard_error", "z"])
+        for row in rows:
+            numbers = (row.theory, row.simulation, row.standard_error, row.z)
+            writer.writerow([row.quantity, row.label, *(f"{number:.7g}" for number in numbers)])
+
+
+def show(rows: Sequence[Row], dataset: xarray.Dataset, console: Console) -> None:
+    """Print the rows of `compare(dataset, ...)`: the pairs of tokens in one table, the rest in
+    another; then the largest |z|, beside what that many normal numbers would show."""
+    if not rows:
+        console.print("No closed form to compare with: nothing that has one was saved for long.\n")
+        return
+    aligned = [row for row in rows if row.quantity == ALIGNED]
+    limit = [row for row in rows if row.quantity == LIMIT]
+    if aligned:
+        start = np.asarray(dataset.overlaps[:, 0], float).mean(0)
+        _print_pairs(aligned, limit, start, console)
+    rest = _table("quantity", "theory", "simulation", "z")
+    for row in rows:
+        if row.quantity not in (ALIGNED, LIMIT):
+            rest.add_row(f"{row.quantity} {row.label}".strip(), *_numbers(row, 2))
+    if rest.rows:
+        console.print("[bold]ensemble[/]", rest, "")
+    largest = max((abs(row.z) for row in rows if not math.isnan(row.z)), default=math.nan)
+    usual = norm.isf((1 - 0.5 ** (1 / len(rows))) / 2)
+    console.print(
+        f"largest |z| of {len(rows)} rows: [bold]{largest:.1f}[/] "
+        f"(median for as many normal numbers: {usual:.1f})\n"
+    )
+
+
+def show_layers(dataset: xarray.Dataset, forms: ClosedForms, console: Console) -> None:
+    """Print mean cosines of a language model's layers beside the ensemble's.
+
+    Each layer is matched with the first time at which the ensemble has the layer's mean squared
+    cosine, so that column agrees by construction; the signed mean does not have to. Common noise
+    alone sends tokens to both ends of one axis and leaves the signed mean near zero, while a
+    trained model draws its tokens to one side: the difference is what noise alone does not
+    explain. Nothing is fitted and no layer is claimed to be a random matrix.
+    """
+    r = np.asarray(dataset.overlaps, float)
+    mean, square = r.mean((0, 2)), (r**2).mean((0, 2))
+    highest = np.maximum.accumulate(square)
+    table = _table("layer", "⟨cos²⟩", "⟨cos⟩ of the model", "of the ensemble", "at t")
+    for layer, cosine in enumerate(np.asarray(dataset.layer_overlaps)):
+        level = (cosine**2).mean()
+        reached = square[0] - 1e-6 <= level <= highest[-1]
+        time = float(np.interp(level, highest, dataset.time))
+        there = f"{np.interp(time, dataset.time, mean):.3f}", f"{time:.2f}"
+        table.add_row(
+            str(layer), f"{level:.3f}", f"{cosine.mean():.3f}", *(there if reached else ("–", "–"))
+        )
+    console.print("[bold]the language model, and the ensemble when its ⟨cos²⟩ is the same[/]")
+    console.print(table)
+    if forms.hyperplane_time is not None:
+        console.print(
+            "Common noise aligns tokens up to sign; the model raises their mean cosine too."
+        )
+    console.print()
+
+
+def _print_pairs(
+    aligned: Sequence[Row],
+    limit: Sequence[Row],
+    start: Float[np.ndarray, " pairs"],
+    console: Console,
+) -> None:
+    shown = range(len(aligned))
+    title = "pairs of tokens"
+    if len(aligned) > _MOST_PAIRS:
+        shown = sorted(shown, key=lambda i: -abs(aligned[i].z))[:_MOST_PAIRS]
+        title += f": the {_MOST_PAIRS} of {len(aligned)} with the largest |z| of {ALIGNED}"
+    table = _table("pair", "G(0)", ALIGNED, "simulation", "z", LIMIT, "simulation", "z")
+    for i in shown:
+        cells = [cell for row in (aligned[i], limit[i]) for cell in _numbers(row, 1)]
+        table.add_row(aligned[i].label, f"{start[i]:.3f}", *cells)
+    console.print(f"[bold]{title}[/] [dim](0.505(5): 0.505, standard error 0.005)[/]", table, "")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _numbers(row: Row, significant: int) -> tuple[str, str, str]:
+    """Theory, simulation with its standard error in brackets, in units of the last digit, and z."""
+    digits = 4
+    if 0 < row.standard_error < math.inf:
+        digits = max(0, significant - 1 - math.floor(math.log10(row.standard_error)))
+    error = f"({row.standard_error * 10**digits:.0f})" if math.isfinite(row.standard_error) else ""
+    style = "bold red" if abs(row.z) >= 5 else "yellow" if abs(row.z) >= 3 else "dim"
+    simulation = f"{row.simulation:.{digits}f}{error}"
+    return f"{row.theory:.{digits}f}", simulation, f"[{style}]{row.z:+.1f}[/]"
+
+
+def _limits(overlaps: xarray.DataArray, labels: Sequence[str]) -> list[Row]:
+    members = overlaps.sizes["member"]
+    end = np.asarray(overlaps[:, -1], float)
+    start = np.asarray(overlaps[:, 0], float)
+    if np.all(start == start[0]):
+        start = start[:1]
+    grams = [_gram(r) for r in start]
+    pairs = np.triu_indices(len(grams[0]), 1)
+    angles = 2 * np.arctan2(np.sqrt(1 - start), np.sqrt(1 + start))
+    aligned = np.asarray(sphere.aligned_probability(angles))
+    limit = np.stack([sphere.limiting_gram(gram)[pairs] for gram in grams])
+
+    def rows(quantity, theory, simulation, variance):
+        errors = np.sqrt(variance.mean(0) / members)
+        values = zip(labels, theory.mean(0), simulation.mean(0), errors, strict=True)
+        return [Row(quantity, label, *map(float, numbers)) for label, *numbers in values]
+
+    # A coin names one of the two clusters: N_+ = (N ± Σ_a s_a)/2, so Var N_+ = E (Σ_a s_a)²/4
+    # with (Σ_a s_a)² = N + 2 Σ_{a<b} s_a s_b, a function of the signs of the overlaps.
+    size = float(np.mean([sphere.cluster_size_variance(gram) for gram in grams]))
+    squares = (len(grams[0]) + 2 * np.sign(end).sum(-1)) / 4
+    return [
+        *rows(ALIGNED, aligned, end > 0, aligned * (1 - aligned)),
+        *rows(LIMIT, limit, end, 1 - limit**2),
+        Row("Var N₊", "", size, *_mean(squares)),
+    ]
+
+
+def _antipodal(
+    overlaps: xarray.DataArray, probability: Callable[[np.ndarray], Values]
+) -> list[Row]:
+    start, end = (np.asarray(overlaps[:, save, 0], float) for save in (0, -1))
+    if np.all(start == start[0]):
+        start = start[:1]
+    theory = float(np.mean(probability(start)))
+    # Where all pairs meet, or are decided from the start, there is nothing to see.
+    if not 0 < theory < 1:
+        return []
+    return [Row(ANTIPODAL, "", theory, *_mean(np.asarray(probability(end))))]
+
+
+def _log_det(log_det: xarray.DataArray, tokens: int, time: float, rate: float) -> Row:
+    start = float(log_det[:, 0].astype(float).mean())
+    gain = np.asarray(_at(log_det, time) - log_det[:, 0], float)
+    mean, error = _mean(gain)
+    theory = start - tokens * (tokens - 1) * rate * (time - float(log_det.time[0]))
+    return Row("E ln det G", f"at t = {time:g}", theory, start + mean, error)
+
+
+def _one_point(state: xarray.DataArray, time: float, correlation: Callable[[float], Values]) -> Row:
+    turned = (_at(state, time).astype(float) * state[:, 0].astype(float)).sum("dim").mean("token")
+    theory = float(correlation(time - float(state.time[0])))
+    return Row("E⟨x(t), x(0)⟩", f"at t = {time:g}", theory, *_mean(np.asarray(turned)))
+
+
+def _close(log_det: xarray.DataArray, time: float) -> bool:
+    """Whether two tokens are still close at that time, in all members but one in a thousand."""
+    squared_sine = np.exp(np.asarray(_at(log_det, time), float))
+    return bool(np.quantile(squared_sine, 0.999) < _CLOSE**2)
+
+
+def _at(array: xarray.DataArray, time: float) -> xarray.DataArray:
+    return array.sel(time=time, method="nearest")
+
+
+def _gram(overlaps: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, "tokens tokens"]:
+    tokens = round((1 + np.sqrt(1 + 8 * len(overlaps))) / 2)
+    gram = np.eye(tokens)
+    gram[np.triu_indices(tokens, 1)] = overlaps
+    return gram + np.triu(gram, 1).T
+
+
+def _mean(values: Float[np.ndarray, " members"]) -> tuple[float, float]:
+    """Mean and standard error; the error is NaN if there are infinite values."""
+    if not np.all(np.isfinite(values)):
+        return float(values.mean()), math.nan
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,0 +1,319 @@
+"""A config becomes an ensemble on disk, with its figures and its comparison with closed forms.
+
+Everything that can be wrong with a config, its files and its output path is found before anything
+is compiled, and what is written appears complete or not at all; see `session`.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray
+from jaxtyping import Array, Float, PRNGKeyArray
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from .. import _store, io, laws, plot
+from .._ensemble.program import Problem, Program
+from .._ensemble.simulate import simulate
+from .._sde import SDE
+from . import chunks, comparison as report, config as configs, session
+from .comparison import ClosedForms
+from .config import Config, ConfigError
+from .problem import Save, check, equation, initial
+
+# No ensemble has this member, so its key is free for the companion run.
+_COMPANION = 2**32 - 1
+_TABLE, _WORKSHOP = "comparison.csv", ".rqf_jax."
+_LOOKED_AT = 2**28
+
+
+def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
+    """Simulate, compare, draw and write: the store `out` and a folder of that name without .zarr.
+
+    A run that was interrupted continues, and one that is complete is only checked. Raises
+    `ConfigError`, `io.DataFileError` and FileExistsError before anything is compiled,
+    `NonFiniteError` if members became NaN or infinite and the config does not have them marked,
+    and see `session.carry_out`. `force` replaces the run at `out`, and nothing that is not a run.
+    """
+    folder = out.with_suffix("")
+    if out.suffix != ".zarr":
+        raise ConfigError(f"the path of a run must end in .zarr; got {out}.")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} exists.")
+    if folder.exists() and not (out.exists() or _store.Draft.folder_of(out).exists()):
+        raise FileExistsError(f"{folder} exists.")
+    new = session.carry_out(job(config, out, console), force=force, console=console)
+    if jax.process_index() == 0 and (new or not _is_drawn(out, folder)):
+        look(out, folder, console)
+        console.print(f"The ensemble is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
+
+
+def _is_drawn(out: Path, folder: Path) -> bool:
+    """Whether the table, the last file to be written, is of the run and not of one before it."""
+    table = folder / _TABLE
+    return table.exists() and table.stat().st_mtime_ns >= (out / _store.ROOT).stat().st_mtime_ns
+
+
+def look(out: Path, folder: Path, console: Console) -> None:
+    """Compare the run at `out` with theory, and draw its figures into `folder`.
+
+    Members that failed are left out, and so is what is beyond 256 MiB of members. Raises
+    `io.DataFileError` for a sweep, or what was saved from Python.
+    """
+    with io.load(out) as dataset:
+        _config(dataset)  # so that what is no run of a config is one clear error
+        if dataset.attrs.get("failed"):
+            dataset = dataset.isel(member=np.flatnonzero(dataset.status == 0))
+        members = dataset.sizes["member"]
+        size = sum(v.nbytes for v in dataset.variables.values() if "member" in v.dims)
+        most = max(1, min(members, _LOOKED_AT * members // max(1, size)))
+        if most < members:
+            console.print(f"Compared and drawn from the first {most:,} of {members:,} members.")
+            dataset = dataset.isel(member=slice(most))
+        if members:
+            draw(dataset, compare(dataset, console), folder, console)
+
+
+def job(config: Config, out: Path, console: Console) -> session.Job:
+    """The ensemble of a config as a job for `session.carry_out`.
+
+    Everything that can be wrong with the config is found here; errors as of `run`.
+    """
+    start = initial(config.law)
+    sde = equation(config, start.size)
+    companion = None if config.companion is None else equation(config, (3,))
+    pair = [start.place(token) for token in config.report.angle_pair if start.tokens]
+    law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
+    ts = jnp.asarray(config.times.grid())
+    key = jax.random.key(config.run.seed)
+    members, every = config.run.members, config.run.checkpoint
+    problem = Problem(sde, law, ts, key, Save(config.run.save), config.run.substeps)
+    check(problem, members)
+    console.print(f"[bold]{start.title}[/]\n{members:,} members to t = {ts[-1]:g}\n")
+
+    def plan() -> tuple[_store.Plan, Program]:
+        chunk, program = chunks.choose(
+            problem, members, config.run.chunk, every, jax.local_devices()
+        )
+        divided = (("member", members, chunk),)
+        kept = chunks.variables(problem, config.run.keep)
+        return _store.Plan(config.toml(), _store.identity(), divided, kept, program.batch), program
+
+    def compute(ensemble: session.Compute, plan: _store.Plan, region: int) -> session.Result:
+        (part,) = plan.slices(region)
+        ys, status = ensemble(problem, part.start, part.stop - part.start)
+        summaries = chunks.digest(ys, status, part.start, config.run.failures)
+        return session.Result(ys | {"status": status}, summaries, int(np.sum(status > 0)))
+
+    def finish(records: Iterator[_store.Record]) -> xarray.Dataset:
+        failed, total = 0, {}
+        for record in records:  # one by one: there may be many thousands
+            failed += record.failed
+            for name, part in record.summaries.items():
+                total[name] = total[name] + part if name in total else part
+        facts = {
+            "config": config.toml(),
+            "seed": config.run.seed,
+            "tokens": start.labels(),
+            "dim": start.dim,
+            **({} if start.rows is None else {"rows": start.rows}),
+            "angle_pair": pair,
+            "failed": failed,
+        }
+        dataset = chunks.summarised(total, np.asarray(ts))
+        if start.layers is not None:
+            dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
+        if companion is not None:
+            states = _companion(config, companion, ts, key)
+            dataset["companion"] = (("time", "companion_token", "axis"), states)
+        if failed:
+            console.print(f"[bold red]{failed:,} of {members:,} members failed.[/]")
+        return dataset.assign_attrs(facts | _store.provenance())
+
+    def size(plan: _store.Plan, region: int) -> int:
+        (part,) = plan.slices(region)
+        return part.stop - part.start
+
+    return session.Job(out, config.toml(), problem, every, plan, compute, finish, size)
+
+
+def closed_forms(dataset: xarray.Dataset) -> ClosedForms:
+    """What is known of the model of a stored run."""
+    size = [int(dataset.attrs[name]) for name in ("dim", "rows") if name in dataset.attrs]
+    return _config(dataset).model.closed_forms(*size)
+
+
+def _config(dataset: xarray.Dataset) -> Config:
+    """The config of a stored run; `io.DataFileError` if it is not one of `rqf-jax run`."""
+    missing = [name for name in ("config", "dim", "tokens") if name not in dataset.attrs]
+    if missing:
+        raise io.DataFileError(
+            f"no run of a config: without the attribute {missing[0]}, which `rqf-jax run` writes, "
+            "it has no figures of its own."
+        )
+    return configs.parse(dataset.attrs["config"])
+
+
+def compare(dataset: xarray.Dataset, console: Console) -> list[report.Row]:
+    """Print theory beside the ensemble of a stored run, and return its rows."""
+    config = _config(dataset)
+    forms = closed_forms(dataset)
+    rows = report.compare(
+        dataset,
+        forms,
+        labels=dataset.attrs["tokens"],
+        log_det_times=config.report.log_det_times,
+        one_point_times=config.report.one_point_times,
+        spectrum_times=config.report.spectrum_times,
+    )
+    report.show(rows, dataset, console)
+    if "layer_overlaps" in dataset and "overlaps" in dataset:
+        report.show_layers(dataset, forms, console)
+    for note in forms.notes:
+        console.print(note, "")
+    return rows
+
+
+def draw(dataset: xarray.Dataset, rows: list[report.Row], folder: Path, console: Console) -> None:
+    """Write comparison.csv and the figures of a stored run into `folder`."""
+    config = _config(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    for rest in folder.glob(f"{_WORKSHOP}*"):  # of a process that was killed as it drew
+        shutil.rmtree(rest)
+    with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=folder) as name, plot.style():
+        workshop = Path(name)
+        report.write_csv(rows, workshop / _TABLE)
+        for stem, figure in _figures(dataset, config).items():
+            figure.savefig(workshop / f"{stem}.png")
+        names = sorted(path.name for path in workshop.iterdir())
+        for name in sorted(names, key=lambda name: name == _TABLE):
+            (workshop / name).replace(folder / name)
+    console.print(f"{', '.join(names)} are in {folder}.", soft_wrap=True)
+
+
+def _companion(
+    config: Config, sde: SDE, ts: Float[Array, " times"], key: PRNGKeyArray
+) -> Float[Array, "times tokens 3"]:
+    """One member of uniform tokens in 3 dimensions."""
+    assert config.companion is not None
+    law, substeps = laws.Uniform(config.companion.tokens, 3), config.run.substeps
+    one = simulate(sde, law, ts, substeps=substeps, members=1, key=key, first_member=_COMPANION)
+    return one.ys[0]
+
+
+def _figures(dataset: xarray.Dataset, config: Config) -> Mapping[str, Figure]:
+    """The figures that a stored run has the variables for."""
+    figures, forms = {}, closed_forms(dataset)
+    if "overlaps" in dataset:
+        if dataset.sizes["member"] > 1:  # the mean of one has no error
+            figures["order"] = _order(dataset, forms)
+        if config.report.angle_time is not None:
+            figures["angles"] = _angles(dataset, forms, config.report.angle_time)
+    spectra = report.spectra_of(dataset)
+    if spectra is not None:
+        figures["spectrum"] = _spectrum(spectra, forms)
+    if "companion" in dataset:
+        figures["sphere"] = _sphere(dataset)
+    return figures
+
+
+def _order(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
+    """Order parameters, and the overlaps of the closest and the farthest pair, against time."""
+    time = np.asarray(dataset.time, float)
+    overlaps = np.asarray(dataset.overlaps, float)
+    tokens = len(dataset.attrs["tokens"])
+    labels = report.pair_labels(dataset.attrs["tokens"])
+    ranks = np.argsort(overlaps[:, 0].mean(0))
+    chosen = dict.fromkeys((int(ranks[-1]), int(ranks[0])))
+    polar, nematic = "mean token, $|\\bar{x}|^2$", "pairs, $\\langle x_a, x_b\\rangle^2$"
+    # Members that start alike have one theory line; otherwise it is the mean over their starts.
+    starts = overlaps[:1, 0] if np.ptp(overlaps[:, 0], axis=0).max() == 0 else overlaps[:, 0]
+    moments = None if forms.moments is None else forms.moments(time, starts)
+    order_theory, pair_theory = {}, {}
+    if moments is not None:
+        mean, square = moments
+        order_theory = {
+            polar: (1 + (tokens - 1) * mean.mean(-1)) / tokens,
+            nematic: square.mean(-1),
+        }
+        pair_theory = {labels[i]: mean[:, i] for i in chosen}
+    figure = Figure(figsize=(7.0, 2.9))
+    left, right = figure.subplots(1, 2)
+    plot.mean_lines(
+        time,
+        {polar: (1 + (tokens - 1) * overlaps.mean(-1)) / tokens, nematic: (overlaps**2).mean(-1)},
+        theory=order_theory,
+        ax=left,
+        ylabel="order",
+    )
+    plot.mean_lines(
+        time,
+        {labels[i]: overlaps[..., i] for i in chosen},
+        theory=pair_theory,
+        ax=right,
+        ylabel="overlap $\\langle x_a, x_b\\rangle$",
+    )
+    return figure
+
+
+def _angles(dataset: xarray.Dataset, forms: ClosedForms, time: float) -> Figure:
+    """The angle of one pair at one time against its density."""
+    a, b = sorted(dataset.attrs["angle_pair"])
+    labels = dataset.attrs["tokens"]
+    rows, columns = np.triu_indices(len(labels), 1)
+    index = int(np.flatnonzero((rows == a) & (columns == b))[0])
+    overlaps = np.asarray(dataset.overlaps.isel(pair=index), float)
+    angles = 2 * np.arctan2(np.sqrt(1 - overlaps), np.sqrt(1 + overlaps))
+    column = int(np.argmin(np.abs(np.asarray(dataset.time) - time)))
+    start, density = angles[:, 0], None
+    if forms.angle_density is not None and np.ptp(start) == 0:
+        known = forms.angle_density
+        density = lambda theta: known(theta, time, start[0])  # noqa: E731
+    figure = Figure(figsize=(3.4, 2.6))
+    ax = plot.angle_histogram(angles[:, column], density=density, ax=figure.subplots())
+    ax.set_title(f"{labels[a]}–{labels[b]}, $t = {time:g}$")
+    return figure
+
+
+def _spectrum(spectra: xarray.DataArray, forms: ClosedForms) -> Figure:
+    """The mean of Σλ² or Σσ² against time, and the density of the last values."""
+    time, values = np.asarray(spectra.time, float), np.asarray(spectra, float)
+    eigenvalues = spectra.name == "spectrum"
+    elapsed, letter = time - time[0], r"\lambda" if eigenvalues else r"\sigma"
+    label, theory = f"$\\sum_i {letter}_i^2$", {}
+    if forms.square_sum is not None:
+        theory[label] = np.asarray(forms.square_sum(elapsed, values[:, 0]))
+    figure = Figure(figsize=(7.0, 2.9))
+    left, right = figure.subplots(1, 2)
+    if len(values) > 1:
+        sums = {label: np.sum(values**2, -1)}
+        plot.mean_lines(time, sums, theory=theory, ax=left, ylabel="mean")
+    from_zero = not values[:, 0].any()
+    edge = float(forms.edge(elapsed[-1])) if forms.edge is not None and from_zero else None
+    density = None if forms.density is None else forms.density(elapsed[-1])
+    plot.spectrum(values[:, -1], edge=edge, density=density, ax=right)
+    if not eigenvalues:
+        right.set_xlabel(f"singular value ${letter}$")
+    right.set_title(f"$t = {time[-1]:g}$")
+    return figure
+
+
+def _sphere(dataset: xarray.Dataset) -> Figure:
+    """Uniform tokens in 3 dimensions at the start, on their way and at the end."""
+    x = np.asarray(dataset.companion)
+    time = np.asarray(dataset.time)
+    middle = int(np.searchsorted(time, time[-1] / 8))
+    figure = Figure(figsize=(7.0, 2.6))
+    for ax, k in zip(figure.subplots(1, 3), (0, middle, len(time) - 1), strict=True):
+        plot.sphere(x[k], ax=ax)
+        ax.set_title(f"$t = {time[k]:g}$")
+    overlaps = x[-1] @ x[-1, 0]
+    if np.all(np.abs(overlaps) > 0.9):  # tokens about one axis are one cluster or two
+        size = int(np.sum(overlaps > 0))
+        ax.set_title(f"$t = {time[-1]:g}$: {size} + {x.shape[1] - size} tokens")
+    return figure

@@ -1,0 +1,184 @@
+"""Hidden states as steps of noise: found where it is so, and denied where it is not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _ensembles import isotropic
+
+import rqf_jax as rqf
+from rqf_jax.cli.app import main
+from rqf_jax.inference import fit_hidden_states
+from rqf_jax.io import Sentence
+
+SYMMETRIC, ANTISYMMETRIC, LAYERS, SENTENCES, TOKENS, DIM = 0.08, 0.03, 11, 6, 5, 12
+
+
+@functools.cache
+def states():
+    """(sentences, layers, tokens, dim): noise that is a model of nothing else."""
+    runs = rqf.simulate(
+        isotropic(SYMMETRIC, ANTISYMMETRIC),
+        rqf.laws.Equiangular(TOKENS, DIM, 0.1),
+        jnp.arange(float(LAYERS)),
+        substeps=4,
+        members=SENTENCES,
+        key=jax.random.key(0),
+    )
+    return np.asarray(runs.ys)
+
+
+def sentences(hidden):
+    """Directions with lengths, as a model has them."""
+    lengths = np.random.default_rng(0).uniform(8, 12, (*hidden.shape[:3], 1))
+    tokens = tuple("abcde"[: hidden.shape[2]])
+    return [Sentence("text", tokens, x) for x in hidden * lengths]
+
+
+@functools.cache
+def fit():
+    return fit_hidden_states(sentences(states()))
+
+
+@pytest.mark.slow
+def test_noise_is_taken_for_noise_with_its_strengths():
+    result = fit()
+    assert result.fits and "Nothing here speaks against" in result.verdict, result.verdict
+    assert not result.sinks and not any(layer.jump for layer in result.layers)
+    for name, truth in (("symmetric", SYMMETRIC), ("antisymmetric", ANTISYMMETRIC)):
+        values = np.array([getattr(layer, name) for layer in result.layers])
+        error = np.std(values, ddof=1) / np.sqrt(values.size)
+        assert abs(values.mean() - truth) < 4 * error + 0.02 * truth
+    # The noise of one layer is not far from that of the next, and the errors say how far.
+    errors = [layer.stderr[0] for layer in result.layers]
+    scatter = np.std([layer.symmetric for layer in result.layers], ddof=1)
+    assert 0.5 < np.sqrt(np.mean(np.square(errors))) / scatter < 2
+
+
+@pytest.mark.slow
+def test_a_sink_and_a_jump_are_found_and_left_out():
+    hidden = np.array(states())
+    lengths = np.ones((SENTENCES, LAYERS, TOKENS, 1))
+    lengths[2, 3:6, 4] = 20.0
+    orthogonal = np.linalg.qr(np.random.default_rng(1).standard_normal((DIM, DIM)))[0]
+    hidden[:, 4:] = hidden[:, 4:] @ orthogonal
+    spoiled = sentences(hidden * lengths)
+    result = fit_hidden_states(spoiled)
+    assert [(number, token) for number, token, _ in result.sinks] == [(2, "e")]
+    assert [layer.jump for layer in result.layers] == [i == 3 for i in range(LAYERS - 1)]
+    # A rotation is of no consequence before it and after it.
+    assert result.fits, result.verdict
+    for i in (0, 9):
+        assert result.layers[i].symmetric == pytest.approx(fit().layers[i].symmetric, rel=0.1)
+
+
+@pytest.mark.slow
+def test_tokens_that_gather_are_not_taken_for_noise():
+    pull = np.array(states())
+    centre = pull[:, :1].mean(axis=2, keepdims=True)
+    pull = pull + 0.15 * np.arange(LAYERS)[None, :, None, None] * centre
+    pull = pull / np.linalg.norm(pull, axis=-1, keepdims=True)
+    result = fit_hidden_states(sentences(pull))
+    assert result.gathering[0] > 0.1 and not result.fits
+    assert "a drift" in result.verdict
+
+
+def test_the_command_line_prints_layers_and_the_verdict(tmp_path, capsys):
+    arrays = {"sentences": np.array(["text"] * SENTENCES)}
+    for i, sentence in enumerate(sentences(states())):
+        arrays |= {f"tokens_{i:02d}": np.array(sentence.tokens), f"hidden_{i:02d}": sentence.states}
+    np.savez(tmp_path / "noise.npz", **arrays)
+    with pytest.raises(SystemExit) as info:
+        main(["fit", str(tmp_path / "noise.npz")])
+    printed = capsys.readouterr().out
+    assert not info.value.code and "σ_s" in printed
+    assert "6 sentences, 30 tokens, dimension 12" in printed
+    assert "Nothing here speaks against" in " ".join(printed.split())
+    for option in (["--method", "robust"], ["--antisymmetric"]):
+        with pytest.raises(SystemExit) as info:
+            main(["fit", str(tmp_path / "noise.npz"), *option])
+        assert info.value.code == 2 and "are for runs" in capsys.readouterr().err
+
+
+def test_bad_sentences_are_one_clear_error():
+    first, second = sentences(states())[:2]
+    shorter = Sentence("text", second.tokens, second.states[:4])
+    with pytest.raises(ValueError, match="`sentences` must share a number of layers"):
+        fit_hidden_states([first, shorter])
+    with pytest.raises(ValueError, match="must have two tokens"):
+        fit_hidden_states([first.select([0])])
+
+
+@pytest.mark.slow
+def test_a_run_without_states_and_a_wrong_option_are_one_message(tmp_path, capsys):
+    ts, law = jnp.asarray([0.0, 0.1]), rqf.laws.Uniform(3, 5)
+    whole = rqf.simulate(isotropic(1.0), law, ts, substeps=1, members=2, key=jax.random.key(0))
+    rqf.io.save(whole, tmp_path / "whole.zarr", attributes={})
+    overlaps = rqf.Trajectories(
+        ts, {"overlaps": whole.observe(rqf.observables.overlaps)}, whole.status
+    )
+    rqf.io.save(overlaps, tmp_path / "overlaps.zarr", attributes={})
+    for arguments, words in (
+        (["overlaps.zarr"], "did not save `state`"),
+        (["whole.zarr", "--method", "best"], "`method` must be one of qmle, robust; got 'best'"),
+        (["whole.zarr", "--method", "pairs", "--antisymmetric"], "nothing about antisymmetric"),
+        (["none.zarr"], "no such run"),
+    ):
+        with pytest.raises(SystemExit) as info:
+            main(["fit", str(tmp_path / arguments[0]), *arguments[1:]])
+        assert info.value.code == 2 and words in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_is_fitted_from_the_command_line(tmp_path, capsys):
+    ts, law = jnp.linspace(0.0, 0.2, 11), rqf.laws.Uniform(3, 5)
+    whole = rqf.simulate(isotropic(1.3), law, ts, substeps=4, members=50, key=jax.random.key(0))
+    rqf.io.save(whole, tmp_path / "whole.zarr", attributes={})
+    for method in ("qmle", "pairs"):
+        with pytest.raises(SystemExit) as info:
+            main(["fit", str(tmp_path / "whole.zarr"), "--method", method])
+        printed, errors = capsys.readouterr()
+        assert not info.value.code, errors
+        assert "symmetric" in printed and method in printed
+
+
+@pytest.mark.slow
+def test_the_layers_of_a_real_encoder_are_no_diffusion():
+    result = fit_hidden_states(rqf.io.example_hidden_states())
+    assert not result.fits and not result.sinks
+    assert [layer.jump for layer in result.layers] == [False] * 5 + [True]
+    # Measured: 10 to 17, and a mean overlap that rises from 0.04 to 0.27 where noise keeps 0.04.
+    assert all(layer.null_ratio > 5 for layer in result.layers[:5])
+    assert result.layers[4].overlap > 0.2 and abs(result.layers[4].predicted - 0.04) < 0.01
+    for words in ("in their span", "a drift", "too few"):
+        assert words in result.verdict
+
+
+@pytest.mark.slow
+def test_common_noise_on_the_same_embeddings_is_taken_for_noise():
+    """The control of the real encoder: its sentences, moved by one draw of matrices for all."""
+    states = rqf.io.example_hidden_states()
+    counts = np.cumsum([len(sentence.tokens) for sentence in states])[:-1]
+    start = np.concatenate([sentence.unit(0) for sentence in states])
+    runs = rqf.simulate(
+        isotropic(0.033, 0.021),
+        rqf.laws.Fixed(jnp.asarray(start, jnp.float32)),
+        jnp.arange(7.0),
+        substeps=4,
+        members=2,
+        key=jax.random.key(0),
+    )
+    for draw in np.asarray(runs.ys):
+        parts = np.split(draw, counts, axis=1)
+        moved = [Sentence(s.text, s.tokens, x) for s, x in zip(states, parts, strict=True)]
+        result = fit_hidden_states(moved)
+        assert not result.sinks and not any(layer.jump for layer in result.layers)
+        assert result.objections == ("6 layers are too few to call them a diffusion.",)
+        for layer in result.layers:
+            assert abs(layer.symmetric / 0.033 - 1) < layer.coarseness
+            # Antisymmetric noise moves what commutators would: 1 + 8 σ_a²/((n+2) σ_s⁴).
+            free = 1 + 8 * 0.021**2 / (386 * 0.033**4)
+            # A squared strength has the error of a coarse step, and the ratio three of them.
+            assert abs(layer.null_ratio / free - 1) < 3 * layer.coarseness
