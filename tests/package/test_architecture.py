@@ -253,7 +253,9 @@ def test_the_mathematics_reads_no_file_prints_nothing_and_knows_no_clock(module)
         if isinstance(node, ast.Import)
         for alias in node.names
     }
-    assert not names & {"time", "datetime", "os", "pathlib", "sys", "logging"}
+    # The gate asks how much memory there is, to refuse arrays that cannot fit.
+    known = {"os"} if module == "_arguments" else set()
+    assert not (names - known) & {"time", "datetime", "os", "pathlib", "sys", "logging"}
 
 
 @pytest.mark.parametrize(
