@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test test-all lint benchmark accuracy clean
+.PHONY: help demo ci test test-all lint benchmark accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -16,16 +16,18 @@ help: ## list the targets
 demo: $(VENV)/.installed-test ## simulate a real sentence, compare with closed forms, draw figures
 	$(BIN)/rqf-jax run configs/demo.toml --force
 
-test: $(VENV)/.installed-test ## the test suite
+ci: lint test ## everything that continuous integration runs
+
+test: $(VENV)/.installed-test ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: $(VENV)/.installed-test ## the test suite with the slow tests
+test-all: $(VENV)/.installed-test ## the default and the slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
 
 lint: $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/basedpyright
 
 benchmark: $(VENV)/.installed-test ## speed beside NumPy, a hand-written scan and plain diffrax
 	$(BIN)/python benchmarks/benchmark.py
