@@ -15,6 +15,20 @@ from matplotlib.axes import Axes
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK = "#222222"
 PALE = "#9a9a9a"
+TIME = "time $t$ (dimensionless)"
+STANDARD_ERROR = "± 1 standard error"
+
+
+def shades(count: int) -> list[tuple[float, float, float, float]]:
+    """Return `count` colours from dark to light, for curves whose labels are ordered numbers.
+
+    A reader then sees the order without the legend, also in black and white. `PALETTE` is for
+    labels without an order. Raises ValueError for `count` < 1.
+    """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1; got {count}.")
+    scale = matplotlib.colormaps["viridis"]
+    return [scale(place) for place in np.linspace(0.0, 0.88, count)]
 
 
 @contextmanager

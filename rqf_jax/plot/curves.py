@@ -1,15 +1,15 @@
-"""Figures of numbers in time, of densities and of grids."""
+"""Figures of an ensemble in time: the spread of its members, or means with standard errors."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ..theory.dyson import semicircle_density
-from ._canvas import INK, PALETTE, axis, finite
+from ._canvas import TIME, axis, finite
+from .errors import error_band, legend, theory_line
 
 
 def fan(
@@ -17,30 +17,63 @@ def fan(
     values: ArrayLike,
     *,
     ax: Axes | None = None,
+    xlabel: str = TIME,
     ylabel: str | None = None,
     theory: ArrayLike | None = None,
     label: str | None = None,
 ) -> Axes:
-    """The mean over members against time, in bands that hold 50 % and 90 % of the members.
+    """Draw the mean over members against time, in bands that hold 50 % and 90 % of the members.
 
-    `ts` (times,), `values` (members, times); `theory` (times,), for the mean, is dashed over it.
-    The bands are quantiles of the ensemble, not the error of the mean (see `mean_lines`).
+    The bands show how members differ, not how well the mean is known; see `mean_lines` for that.
 
-    Raises ValueError for other shapes and for values that are not finite.
+    Arguments:
+        ts: The save times (times,).
+        values: One number for each member and time (members, times).
+        ax: The axis to draw on; without it a new figure is made.
+        xlabel: The label of the time axis, with its unit.
+        ylabel: The label of the values.
+        theory: The mean in theory (times,), drawn as a dashed line.
+        label: The name of the mean in the legend; by default "mean of M members".
+
+    Returns:
+        The axis.
+
+    Raises:
+        ValueError: for other shapes and for values that are not finite.
+
+    Example:
+        >>> import numpy as np, rqf_jax as rqf
+        >>> ts = np.linspace(0.0, 1.0, 5)
+        >>> paths = np.random.default_rng(0).normal(size=(100, 5)) + ts
+        >>> ax = rqf.plot.fan(ts, paths, theory=ts, ylabel="height")
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['mean of 100 members', 'half of the members', '90 % of the members', 'theory']
     """
     ts, values = _series(ts, values, "values")
-    curve = None if theory is None else _matching(theory, ts, "theory")
+    curve = None if theory is None else matching(theory, ts, "theory")
     ax = axis(ax)
-    (line,) = ax.plot(ts, values.mean(0), label=label, zorder=3)
-    for low, high, alpha in ((0.05, 0.95, 0.15), (0.25, 0.75, 0.25)):
+    named = ax.get_legend_handles_labels()[1]
+    name = f"mean of {len(values):,} members" if label is None else label
+    (line,) = ax.plot(ts, values.mean(0), label=name, zorder=3)
+    for low, high, alpha, meaning in (
+        (0.25, 0.75, 0.25, "half of the members"),
+        (0.05, 0.95, 0.15, "90 % of the members"),
+    ):
         lower, upper = np.quantile(values, [low, high], axis=0)
         ax.fill_between(
-            ts, lower, upper, color=line.get_color(), alpha=alpha, linewidth=0, zorder=2
+            ts,
+            lower,
+            upper,
+            color=line.get_color(),
+            alpha=alpha,
+            linewidth=0,
+            zorder=2,
+            label=None if meaning in named else meaning,
         )
     if curve is not None:
-        _theory_line(ax, ts, curve)
-    _time_axis(ax, ylabel)
-    _legend(ax)
+        theory_line(ax, ts, curve)
+    _labels(ax, xlabel, ylabel)
+    legend(ax)
     return ax
 
 
@@ -50,16 +83,38 @@ def mean_lines(
     *,
     theory: Mapping[str, ArrayLike] | None = None,
     ax: Axes | None = None,
+    differences: Axes | None = None,
+    xlabel: str = TIME,
     ylabel: str | None = None,
 ) -> Axes:
-    """Means over members against time as points with standard errors, theory dashed over them.
+    """Draw means over members against time in bands of one standard error, theory dashed over them.
 
-    `ts` (times,); `values` maps a label to (members, times), one colour each; `theory` maps some of
-    the same labels to (times,). Error bars are one standard error, s / sqrt(members). At most
-    30 points of a series are marked; its line holds them all.
+    The standard error of a mean is s / √members, with s the standard deviation of the members. Of
+    many members it is thinner than a line: `differences` then shows simulation − theory.
 
-    Raises ValueError for other shapes, values that are not finite, fewer than 2 members, and a
-    theory whose label has no values.
+    Arguments:
+        ts: The save times (times,).
+        values: For each label, one number for each member and time (members, times).
+        theory: For some of these labels, the mean in theory (times,).
+        ax: The axis to draw on; without it a new figure is made.
+        differences: A second axis, below the first, for simulation − theory in the same bands.
+        xlabel: The label of the time axis, with its unit.
+        ylabel: The label of the values.
+
+    Returns:
+        The axis of the means.
+
+    Raises:
+        ValueError: for other shapes, values that are not finite, fewer than 2 members, and a theory
+            whose label has no values.
+
+    Example:
+        >>> import numpy as np, rqf_jax as rqf
+        >>> ts = np.linspace(0.0, 1.0, 5)
+        >>> paths = np.random.default_rng(0).normal(size=(100, 5)) + ts
+        >>> ax = rqf.plot.mean_lines(ts, {"height": paths}, theory={"height": ts})
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['height', 'theory', '± 1 standard error']
     """
     series = {name: _series(ts, value, f"values[{name!r}]") for name, value in values.items()}
     if not series:
@@ -73,180 +128,42 @@ def mean_lines(
             raise ValueError(
                 f"`theory` must have labels of `values`, {list(series)}; got {name!r}."
             )
-        curves[name] = _matching(curve, series[name][0], f"theory[{name!r}]")
+        curves[name] = matching(curve, series[name][0], f"theory[{name!r}]")
     ax = axis(ax)
     for name, (times, value) in series.items():
-        every = math.ceil(len(times) / 30)
-        points, _, (bars,) = ax.errorbar(
-            times,
-            value.mean(0),
-            yerr=value.std(0, ddof=1) / math.sqrt(len(value)),
-            fmt="o",
-            markersize=3,
-            markeredgewidth=0,
-            elinewidth=0.8,
-            markevery=every,
-            errorevery=every,
-            label=name,
-            zorder=3,
-        )
+        mean, error = value.mean(0), value.std(0, ddof=1) / math.sqrt(len(value))
+        error_band(times, mean, error, ax=ax, label=name)
+        line = ax.get_lines()[-1]
+        # Marks show the save times; a line between far ones is no measurement.
+        line.set(marker=".", markersize=4, markevery=math.ceil(len(times) / 30))
         if name in curves:
-            _theory_line(ax, times, curves[name])
-        else:
-            # Without theory an unmarked run of points is hard to follow.
-            ax.plot(times, value.mean(0), color=points.get_color(), linewidth=0.6, zorder=2)
-        bars.set_zorder(2.5)
-    _time_axis(ax, ylabel)
+            theory_line(ax, times, curves[name])
+        if name in curves and differences is not None:
+            gap = mean - curves[name]
+            error_band(times, gap, error, ax=differences, color=line.get_color())
+    _labels(ax, xlabel, ylabel)
+    if differences is not None:
+        ax.set_xlabel("")
+        ax.tick_params(labelbottom=False)
+        theory_line(differences, series[name][0], np.zeros(len(series[name][0])))
+        _labels(differences, xlabel, "simulation\n− theory")
     # Above the axis: curves that start apart and end apart leave no free corner inside.
-    handles, names = ax.get_legend_handles_labels()
-    order = sorted(range(len(names)), key=lambda i: names[i] == "theory")
-    ax.legend(
-        [handles[i] for i in order],
-        [names[i] for i in order],
+    legend(
+        ax,
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
-        ncols=min(3, len(names)),
+        ncols=min(2, len(ax.get_legend_handles_labels()[1])),
         columnspacing=1.2,
     )
     return ax
 
 
-def angle_histogram(
-    angles: ArrayLike,
-    *,
-    density: Callable[[np.ndarray], ArrayLike] | tuple[ArrayLike, ArrayLike] | None = None,
-    ax: Axes | None = None,
-    bins: int = 60,
-    label: str | None = None,
-) -> Axes:
-    """The histogram of angles in [0, pi], with area 1, and a density over it.
-
-    `angles` of any shape, in radians; `density` is a function of an array of angles or a pair of
-    arrays (theta, density), drawn as a line. Where the density grows without bound at 0 or pi the
-    axis follows the histogram.
-
-    Raises ValueError without angles, for angles outside [0, pi] or not finite, and for `bins` < 1.
-    """
-    angles = finite(angles, "angles").reshape(-1)
-    if angles.size == 0:
-        raise ValueError("`angles` must hold at least one angle; got none.")
-    outside = angles[(angles < -1e-6) | (angles > math.pi + 1e-6)]
-    if outside.size:
-        raise ValueError(f"`angles` must lie in [0, pi]; got {outside[0]:g}.")
-    if bins < 1:
-        raise ValueError(f"`bins` must be at least 1; got {bins}.")
-    theory = None if density is None else _density_curve(density)
-    ax = axis(ax)
-    # The float32 number nearest to pi lies above pi, hence the clip.
-    heights, edges = np.histogram(
-        np.clip(angles, 0, math.pi), bins=bins, range=(0, math.pi), density=True
-    )
-    ax.stairs(heights, edges, fill=True, color=PALETTE[0], alpha=0.35, linewidth=0, label=label)
-    top = float(heights.max())
-    if theory is not None:
-        theta, curve = theory
-        _theory_line(ax, theta, curve)
-        inner = (theta > edges[1]) & (theta < edges[-2])
-        top = max([top, *curve[inner]])
-    ax.set_ylim(0, 1.08 * top)
-    ax.set_xlim(0, math.pi)
-    ax.set_xticks([0, math.pi / 2, math.pi], ["$0$", r"$\pi/2$", r"$\pi$"])
-    ax.set_xlabel(r"angle $\theta$")
-    ax.set_ylabel("probability density")
-    _legend(ax)
-    return ax
-
-
-def spectrum(
-    values: ArrayLike,
-    *,
-    edge: ArrayLike | None = None,
-    density: tuple[ArrayLike, ArrayLike] | None = None,
-    ax: Axes | None = None,
-    bins: int = 60,
-    label: str | None = None,
-) -> Axes:
-    """The histogram of eigenvalues, with area 1, and their law over it.
-
-    `values` of any shape; `edge` draws the semicircle that ends there (`theory.dyson.edge`),
-    `density` a pair of arrays (value, density), another law.
-
-    Raises ValueError without values, for values that are not finite, for `bins` < 1, for an edge
-    that is not one positive number, and if both laws are given.
-    """
-    values = finite(values, "values").reshape(-1)
-    if values.size == 0:
-        raise ValueError("`values` must hold at least one eigenvalue; got none.")
-    if bins < 1:
-        raise ValueError(f"`bins` must be at least 1; got {bins}.")
-    if edge is not None and density is not None:
-        raise ValueError("`density` must not be given beside `edge`, a law itself; got both.")
-    curve = None
-    if edge is not None:
-        end = finite(edge, "edge")
-        if end.ndim or not end > 0:
-            raise ValueError(f"`edge` must be one positive number; got {edge}.")
-        # Angles, so that the curve is smooth where its slope is infinite.
-        x = float(end) * np.cos(np.linspace(math.pi, 0, 400))
-        curve = x, np.asarray(semicircle_density(x, float(end)))
-    elif density is not None:
-        curve = _density_curve(density)
-    ax = axis(ax)
-    heights, walls = np.histogram(values, bins=bins, density=True)
-    ax.stairs(heights, walls, fill=True, color=PALETTE[0], alpha=0.35, linewidth=0, label=label)
-    if curve is not None:
-        _theory_line(ax, *curve)
-    ax.set_xlabel(r"eigenvalue $\lambda$")
-    ax.set_ylabel("probability density")
-    _legend(ax)
-    return ax
-
-
-def phase_diagram(
-    x: ArrayLike,
-    y: ArrayLike,
-    values: ArrayLike,
-    *,
-    boundary: tuple[ArrayLike, ArrayLike] | None = None,
-    ax: Axes | None = None,
-    xlabel: str | None = None,
-    ylabel: str | None = None,
-    label: str | None = None,
-    limits: tuple[float, float] | None = None,
-) -> Axes:
-    """A quantity on a grid of two parameters, as colours, with a theoretical boundary over it.
-
-    `values` (len(x), len(y)), the first axis along `x`; both grids strictly increasing. `boundary`
-    is a curve (x, y), drawn as a line; `label` names the colours and `limits` are their range.
-
-    Raises ValueError for other shapes, grids that do not increase and values that are not finite.
-    """
-    grids = {"x": finite(x, "x"), "y": finite(y, "y")}
-    for name, grid in grids.items():
-        if grid.ndim != 1 or grid.size < 2 or np.any(np.diff(grid) <= 0):
-            raise ValueError(f"`{name}` must be at least 2 increasing numbers; got {grid}.")
-    values = finite(values, "values")
-    if values.shape != (grids["x"].size, grids["y"].size):
-        raise ValueError(
-            f"`values` must have shape {(grids['x'].size, grids['y'].size)}; got {values.shape}."
-        )
-    ax = axis(ax)
-    low, high = (None, None) if limits is None else limits
-    image = ax.pcolormesh(grids["x"], grids["y"], values.T, cmap="cividis", vmin=low, vmax=high)
-    image.set_rasterized(True)
-    ax.figure.colorbar(image, ax=ax, label="" if label is None else label)
-    if boundary is not None:
-        curve = [finite(part, f"boundary[{i}]") for i, part in enumerate(boundary)]
-        view = ax.get_xlim(), ax.get_ylim()
-        # White under ink, to be seen on every colour.
-        ax.plot(*curve, color="white", linewidth=2.6)
-        ax.plot(*curve, "--", color=INK, linewidth=1.2)
-        ax.set(xlim=view[0], ylim=view[1])
-    if xlabel is not None:
-        ax.set_xlabel(xlabel)
-    if ylabel is not None:
-        ax.set_ylabel(ylabel)
-    return ax
+def matching(value: Any, grid: np.ndarray, name: str) -> np.ndarray:
+    """`value` as finite numbers of the shape of `grid`; ValueError that names it otherwise."""
+    array = finite(value, name)
+    if array.shape != grid.shape:
+        raise ValueError(f"`{name}` must have shape {grid.shape}; got shape {array.shape}.")
+    return array
 
 
 def _series(ts: Any, values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -260,36 +177,8 @@ def _series(ts: Any, values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return ts, values
 
 
-def _matching(value: Any, grid: np.ndarray, name: str) -> np.ndarray:
-    array = finite(value, name)
-    if array.shape != grid.shape:
-        raise ValueError(f"`{name}` must have shape {grid.shape}; got shape {array.shape}.")
-    return array
-
-
-def _density_curve(density: Any) -> tuple[np.ndarray, np.ndarray]:
-    if callable(density):
-        # Midpoints: the ends, where a density may be infinite, are left out.
-        theta = (np.arange(600) + 0.5) * (math.pi / 600)
-        return theta, _matching(density(theta), theta, "density(theta)")
-    theta = finite(density[0], "density[0]")
-    if theta.ndim != 1:
-        raise ValueError(f"`density[0]` must be (points,); got shape {theta.shape}.")
-    return theta, _matching(density[1], theta, "density[1]")
-
-
-def _theory_line(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    named = "theory" in ax.get_legend_handles_labels()[1]
-    ax.plot(x, y, "--", color=INK, linewidth=1.0, zorder=4, label=None if named else "theory")
-
-
-def _time_axis(ax: Axes, ylabel: str | None) -> None:
-    ax.set_xlabel("time $t$")
+def _labels(ax: Axes, xlabel: str, ylabel: str | None) -> None:
+    ax.set_xlabel(xlabel)
     ax.margins(x=0.02)
     if ylabel is not None:
         ax.set_ylabel(ylabel)
-
-
-def _legend(ax: Axes) -> None:
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend()

@@ -4,7 +4,6 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -12,7 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike
 
-from ._canvas import PALE, PALETTE, axis, finite
+from ._canvas import PALE, PALETTE, axis, finite, shades
 
 
 def sphere(
@@ -60,7 +59,7 @@ def _token_colours(tokens: int) -> np.ndarray:
     """The palette while it lasts; more tokens share a smooth scale by index."""
     if tokens <= len(PALETTE):
         return np.array([to_rgba(colour) for colour in PALETTE[:tokens]])
-    return matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, tokens))
+    return np.array(shades(tokens))
 
 
 def _view(elevation: float, azimuth: float) -> np.ndarray:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray
 from jaxtyping import Array, Float, PRNGKeyArray
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -242,13 +243,13 @@ def _order(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
             nematic: square.mean(-1),
         }
         pair_theory = {labels[i]: mean[:, i] for i in chosen}
-    figure = Figure(figsize=(7.0, 2.9))
-    left, right = figure.subplots(1, 2)
+    (left, right), below = _panels(order_theory)
     plot.mean_lines(
         time,
         {polar: (1 + (tokens - 1) * overlaps.mean(-1)) / tokens, nematic: (overlaps**2).mean(-1)},
         theory=order_theory,
         ax=left,
+        differences=below[0],
         ylabel="order",
     )
     plot.mean_lines(
@@ -256,9 +257,18 @@ def _order(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
         {labels[i]: overlaps[..., i] for i in chosen},
         theory=pair_theory,
         ax=right,
+        differences=below[1],
         ylabel="overlap $\\langle x_a, x_b\\rangle$",
     )
-    return figure
+    return left.get_figure()
+
+
+def _panels(theory: Mapping[str, np.ndarray]) -> tuple[list[Axes], list[Axes | None]]:
+    """Two axes side by side and, where there is theory, two below them for the differences."""
+    if not theory:
+        return list(Figure(figsize=(7.0, 2.9)).subplots(1, 2)), [None, None]
+    grid = Figure(figsize=(7.0, 3.8)).subplots(2, 2, sharex="col", height_ratios=(3, 1))
+    return list(grid[0]), list(grid[1])
 
 
 def _angles(dataset: xarray.Dataset, forms: ClosedForms, time: float) -> Figure:
@@ -292,7 +302,7 @@ def _spectrum(spectra: xarray.DataArray, forms: ClosedForms) -> Figure:
     left, right = figure.subplots(1, 2)
     if len(values) > 1:
         sums = {label: np.sum(values**2, -1)}
-        plot.mean_lines(time, sums, theory=theory, ax=left, ylabel="mean")
+        plot.mean_lines(time, sums, theory=theory, ax=left, ylabel=f"mean of {label}")
     from_zero = not values[:, 0].any()
     edge = float(forms.edge(elapsed[-1])) if forms.edge is not None and from_zero else None
     density = None if forms.density is None else forms.density(elapsed[-1])

@@ -30,6 +30,14 @@ def unit(shape, seed=0):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+SPREAD = ["half of the members", "90 % of the members"]
+
+
+def names(ax):
+    """The entries of the legend."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
 def draw_everything(ax=None):
     return [
         plot.fan(TS, VALUES, ax=ax, theory=np.cos(TS), label="a", ylabel="y"),
@@ -37,6 +45,8 @@ def draw_everything(ax=None):
         plot.angle_histogram([0.3, 1.0], ax=ax, density=np.sin, label="a"),
         plot.sphere(unit((4, 5, 3)), ax=ax),
         plot.spectrum([-0.5, 1.0], ax=ax, edge=2.0, label="a"),
+        plot.error_band(TS, np.cos(TS), 0.1 * TS, ax=ax, label="a"),
+        plot.error_bars(TS, np.cos(TS), 0.1 * TS, ax=ax, label="a"),
     ]
 
 
@@ -44,6 +54,8 @@ def spans(ax):
     """Lower and upper edges of the filled bands, as arrays over TS."""
     edges = []
     for band in ax.collections:
+        if not band.get_paths():  # only an entry of the legend
+            continue
         vertices = band.get_paths()[0].vertices
         at = [vertices[np.isclose(vertices[:, 0], t), 1] for t in TS]
         edges.append(([v.min() for v in at], [v.max() for v in at]))
@@ -82,7 +94,7 @@ def test_fan_draws_the_mean_and_bands_with_half_and_nine_tenths_of_the_members(a
     plot.fan(convert(TS), convert(VALUES), ax=ax)
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), TS)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), VALUES.mean(0), rtol=1e-12)
-    for (low, high), (lower, upper) in zip(((0.05, 0.95), (0.25, 0.75)), spans(ax), strict=True):
+    for (low, high), (lower, upper) in zip(((0.25, 0.75), (0.05, 0.95)), spans(ax), strict=True):
         np.testing.assert_allclose(lower, np.quantile(VALUES, low, 0), rtol=1e-12)
         np.testing.assert_allclose(upper, np.quantile(VALUES, high, 0), rtol=1e-12)
 
@@ -93,36 +105,79 @@ def test_fan_draws_the_theory_it_is_given_dashed_and_above_the_mean(ax):
     np.testing.assert_array_equal(theory.get_ydata(), np.cos(TS))
     assert theory.get_linestyle() == "--"
     assert theory.get_zorder() > mean.get_zorder()
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["simulation", "theory"]
-    assert ax.get_ylabel() == "order"
+    assert names(ax) == ["simulation", *SPREAD, "theory"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time $t$ (dimensionless)", "order")
 
 
 def test_two_fans_on_one_axis_have_two_colours_and_one_legend_entry_for_theory(ax):
     for label in ("a", "b"):
         plot.fan(TS, VALUES, ax=ax, theory=np.cos(TS), label=label)
     assert ax.lines[0].get_color() != ax.lines[2].get_color()
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "theory", "b"]
+    assert names(ax) == ["a", *SPREAD, "b", "theory"]
 
 
-def test_mean_lines_draws_means_with_one_standard_error_and_the_theory(ax):
+def test_mean_lines_draws_means_in_bands_of_one_standard_error_and_the_theory(ax):
     plot.mean_lines(TS, {"a": VALUES, "b": VALUES + 3}, theory={"b": np.cos(TS)}, ax=ax)
-    for container, shift in zip(ax.containers, (0, 3), strict=True):
-        points, _, (bars,) = container
-        np.testing.assert_allclose(points.get_ydata(), VALUES.mean(0) + shift, rtol=1e-12)
-        lengths = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
-        error = VALUES.std(0, ddof=1) / math.sqrt(len(VALUES))
-        np.testing.assert_allclose(lengths, 2 * error, rtol=1e-9)
+    error = VALUES.std(0, ddof=1) / math.sqrt(len(VALUES))
+    solid = [line for line in ax.lines if line.get_linestyle() == "-"]
+    for line, (lower, upper), shift in zip(solid, spans(ax), (0, 3), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), VALUES.mean(0) + shift, rtol=1e-12)
+        np.testing.assert_allclose(np.subtract(upper, lower), 2 * error, rtol=1e-9)
+        np.testing.assert_allclose(np.add(upper, lower) / 2, line.get_ydata(), rtol=1e-9)
     dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
     np.testing.assert_array_equal([line.get_ydata() for line in dashed], [np.cos(TS)])
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b", "theory"]
+    assert names(ax) == ["a", "b", "theory", "± 1 standard error"]
+
+
+def test_differences_show_simulation_minus_theory_in_the_same_bands(ax):
+    below = Figure().add_subplot()
+    theory = {"b": np.cos(TS)}
+    plot.mean_lines(TS, {"a": VALUES, "b": VALUES}, theory=theory, ax=ax, differences=below)
+    error = VALUES.std(0, ddof=1) / math.sqrt(len(VALUES))
+    ((lower, upper),) = spans(below)
+    np.testing.assert_allclose(lower, VALUES.mean(0) - np.cos(TS) - error, rtol=1e-9)
+    np.testing.assert_allclose(upper, VALUES.mean(0) - np.cos(TS) + error, rtol=1e-9)
+    solid, zero = below.lines
+    assert solid.get_color() == next(x for x in ax.lines if x.get_label() == "b").get_color()
+    assert not np.any(zero.get_ydata())
+    assert below.get_xlabel() == "time $t$ (dimensionless)" and ax.get_xlabel() == ""
 
 
 def test_mean_lines_marks_at_most_30_points_of_a_long_series_whose_line_holds_them_all(ax):
     times = np.linspace(0, 1, 301)
     plot.mean_lines(times, {"a": np.ones((2, 301))}, ax=ax)
-    points, _, (bars,) = ax.containers[0]
-    assert len(points.get_xdata()) == 301
-    assert len(bars.get_segments()) <= 30
+    line = ax.lines[0]
+    assert len(line.get_xdata()) == 301
+    assert len(line.get_xdata()[:: line.get_markevery()]) <= 30
+
+
+@pytest.mark.parametrize("draw", [plot.error_band, plot.error_bars])
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_bands_and_bars_are_named_once_and_leave_the_limits_to_the_data(ax, draw, scale):
+    alone = Figure().add_subplot()
+    for axis, labels in ((ax, "ab"), (alone, "a")):
+        axis.set(xscale=scale, yscale=scale)
+        for label in labels:
+            draw([1, 2], [3.0, 4.0], [[0.5, 0.2], [0.1, 1.0]], ax=axis, label=label)
+    assert sorted(ax.get_legend_handles_labels()[1]) == ["a", "b", "± 1 standard error"]
+    assert ax.get_xlim() == alone.get_xlim() and ax.get_ylim() == alone.get_ylim()
+    low, high = alone.get_ylim()
+    assert 2 < low < 2.5 and 5 < high < 6
+    colours = {line.get_color() for line in ax.lines if len(line.get_xdata())}
+    assert len(colours) == 2
+
+
+def test_a_survival_curve_has_steps_in_its_line_and_in_its_band(ax):
+    plot.error_band([0.0, 1.0, 2.0], [1.0, 0.5, 0.2], [0.0, 0.1, 0.1], ax=ax, step="post")
+    assert ax.lines[0].get_drawstyle() == "steps-post"
+    edge = ax.collections[0].get_paths()[0].vertices
+    before = edge[np.isclose(edge[:, 0], 1.0), 1]
+    assert before.max() == 1.0 and before.min() == pytest.approx(0.4)
+
+
+def test_shades_of_ordered_numbers_grow_lighter():
+    red, green, blue, _ = np.transpose(plot.shades(9))
+    assert np.all(np.diff(0.2126 * red + 0.7152 * green + 0.0722 * blue) > 0)
 
 
 @pytest.mark.parametrize("bins", [1, 7, 60])
@@ -235,9 +290,18 @@ def test_a_phase_diagram_has_its_first_parameter_along_x_and_its_boundary_within
     np.testing.assert_array_equal(np.asarray(image.get_array()).reshape(2, 3), values.T)
     assert image.get_clim() == (0, 5)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
-    assert -1 < ax.get_xlim()[0] < 0 and 3 < ax.get_xlim()[1] < 5
     under, line = ax.lines
     np.testing.assert_array_equal(line.get_xydata(), under.get_xydata())
+    assert names(ax) == ["theory"]
+    plt.close("all")
+
+
+def test_a_phase_diagram_draws_no_cell_beyond_the_parameters_that_were_tried():
+    sigma, beta = np.linspace(0.0, 1.5, 6), [0.25, 1.0, 4.0]
+    ax = plot.phase_diagram(sigma, beta, np.ones((6, 3)))
+    corners = ax.collections[0].get_coordinates()
+    assert (corners[..., 0].min(), corners[..., 0].max()) == ax.get_xlim() == (0.0, 1.5)
+    assert (corners[..., 1].min(), corners[..., 1].max()) == ax.get_ylim() == (0.25, 4.0)
     plt.close("all")
 
 
@@ -261,6 +325,14 @@ def test_a_phase_diagram_has_its_first_parameter_along_x_and_its_boundary_within
             lambda: plot.mean_lines(TS, {"a": VALUES}, theory={"b": TS}),
             r"`theory` must have labels of `values`, \['a'\]; got 'b'",
         ),
+        (
+            lambda: plot.error_band(TS, TS, TS[1:]),
+            r"`errors` must have shape \(9,\) or \(2, 9\); got shape \(8,\)",
+        ),
+        (lambda: plot.error_bars(TS, TS, -TS), "`errors` must not be negative; got -2"),
+        (lambda: plot.error_bars(TS, VALUES, TS), r"`values` must have shape \(9,\)"),
+        (lambda: plot.error_bars(1.0, 1.0, 1.0), r"`x` must be \(points,\), not empty"),
+        (lambda: plot.shades(0), "`count` must be at least 1; got 0"),
         (lambda: plot.spectrum([]), "`values` must hold at least one eigenvalue"),
         (lambda: plot.spectrum([1.0], bins=0), "`bins` must be at least 1; got 0"),
         (lambda: plot.spectrum([1.0], edge=0.0), "`edge` must be one positive number; got 0"),

@@ -107,7 +107,7 @@ class WeightOU(AbstractModel):
         return ClosedForms(
             spectrum=lambda time, _: _singular_statistics(shape, *known(time)),
             square_sum=lambda times, _: [_square_sum(shape, *known(time)) for time in times],
-            density=lambda time: _singular_density(shape, known(time)[0]),
+            density=lambda time: _singular_density(shape, *known(time)),
             notes=notes,
         )
 
@@ -222,11 +222,17 @@ def _singular_statistics(
 
 
 def _singular_density(
-    shape: tuple[int, int], variance: float
+    shape: tuple[int, int], variance: float, signals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Marchenko and Pastur's law of the squares, as the density of many singular values."""
+    """Marchenko and Pastur's law of the squares, as the density of many singular values.
+
+    Its area is the share of the values that are in the bulk: signals above their threshold have
+    left it.
+    """
     if variance == 0:
         return None
+    gone = np.sum(signals > outliers.rectangular_threshold(*shape, variance))
     low, high = np.sqrt(spectra.marchenko_pastur_edges(*shape, variance))
     x = np.linspace(max(low, 1e-3 * high), high, 400)
-    return x, 2 * x * spectra.marchenko_pastur_density(x**2, *shape, variance)
+    law = 2 * x * spectra.marchenko_pastur_density(x**2, *shape, variance)
+    return x, (1 - gone / min(shape)) * law
