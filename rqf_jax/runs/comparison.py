@@ -181,9 +181,15 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 def show(rows: Sequence[Row], dataset: xarray.Dataset, console: Console) -> None:
     """Print the rows of `compare(dataset, ...)`: the pairs of tokens in one table, the rest in
-    another; then the largest |z|, beside what that many normal numbers would show."""
+    another; then the largest |z| with its p-value.
+
+    p is the probability that the largest of as many independent normal numbers is larger. Rows
+    share members, so a small p is a sign to look, not the size of a test.
+    """
     if not rows:
-        console.print("No closed form to compare with: nothing that has one was saved for long.\n")
+        console.print(
+            "Nothing to compare: no saved observable has a closed form, or the run is too short.\n"
+        )
         return
     aligned = [row for row in rows if row.quantity == ALIGNED]
     limit = [row for row in rows if row.quantity == LIMIT]
@@ -197,10 +203,10 @@ def show(rows: Sequence[Row], dataset: xarray.Dataset, console: Console) -> None
     if rest.rows:
         console.print("[bold]ensemble[/]", rest, "")
     largest = max((abs(row.z) for row in rows if not math.isnan(row.z)), default=math.nan)
-    usual = norm.isf((1 - 0.5 ** (1 / len(rows))) / 2)
+    p = -math.expm1(len(rows) * math.log1p(-2 * norm.sf(largest))) if largest > 0 else 1.0
     console.print(
-        f"largest |z| of {len(rows)} rows: [bold]{largest:.1f}[/] "
-        f"(median for as many normal numbers: {usual:.1f})\n"
+        f"Largest |z| of {len(rows)} rows: [bold]{largest:.1f}[/]; the largest of as many "
+        f"independent normal numbers is larger with probability p = {p:.2g}.\n"
     )
 
 

@@ -60,11 +60,12 @@ def _is_drawn(out: Path, folder: Path) -> bool:
     return table.exists() and table.stat().st_mtime_ns >= (out / _store.ROOT).stat().st_mtime_ns
 
 
-def look(out: Path, folder: Path, console: Console) -> None:
+def look(out: Path, folder: Path, console: Console, *, form: str = "png") -> None:
     """Compare the run at `out` with theory, and draw its figures into `folder`.
 
-    Members that failed are left out, and so is what is beyond 256 MiB of members. Raises
-    `io.DataFileError` for a sweep, or what was saved from Python.
+    `form` is the file format of the figures: png, pdf or svg. Members that failed are left out,
+    and so is what is beyond 256 MiB of members. Raises `io.DataFileError` for a sweep, or what was
+    saved from Python.
     """
     with io.load(out) as dataset:
         _config(dataset)  # so that what is no run of a config is one clear error
@@ -77,7 +78,7 @@ def look(out: Path, folder: Path, console: Console) -> None:
             console.print(f"Compared and drawn from the first {most:,} of {members:,} members.")
             dataset = dataset.isel(member=slice(most))
         if members:
-            draw(dataset, compare(dataset, console), folder, console)
+            draw(dataset, compare(dataset, console), folder, console, form=form)
 
 
 def job(config: Config, out: Path, console: Console) -> session.Job:
@@ -180,7 +181,14 @@ def compare(dataset: xarray.Dataset, console: Console) -> list[report.Row]:
     return rows
 
 
-def draw(dataset: xarray.Dataset, rows: list[report.Row], folder: Path, console: Console) -> None:
+def draw(
+    dataset: xarray.Dataset,
+    rows: list[report.Row],
+    folder: Path,
+    console: Console,
+    *,
+    form: str = "png",
+) -> None:
     """Write comparison.csv and the figures of a stored run into `folder`."""
     config = _config(dataset)
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +198,7 @@ def draw(dataset: xarray.Dataset, rows: list[report.Row], folder: Path, console:
         workshop = Path(name)
         report.write_csv(rows, workshop / _TABLE)
         for stem, figure in _figures(dataset, config).items():
-            figure.savefig(workshop / f"{stem}.png")
+            figure.savefig(workshop / f"{stem}.{form}")
         names = sorted(path.name for path in workshop.iterdir())
         for name in sorted(names, key=lambda name: name == _TABLE):
             (workshop / name).replace(folder / name)

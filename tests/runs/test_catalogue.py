@@ -179,7 +179,8 @@ def test_only_random_quadratic_forms_are_compared_with_their_own_closed_forms():
         dashed = [
             line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "--"
         ]
-        assert len(dashed) == (4 if name == "random_quadratic_form" else 0), name
+        # Two curves on each side, and below each the line where simulation and theory agree.
+        assert len(dashed) == (6 if name == "random_quadratic_form" else 0), name
         assert (forms.angle_density is not None) == (name == "random_quadratic_form")
 
 
@@ -349,6 +350,22 @@ def test_singular_values_of_a_pulled_layer_have_their_laws_and_those_of_another_
     value, density = model("weight_ou", parameters).closed_forms(30, 60).density(time)
     assert np.trapezoid(density, value) == pytest.approx(1, abs=2e-3)
     assert value[-1] == pytest.approx(math.sqrt(variance) * (30**0.5 + 60**0.5))
+
+
+def test_the_law_of_the_bulk_has_the_area_of_the_values_that_a_teacher_leaves_in_it():
+    rng, end, teacher = np.random.default_rng(2), 4.0, [5.0, 4.0]
+    forms = model("weight_ou", f"s = 0.2\nrate = 0.5\nteacher = {teacher}").closed_forms(20, 40)
+    value, density = forms.density(end)
+    weights = 0.2 * math.sqrt(dyson.effective_time(end, 0.5)) * rng.standard_normal((500, 40, 20))
+    for i, strength in enumerate(teacher):
+        weights[:, i, i] += strength * (1 - math.exp(-0.5 * end))
+    found = np.linalg.svd(weights, compute_uv=False)
+    # Between the edge of the bulk and the outliers, which are far above it.
+    inside = np.mean(found < value[-1] * 1.2)
+    assert np.trapezoid(density, value) == pytest.approx(18 / 20, abs=2e-3)
+    assert inside == pytest.approx(18 / 20, abs=5e-3)
+    early = forms.density(0.01)  # before the teacher shows
+    assert np.trapezoid(early[1], early[0]) == pytest.approx(1, abs=2e-3)
 
 
 def test_a_teacher_shows_at_its_time_or_never():

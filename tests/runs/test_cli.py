@@ -274,7 +274,7 @@ def test_a_stored_run_says_where_it_came_from_and_how_to_make_it_again(stored, f
 def test_a_run_without_overlaps_has_no_figure_of_them(fox, capsys):
     changes = ["--set", 'run.save=["polar_order"]', "--set", "run.members=30"]
     out = succeeds(capsys, "run", "fox.toml", *changes)
-    assert "No closed form to compare with" in out
+    assert "Nothing to compare" in out
     assert files(fox / "runs/fox") == ["comparison.csv"]
 
 

@@ -26,7 +26,7 @@ WIDE = TINY.replace("members = 320", "members = 2560").replace("chunk = 8", "chu
 # Figures and tables have tests of their own.
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "draw", lambda *_: None)
+    monkeypatch.setattr(runs, "draw", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,14 @@ def test_the_tables_fit_80_columns_uncut_and_name_every_pair(fox):
     assert "…" not in text
     for label in report.pair_labels(LABELS):
         assert label in text
-    assert f"largest |z| of 21 rows: {max(abs(row.z) for row in rows):.1f}" in text
+    assert f"Largest |z| of 21 rows: {max(abs(row.z) for row in rows):.1f}" in text
+
+
+@pytest.mark.parametrize(("others", "p"), [(0, "0.05"), (3, "0.19"), (19, "0.64")])
+def test_the_largest_z_comes_with_the_probability_of_a_larger_one(others, p):
+    rows = [Row("E r", "", 0.0, -1.959964, 1.0), *[Row("E r²", "", 0.0, 0.0, 1.0)] * others]
+    text = " ".join(printed(lambda console: report.show(rows, xarray.Dataset(), console)).split())
+    assert f"is larger with probability p = {p}." in text
 
 
 def test_errors_in_brackets_are_in_units_of_the_last_digit():
