@@ -76,66 +76,26 @@ def shown(value: Any) -> str:
 # ---- numbers
 
 
-# The largest integer up to which float64 counts every one.
-LARGEST_COUNT = 2**53
-
-# Bytes that one result may take.
-ROOM = 4 * 2**30
-
-
-def shown(value: Any) -> str:
-    """`value` in at most a line: long texts are cut, and huge integers told by their bits."""
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"an integer of {value.bit_length()} bits"
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # a class of the caller may print anything, or a list hold huge integers
-        text = f"an object of {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def integer(name: str, value: Any, *, minimum: int = 1, maximum: int = LARGEST_COUNT) -> int:
-    """`value` as a Python integer in [minimum, maximum]; ValueError otherwise."""
+def integer(name: str, value: Any, *, minimum: int = 1, maximum: int = 2**63 - 1) -> int:
+    """`value` as a Python integer from `minimum` to `maximum`; ValueError otherwise."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise ValueError(f"`{name}` must be an integer; got {shown(value)}.")
-    if value < minimum:
-        raise ValueError(f"`{name}` must be at least {minimum}; got {shown(int(value))}.")
-    if value > maximum:
-        raise ValueError(f"`{name}` must be at most {maximum}; got {shown(int(value))}.")
-    return int(value)
+    whole = int(value)
+    if whole < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}; got {shown(whole)}.")
+    if whole > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}; got {shown(whole)}.")
+    return whole
 
 
-def room(name: str, *sizes: int, item: int = 8) -> None:
-    """Raise ValueError if an array of `sizes` and `item` bytes each, due to `name`, is too large."""
-    wanted = item * math.prod(sizes)
-    if wanted > ROOM:
+def host(name: str, value: Any) -> np.ndarray:
+    """`value` as a NumPy array of float64, for closed forms; ValueError if it is not real."""
+    if not is_concrete(value):
         raise ValueError(
-            f"`{name}` must be smaller: its arrays would take {shown(wanted)} bytes, and at most "
-            f"{ROOM} are allowed."
+            f"`{name}` must be known, because NumPy computes with it; got {shown(value)}. Call the "
+            "function outside `jit`, `vmap` and `grad`."
         )
-
-
-def float64(name: str, value: Any) -> Float[np.ndarray, "..."]:
-    """`value` as a float64 NumPy array: real numbers of any kind, without a mask.
-
-    ValueError names `name` for texts, complex numbers, dates, masked arrays, objects, integers that
-    float64 cannot hold, and values that are being traced.
-    """
-    wrong = f"`{name}` must be a real number or an array of them; got"
-    if isinstance(value, Tracer):
-        raise ValueError(f"{wrong} a traced value: compute it outside of `jit`, `vmap` and `grad`.")
-    if isinstance(value, np.ma.MaskedArray):
-        raise ValueError(f"{wrong} a masked array: select its valid entries first.")
-    try:
-        array = np.asarray(value)
-        if array.dtype == object and all(isinstance(x, numbers.Real) for x in array.ravel()):
-            array = np.array([float(x) for x in array.ravel()]).reshape(array.shape)
-    except Exception:
-        raise ValueError(f"{wrong} {shown(value)}.") from None
-    if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer)
-            or jnp.issubdtype(array.dtype, jnp.floating)):  # fmt: skip
-        raise ValueError(f"{wrong} {shown(value)} of dtype {array.dtype}.")
-    return array.astype(np.float64)
+    return _real(name, value).astype(np.float64)
 
 
 def floating(name: str, value: Any) -> Float[Array, "..."]:
