@@ -13,5 +13,5 @@ from .densities import (
     phase_diagram as phase_diagram,
     spectrum as spectrum,
 )
-from .errors import error_band as error_band, error_bars as error_bars
+from .errors import error_band as error_band, error_bars as error_bars, legend as legend
 from .globe import sphere as sphere

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from ._canvas import TIME, axis, finite
-from .errors import error_band, legend, theory_line
+from .errors import MEANING, error_band, legend, theory_line
 
 
 def fan(
@@ -47,7 +47,7 @@ def fan(
         >>> paths = np.random.default_rng(0).normal(size=(100, 5)) + ts
         >>> ax = rqf.plot.fan(ts, paths, theory=ts, ylabel="height")
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
-        ['mean of 100 members', 'half of the members', '90 % of the members', 'theory']
+        ['mean of 100 members', 'theory', 'half of the members', '90 % of the members']
     """
     ts, values = _series(ts, values, "values")
     curve = None if theory is None else matching(theory, ts, "theory")
@@ -69,6 +69,7 @@ def fan(
             linewidth=0,
             zorder=2,
             label=None if meaning in named else meaning,
+            gid=MEANING,
         )
     if curve is not None:
         theory_line(ax, ts, curve)

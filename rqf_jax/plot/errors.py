@@ -4,10 +4,14 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from ._canvas import INK, PALE, STANDARD_ERROR, axis, finite
+
+# Marks artists that only say in a legend what a band or a bar means.
+MEANING = "meaning"
 
 
 def error_band(
@@ -43,7 +47,8 @@ def error_band(
     Example:
         >>> import rqf_jax as rqf
         >>> ax = rqf.plot.error_band([0, 1, 2], [1.0, 0.5, 0.3], [0.0, 0.1, 0.1], label="mean")
-        >>> ax.legend().get_texts()[-1].get_text()
+        >>> rqf.plot.legend(ax)
+        >>> ax.get_legend().get_texts()[-1].get_text()
         '± 1 standard error'
     """
     x, values, below, above = _measured(x, values, errors)
@@ -61,7 +66,7 @@ def error_band(
         zorder=2,
     )
     if band not in _names(ax):
-        ax.fill_between([], [], [], color=PALE, alpha=0.5, linewidth=0, label=band)
+        ax.fill_between([], [], [], color=PALE, alpha=0.5, linewidth=0, label=band, gid=MEANING)
     return ax
 
 
@@ -97,7 +102,8 @@ def error_bars(
     Example:
         >>> import rqf_jax as rqf
         >>> ax = rqf.plot.error_bars([1, 2], [0.5, 0.3], [0.1, 0.1], bars="95 % interval")
-        >>> ax.legend().get_texts()[-1].get_text()
+        >>> rqf.plot.legend(ax)
+        >>> ax.get_legend().get_texts()[-1].get_text()
         '95 % interval'
     """
     x, values, below, above = _measured(x, values, errors)
@@ -115,7 +121,7 @@ def error_bars(
         zorder=3,
     )
     if bars not in _names(ax):
-        ax.errorbar([], [], yerr=[], fmt="none", ecolor=PALE, elinewidth=0.9, label=bars)
+        ax.plot([], [], "|", color=PALE, markersize=8, label=bars, gid=MEANING)
     return ax
 
 
@@ -126,11 +132,18 @@ def theory_line(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def legend(ax: Axes, **options: Any) -> None:
-    """Give `ax` a legend with measured series first, then theory and the meaning of errors."""
+    """Give `ax` a legend: the series first, then theory, then the meaning of bands and bars.
+
+    `options` are those of `matplotlib.axes.Axes.legend`. Without names there is no legend.
+    """
     handles, names = ax.get_legend_handles_labels()
+
+    def place(i: int) -> int:
+        meaning = isinstance(handles[i], Artist) and handles[i].get_gid() == MEANING
+        return 2 if meaning else 1 if names[i] == "theory" else 0
+
     if names:
-        place = {"theory": 1, STANDARD_ERROR: 2}
-        order = sorted(range(len(names)), key=lambda i: (place.get(names[i], 0), i))
+        order = sorted(range(len(names)), key=place)
         ax.legend([handles[i] for i in order], [names[i] for i in order], **options)
 
 

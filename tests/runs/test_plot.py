@@ -105,7 +105,7 @@ def test_fan_draws_the_theory_it_is_given_dashed_and_above_the_mean(ax):
     np.testing.assert_array_equal(theory.get_ydata(), np.cos(TS))
     assert theory.get_linestyle() == "--"
     assert theory.get_zorder() > mean.get_zorder()
-    assert names(ax) == ["simulation", *SPREAD, "theory"]
+    assert names(ax) == ["simulation", "theory", *SPREAD]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("time $t$ (dimensionless)", "order")
 
 
@@ -113,7 +113,7 @@ def test_two_fans_on_one_axis_have_two_colours_and_one_legend_entry_for_theory(a
     for label in ("a", "b"):
         plot.fan(TS, VALUES, ax=ax, theory=np.cos(TS), label=label)
     assert ax.lines[0].get_color() != ax.lines[2].get_color()
-    assert names(ax) == ["a", *SPREAD, "b", "theory"]
+    assert names(ax) == ["a", "b", "theory", *SPREAD]
 
 
 def test_mean_lines_draws_means_in_bands_of_one_standard_error_and_the_theory(ax):
