@@ -293,7 +293,12 @@ def _angles(dataset: xarray.Dataset, forms: ClosedForms, time: float) -> Figure:
         known = forms.angle_density
         density = lambda theta: known(theta, time, start[0])  # noqa: E731
     figure = Figure(figsize=(3.4, 2.6))
-    ax = plot.angle_histogram(angles[:, column], density=density, ax=figure.subplots())
+    ax = plot.angle_histogram(
+        angles[:, column],
+        density=density,
+        ax=figure.subplots(),
+        label=f"{len(angles):,} members",
+    )
     ax.set_title(f"{labels[a]}–{labels[b]}, $t = {time:g}$")
     return figure
 
@@ -314,7 +319,8 @@ def _spectrum(spectra: xarray.DataArray, forms: ClosedForms) -> Figure:
     from_zero = not values[:, 0].any()
     edge = float(forms.edge(elapsed[-1])) if forms.edge is not None and from_zero else None
     density = None if forms.density is None else forms.density(elapsed[-1])
-    plot.spectrum(values[:, -1], edge=edge, density=density, ax=right)
+    count = f"{len(values):,} members"
+    plot.spectrum(values[:, -1], edge=edge, density=density, ax=right, label=count)
     if not eigenvalues:
         right.set_xlabel(f"singular value ${letter}$")
     right.set_title(f"$t = {time[-1]:g}$")

@@ -1,20 +1,17 @@
-"""What the README and the notebooks show is run as it stands, with fewer members."""
+"""Theorems about the results of the tour, and notebooks that run as they stand."""
 
 import json
 import re
-from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from _pages import PROGRAMS, ROOT, run
 
 import rqf_jax as rqf
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IMPORTS, ANALYSIS, FIRST, FIT, TRAINING, DRIFT = range(len(PROGRAMS["docs/tour.md"]))
 
 
 def fewer(code: str, members: int) -> str:
@@ -24,23 +21,15 @@ def fewer(code: str, members: int) -> str:
     return smaller
 
 
-FIRST, ANALYSIS, FIT, TRAINING, DRIFT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture
-def readme():
-    """The namespace that the README's Python blocks leave behind, without those on learning."""
-    namespace = {}
-    exec(fewer(FIRST, 200), namespace)
-    namespace["sde_of_first"] = namespace["sde"]
-    exec(ANALYSIS, namespace)
-    exec(DRIFT, namespace)
-    yield namespace
+@pytest.fixture(scope="module")
+def tour():
+    """The namespace of the quick programs of the tour, with 200 members."""
+    yield run("docs/tour.md", [IMPORTS, ANALYSIS, FIRST, DRIFT])
     plt.close("all")
 
 
-def test_the_first_program_ends_with_all_tokens_of_a_member_on_one_line(readme):
-    order = np.asarray(readme["order"])
+def test_the_tokens_of_the_tour_end_on_one_line(tour):
+    order = np.asarray(tour["order"])
     assert order.shape == (200, 61)
     # Uniform tokens: E S² = 1/N at the start (see the observable's tests), one line at the end.
     start = order[:, 0] ** 2
@@ -48,65 +37,41 @@ def test_the_first_program_ends_with_all_tokens_of_a_member_on_one_line(readme):
     assert np.median(order[:, -1]) > 0.99
 
 
-def test_the_equilibria_of_the_readme_are_the_six_that_are_stable(readme):
-    states = readme["states"]
+def test_the_equilibria_of_the_tour_are_the_six_that_are_stable(tour):
+    states = tour["states"]
     stable = {size for size, stable in zip(states.sizes, states.stable, strict=True) if stable}
     assert stable == {(10,), (5, 5), (6, 4), (7, 3), (8, 2), (9, 1)}
 
 
-@pytest.mark.slow
-def test_the_drift_of_the_readme_pulls_the_mean_token_to_its_target(readme):
-    runs = rqf.simulate(
-        readme["sde"],
-        rqf.laws.Uniform(4, 3),
-        jnp.array([0.0, 8.0]),
-        substeps=64,
-        members=500,
-        key=jax.random.key(0),
-    )
-    heights = np.asarray(runs.ys[:, -1, :, 2]).mean(1)
-    assert heights.mean() > 5 * heights.std() / np.sqrt(500)
+def test_the_drift_of_the_tour_pulls_the_mean_token_to_its_target(tour):
+    heights = np.asarray(tour["pulled"].ys[:, -1, :, 2]).mean(1)
+    assert heights.mean() > 5 * heights.std() / np.sqrt(200)
 
 
 @pytest.mark.slow
-def test_the_fit_of_the_readme_finds_the_strength_within_three_standard_errors(readme):
-    readme["order"] = rqf.simulate(
-        readme["sde_of_first"],
-        readme["law"],
-        readme["ts"],
-        substeps=2,
-        members=2000,
-        key=jax.random.key(0),
-        save=rqf.observables.nematic_order,
-    ).ys
-    exec(FIT, readme)
-    found = float(readme["fit"].sde.noise.symmetric)
+def test_the_fit_of_the_tour_finds_the_strength_within_three_standard_errors():
+    tour = run("docs/tour.md", [IMPORTS, FIRST, FIT], most=2_000)
+    found = float(tour["fit"].sde.noise.symmetric)
     # The moments of t at strength σ are those of σ² t at strength 1, so their slope in σ at 1 is
     # 2t d/dt; the least squares weigh the error of a mean of 64 and of 2000 members with it.
-    order, ts = np.asarray(readme["order"], float), np.asarray(readme["ts"], float)
+    order, ts = np.asarray(tour["order"], float), np.asarray(tour["ts"], float)
     slope = 2 * ts * np.gradient(order.mean(0), ts)
     variance = slope @ np.cov(order.T) @ slope / (slope @ slope) ** 2
     assert abs(found - 1) < 3 * np.sqrt(variance * (1 / 64 + 1 / 2000))
 
 
 @pytest.mark.slow
-def test_the_machine_of_the_readme_learns_the_singular_values_of_its_data(readme):
-    exec(TRAINING, readme)
+def test_the_machine_of_the_tour_learns_the_singular_values_of_its_data():
+    tour = run("docs/tour.md", [IMPORTS, TRAINING])
     # μ² minus the eigenvalues of C⁻¹, those that are below μ²: the others are not learned.
-    kept = 9 - np.linalg.eigvalsh(np.linalg.inv(readme["machine"].covariance))
+    kept = 9 - np.linalg.eigvalsh(np.linalg.inv(tour["machine"].covariance))
     expected = np.sqrt(np.sort(kept[kept > 0])[::-1])
-    weights = readme["weights"]
+    weights = tour["weights"]
     found = np.asarray(weights.observe(rqf.observables.singular_values)[:, -1], float)
     found = np.sort(found, axis=-1)[:, ::-1][:, : expected.size]
     # The noise of a learning rate of 0.1 spreads neighbours; the sum of squares feels it less.
     total, error = (found**2).sum(-1), (expected**2).sum()
     assert abs(total.mean() / error - 1) < 0.05
-
-
-def test_every_file_that_the_readme_names_exists():
-    named = re.findall(r"\]\(([\w/.]+)\)", README) + re.findall(r"configs/[\w.]+", README)
-    assert named
-    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 @pytest.mark.parametrize(

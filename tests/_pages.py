@@ -1,0 +1,28 @@
+"""The pages a user reads, and their programs."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
+}
+PROGRAMS = {
+    name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in PAGES.items()
+}
+# Blocks that take more than some seconds, by number; the slow test runs them with all others.
+SLOW = {"docs/tour.md": {3, 4}, "docs/inference.md": {0, 1}}
+
+
+def run(name, numbers=None, most=200):
+    """Run blocks of a page in order in one namespace, with at most `most` members; return it."""
+    namespace = {"__name__": name}
+    for number in range(len(PROGRAMS[name])) if numbers is None else numbers:
+        program = re.sub(r"\b(members\s*=\s*)[\d_]{4,}", rf"\g<1>{most}", PROGRAMS[name][number])
+        exec(compile(program, f"{name}, block {number}", "exec"), namespace)
+    return namespace
