@@ -1,51 +1,101 @@
-"""rqf_jax: stochastic dynamics of tokens and weights on JAX."""
+"""rqf_jax: stochastic dynamics of tokens and weights on JAX.
+
+    sde = rqf_jax.models.random_quadratic_form(sigma=1.0)
+    law = rqf_jax.laws.Uniform(tokens=8, dim=3)
+    runs = rqf_jax.simulate(sde, law, [0, 1, 2], substeps=8, members=100, key=jax.random.key(0))
+
+An equation is a drift, a noise and a manifold (`SDE`, or one of `models`); `simulate` makes an
+ensemble of its paths, `observables` and `analysis` look at them, `theory` says what to expect,
+`inference` and `fit` find parameters, `training` runs learning rules, `plot` draws, `save` and
+`open` keep ensembles on disk.
+"""
 
 import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from . import (
-    drifts as drifts,
-    kernels as kernels,
-    laws as laws,
-    layers as layers,
-    manifolds as manifolds,
-    models as models,
-    noises as noises,
-    observables as observables,
-    potentials as potentials,
-    schedules as schedules,
-    solvers as solvers,
+    drifts,
+    kernels,
+    laws,
+    layers,
+    manifolds,
+    models,
+    noises,
+    observables,
+    potentials,
+    schedules,
+    solvers,
 )
-from ._brownian.path import CounterPath as CounterPath
-from ._ensemble.members import member_keys as member_keys
-from ._ensemble.propagate import propagate as propagate
-from ._ensemble.simulate import simulate as simulate
-from ._ensemble.trajectories import NonFiniteError as NonFiniteError, Trajectories as Trajectories
-from ._sde import SDE as SDE
+from ._brownian.path import CounterPath
+from ._ensemble.members import member_keys
+from ._ensemble.propagate import propagate
+from ._ensemble.simulate import simulate
+from ._ensemble.trajectories import NonFiniteError, Trajectories
+from ._sde import SDE
 
 if TYPE_CHECKING:
-    from . import (
-        analysis as analysis,
-        inference as inference,
-        io as io,
-        losses as losses,
-        plot as plot,
-        theory as theory,
-        training as training,
-    )
-    from ._fit import Fit as Fit, fit as fit
-    from .io import load as open  # noqa: F401
+    from . import analysis, inference, io, losses, plot, theory, training
+    from ._fit import Fit, fit
+    from .io import load as open, save
 
 __version__ = importlib.metadata.version("rqf_jax")
 
+__all__ = [
+    "SDE",
+    "CounterPath",
+    "Fit",
+    "NonFiniteError",
+    "Trajectories",
+    "analysis",
+    "drifts",
+    "fit",
+    "inference",
+    "io",
+    "kernels",
+    "laws",
+    "layers",
+    "losses",
+    "manifolds",
+    "member_keys",
+    "models",
+    "noises",
+    "observables",
+    "open",
+    "plot",
+    "potentials",
+    "propagate",
+    "save",
+    "schedules",
+    "simulate",
+    "solvers",
+    "theory",
+    "training",
+]
+
+# Figures, files, statistics and special functions take longer to import than all the rest.
+_LATER = {
+    "Fit": ("._fit", "Fit"),
+    "analysis": (".analysis", ""),
+    "fit": ("._fit", "fit"),
+    "inference": (".inference", ""),
+    "io": (".io", ""),
+    "losses": (".losses", ""),
+    "open": (".io", "load"),
+    "plot": (".plot", ""),
+    "save": (".io", "save"),
+    "theory": (".theory", ""),
+    "training": (".training", ""),
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "open":
-        return importlib.import_module(".io", __name__).load
-    # Figures, files, statistics and special functions take longer to import than all the rest.
-    if name in {"analysis", "inference", "io", "losses", "plot", "theory", "training"}:
-        return importlib.import_module(f".{name}", __name__)
-    if name in {"Fit", "fit"}:
-        return getattr(importlib.import_module("._fit", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LATER[name]
+    found = importlib.import_module(module, __name__)
+    return getattr(found, attribute) if attribute else found
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from ._arguments import described, part, table
 from .drifts import AbstractDrift
 from .manifolds import AbstractLinearSpace, AbstractManifold
 from .noises import AbstractAdditiveNoise, AbstractNoise
@@ -23,18 +24,25 @@ class SDE(eqx.Module):
     `rqf_jax.simulate`. Raises ValueError if a part is not of its kind.
     """
 
+    __repr__ = described
+
     drift: AbstractDrift
     noise: AbstractNoise
     manifold: AbstractManifold
 
     def __check_init__(self):
-        for name, part, kind in (
-            ("drift", self.drift, AbstractDrift),
-            ("noise", self.noise, AbstractNoise),
-            ("manifold", self.manifold, AbstractManifold),
+        for name, kind in (
+            ("drift", AbstractDrift),
+            ("noise", AbstractNoise),
+            ("manifold", AbstractManifold),
         ):
-            if not isinstance(part, kind):
-                raise ValueError(f"`{name}` must be an `{kind.__name__}`; got {part!r}.")
+            part(kind)(name, getattr(self, name))
+
+    def _repr_html_(self) -> str:
+        return table(
+            "dX = P_X [ f(t, X) dt + g(t, X) ∘ dB ]",
+            {"drift f": self.drift, "noise g": self.noise, "manifold": self.manifold},
+        )
 
     def terms(
         self, path: diffrax.AbstractPath, *, origin: Float[Array, ""] | float = 0.0

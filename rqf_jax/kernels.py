@@ -17,7 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._arguments import finite, integer, is_concrete, scalar
+from ._arguments import described, finite, integer, is_concrete, scalar
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "AbstractKernel",
+    "Activation",
+    "PowerSeries",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Activation = Literal["relu", "tanh", "gelu", "silu", "sigmoid"]
 
@@ -26,6 +39,8 @@ _SERIES, _NODES = 48, 200
 
 class AbstractKernel(eqx.Module):
     """A covariance κ of an isotropic field, a function of the overlap r in [-1, 1]."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -13,13 +13,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._arguments import finite, integer, scalar
+from ._arguments import described, finite, integer, scalar
 from ._linalg.spectral import eigenvalues
 from ._linalg.triangle import triangle
+
+__all__ = [
+    "AbstractLaw",
+    "Equiangular",
+    "Fixed",
+    "GaussianEnsemble",
+    "InSpan",
+    "Normal",
+    "Pair",
+    "Uniform",
+    "Zeros",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class AbstractLaw(eqx.Module):
     """The law of the initial state of one member."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:

@@ -14,14 +14,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._arguments import integer, scalar
+from ._arguments import described, integer, scalar
 from .drifts import AbstractDrift
 from .kernels import ACTIVATIONS, Activation
 from .manifolds import Sphere
 
+__all__ = [
+    "AbstractBranch",
+    "AbstractLayer",
+    "Block",
+    "Fixed",
+    "Plain",
+    "RandomLinear",
+    "RandomMLP",
+    "Residual",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class AbstractBranch(eqx.Module):
     """What a layer computes from the tokens with weights that it draws."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(
@@ -102,6 +119,8 @@ class RandomMLP(AbstractBranch):
 
 class AbstractLayer(eqx.Module):
     """A map of the tokens on the sphere to themselves, with weights that it draws."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(

@@ -22,6 +22,16 @@ from ._sde import SDE
 from .laws import AbstractLaw
 from .manifolds import Euclidean, Hermitian
 
+__all__ = [
+    "MaximumMeanDiscrepancy",
+    "SimulatedMoments",
+    "TransitionLikelihood",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class SimulatedMoments(eqx.Module):
     """How far means of simulated members are from observed ones.

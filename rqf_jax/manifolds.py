@@ -10,11 +10,28 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._arguments import described
 from ._linalg.unrolled import row_dots
+
+__all__ = [
+    "AbstractLinearSpace",
+    "AbstractManifold",
+    "Euclidean",
+    "Hermitian",
+    "Sphere",
+    "Symmetric",
+    "WeylChamber",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class AbstractManifold(eqx.Module):
     """A submanifold of R^d on which an equation lives, given by three maps."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def tangent(

@@ -7,7 +7,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._arguments import scalar
+from ._arguments import described, scalar
+
+__all__ = [
+    "AbstractPotential",
+    "Quartic",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class AbstractPotential(eqx.Module):
@@ -16,6 +25,8 @@ class AbstractPotential(eqx.Module):
     `slope` is what `solvers.BackwardEuler` asks for, `flow` what the splitting of
     `solvers.MatrixJump` does.
     """
+
+    __repr__ = described
 
     @abc.abstractmethod
     def slope(self, x: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -8,11 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._arguments import finite, is_concrete, scalar
+from ._arguments import described, finite, is_concrete, scalar
+
+__all__ = [
+    "AbstractSchedule",
+    "Exponential",
+    "PiecewiseLinear",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class AbstractSchedule(eqx.Module):
     """A scalar function of time, to be multiplied with a drift or a noise (`Scheduled`)."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:

@@ -1,15 +1,41 @@
 """Drifts: the deterministic velocity f(t, X) of one state."""
 
-from ._abstract import AbstractDrift as AbstractDrift, NoDrift as NoDrift
+from ._abstract import AbstractDrift, NoDrift
 from .attention import (
-    AbstractAttention as AbstractAttention,
-    Attention as Attention,
-    UnnormalisedAttention as UnnormalisedAttention,
-    causal_mask as causal_mask,
+    AbstractAttention,
+    Attention,
+    UnnormalisedAttention,
+    causal_mask,
 )
-from .combined import Scheduled as Scheduled, Sum as Sum
-from .learned import Geometric as Geometric, Network as Network
-from .linear import Constant as Constant, Linear as Linear, MeanField as MeanField, Oja as Oja
-from .pull import Coulomb as Coulomb, Pull as Pull, TwoLayer as TwoLayer
-from .state_space import SelectiveStateSpace as SelectiveStateSpace
-from .well import MatrixWell as MatrixWell
+from .combined import Scheduled, Sum
+from .learned import Geometric, Network
+from .linear import Constant, Linear, MeanField, Oja
+from .pull import Coulomb, Pull, TwoLayer
+from .state_space import SelectiveStateSpace
+from .well import MatrixWell
+
+__all__ = [
+    "AbstractAttention",
+    "AbstractDrift",
+    "Attention",
+    "Constant",
+    "Coulomb",
+    "Geometric",
+    "Linear",
+    "MatrixWell",
+    "MeanField",
+    "Network",
+    "NoDrift",
+    "Oja",
+    "Pull",
+    "Scheduled",
+    "SelectiveStateSpace",
+    "Sum",
+    "TwoLayer",
+    "UnnormalisedAttention",
+    "causal_mask",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,9 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import described
+
 
 class AbstractDrift(eqx.Module):
     """The deterministic velocity f(t, x) of one state x at time t."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:

@@ -4,20 +4,47 @@ Estimators take `Trajectories` (or arrays with times) and return a `FitResult`. 
 of is public too: increments and whitening of one step.
 """
 
-from ._result import FitResult as FitResult, IdentifiabilityError as IdentifiabilityError
-from .attention import fit_attention as fit_attention
-from .design import predicted_error as predicted_error
-from .driving import DrivingNoise as DrivingNoise, recover_noise as recover_noise
-from .eigenvalues import fit_dyson as fit_dyson
+from ._result import FitResult, IdentifiabilityError
+from .attention import fit_attention
+from .design import predicted_error
+from .driving import DrivingNoise, recover_noise
+from .eigenvalues import fit_dyson
 from .hidden_states import (
-    HiddenStatesFit as HiddenStatesFit,
-    Layer as Layer,
-    fit_hidden_states as fit_hidden_states,
+    HiddenStatesFit,
+    Layer,
+    fit_hidden_states,
 )
-from .increments import half_angle as half_angle, logarithm as logarithm
-from .noise import fit_noise as fit_noise
-from .observation import fit_noise_observed as fit_noise_observed
-from .pairs import fit_pairs as fit_pairs
-from .scaling import fit_scaling as fit_scaling
-from .weights import fit_matrix_ou as fit_matrix_ou
-from .whitening import Whitened as Whitened, choose as choose, whiten as whiten
+from .increments import half_angle, logarithm
+from .noise import fit_noise
+from .observation import fit_noise_observed
+from .pairs import fit_pairs
+from .scaling import fit_scaling
+from .weights import fit_matrix_ou
+from .whitening import Whitened, choose, whiten
+
+__all__ = [
+    "DrivingNoise",
+    "FitResult",
+    "HiddenStatesFit",
+    "IdentifiabilityError",
+    "Layer",
+    "Whitened",
+    "choose",
+    "fit_attention",
+    "fit_dyson",
+    "fit_hidden_states",
+    "fit_matrix_ou",
+    "fit_noise",
+    "fit_noise_observed",
+    "fit_pairs",
+    "fit_scaling",
+    "half_angle",
+    "logarithm",
+    "predicted_error",
+    "recover_noise",
+    "whiten",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

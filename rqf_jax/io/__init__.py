@@ -5,18 +5,36 @@ from as attributes: versions, device, time of writing and the caller's own. `sav
 ensemble in memory; `load` opens one again.
 """
 
-from .._store import DataFileError as DataFileError
+from .._store import DataFileError
 from ._datasets import (
-    check_target as check_target,
-    load as load,
-    save as save,
-    save_dataset as save_dataset,
-    to_netcdf as to_netcdf,
+    check_target,
+    load,
+    save,
+    save_dataset,
+    to_netcdf,
 )
 from ._hidden_states import (
-    HiddenStates as HiddenStates,
-    Sentence as Sentence,
-    example_hidden_states as example_hidden_states,
-    read_hidden_states as read_hidden_states,
+    HiddenStates,
+    Sentence,
+    example_hidden_states,
+    read_hidden_states,
 )
-from ._text import standard_library as standard_library
+from ._text import standard_library
+
+__all__ = [
+    "DataFileError",
+    "HiddenStates",
+    "Sentence",
+    "check_target",
+    "example_hidden_states",
+    "load",
+    "read_hidden_states",
+    "save",
+    "save_dataset",
+    "standard_library",
+    "to_netcdf",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,29 +1,59 @@
 """Noises: how a Brownian motion moves one state, g(t, X) ∘ dB, never as a dense matrix."""
 
 from ._abstract import (
-    AbstractAdditiveNoise as AbstractAdditiveNoise,
-    AbstractNoise as AbstractNoise,
-    Calculus as Calculus,
-    NoNoise as NoNoise,
+    AbstractAdditiveNoise,
+    AbstractNoise,
+    Calculus,
+    NoNoise,
 )
-from .combined import Layered as Layered, Scheduled as Scheduled, Sum as Sum
-from .common import BiasNoise as BiasNoise, HarmonicNoise as HarmonicNoise
+from .combined import Layered, Scheduled, Sum
+from .common import BiasNoise, HarmonicNoise
 from .ensemble import (
-    CorrelatedNoise as CorrelatedNoise,
-    SpectralNoise as SpectralNoise,
-    covariance_factor as covariance_factor,
+    CorrelatedNoise,
+    SpectralNoise,
+    covariance_factor,
 )
 from .field import (
-    AbstractFieldNoise as AbstractFieldNoise,
-    HomogenisedNoise as HomogenisedNoise,
-    KernelNoise as KernelNoise,
+    AbstractFieldNoise,
+    HomogenisedNoise,
+    KernelNoise,
 )
-from .linear import LinearNoise as LinearNoise
+from .linear import LinearNoise
 from .matrix import (
-    AbstractMatrixNoise as AbstractMatrixNoise,
-    AnisotropicNoise as AnisotropicNoise,
-    IsotropicNoise as IsotropicNoise,
-    SpanNoise as SpanNoise,
+    AbstractMatrixNoise,
+    AnisotropicNoise,
+    IsotropicNoise,
+    SpanNoise,
 )
-from .token import TokenNoise as TokenNoise
-from .value import ScalarNoise as ScalarNoise, ValueNoise as ValueNoise
+from .token import TokenNoise
+from .value import ScalarNoise, ValueNoise
+
+__all__ = [
+    "AbstractAdditiveNoise",
+    "AbstractFieldNoise",
+    "AbstractMatrixNoise",
+    "AbstractNoise",
+    "AnisotropicNoise",
+    "BiasNoise",
+    "Calculus",
+    "CorrelatedNoise",
+    "HarmonicNoise",
+    "HomogenisedNoise",
+    "IsotropicNoise",
+    "KernelNoise",
+    "Layered",
+    "LinearNoise",
+    "NoNoise",
+    "ScalarNoise",
+    "Scheduled",
+    "SpanNoise",
+    "SpectralNoise",
+    "Sum",
+    "TokenNoise",
+    "ValueNoise",
+    "covariance_factor",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import described
 from ..manifolds import AbstractManifold
 
 
@@ -32,6 +33,8 @@ class AbstractNoise(eqx.Module):
     To add a noise, write one final class with these three methods; a solver never sees a
     (state x noise) matrix, only the displacement.
     """
+
+    __repr__ = described
 
     @abc.abstractmethod
     def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:

@@ -7,27 +7,53 @@ maps them, and `simulate(..., save=f)` stores f(x) in place of the state.
 """
 
 from .order import (
-    effective_rank as effective_rank,
-    nematic_order as nematic_order,
-    polar_order as polar_order,
+    effective_rank,
+    nematic_order,
+    polar_order,
 )
 from .overlaps import (
-    angles as angles,
-    cluster_signs as cluster_signs,
-    gram as gram,
-    log_det_gram as log_det_gram,
-    overlaps as overlaps,
+    angles,
+    cluster_signs,
+    gram,
+    log_det_gram,
+    overlaps,
 )
 from .spectra import (
-    gaps as gaps,
-    hermitian as hermitian,
-    hermitian_spectrum as hermitian_spectrum,
-    matrix_function as matrix_function,
-    outlier_overlap as outlier_overlap,
-    power_sums as power_sums,
-    singular_overlaps as singular_overlaps,
-    singular_values as singular_values,
-    spacing_ratios as spacing_ratios,
-    spectrum as spectrum,
-    stable_rank as stable_rank,
+    gaps,
+    hermitian,
+    hermitian_spectrum,
+    matrix_function,
+    outlier_overlap,
+    power_sums,
+    singular_overlaps,
+    singular_values,
+    spacing_ratios,
+    spectrum,
+    stable_rank,
 )
+
+__all__ = [
+    "angles",
+    "cluster_signs",
+    "effective_rank",
+    "gaps",
+    "gram",
+    "hermitian",
+    "hermitian_spectrum",
+    "log_det_gram",
+    "matrix_function",
+    "nematic_order",
+    "outlier_overlap",
+    "overlaps",
+    "polar_order",
+    "power_sums",
+    "singular_overlaps",
+    "singular_values",
+    "spacing_ratios",
+    "spectrum",
+    "stable_rank",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

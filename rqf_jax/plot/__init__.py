@@ -6,12 +6,31 @@ paper. With `ax=None` a function makes a figure of its own, found at `ax.figure`
 `savefig("name.pdf")` writes PNG, PDF or SVG, by the ending of the name.
 """
 
-from ._canvas import PALETTE as PALETTE, shades as shades, style as style
-from .curves import fan as fan, mean_lines as mean_lines
+from ._canvas import PALETTE, shades, style
+from .curves import fan, mean_lines
 from .densities import (
-    angle_histogram as angle_histogram,
-    phase_diagram as phase_diagram,
-    spectrum as spectrum,
+    angle_histogram,
+    phase_diagram,
+    spectrum,
 )
-from .errors import error_band as error_band, error_bars as error_bars, legend as legend
-from .globe import sphere as sphere
+from .errors import error_band, error_bars, legend
+from .globe import sphere
+
+__all__ = [
+    "PALETTE",
+    "angle_histogram",
+    "error_band",
+    "error_bars",
+    "fan",
+    "legend",
+    "mean_lines",
+    "phase_diagram",
+    "shades",
+    "spectrum",
+    "sphere",
+    "style",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,16 +5,38 @@ on one state, and `rqf_jax.simulate` on an ensemble.
 """
 
 from ._abstract import (
-    AbstractGeometricSolver as AbstractGeometricSolver,
-    AbstractMemorylessSolver as AbstractMemorylessSolver,
+    AbstractGeometricSolver,
+    AbstractMemorylessSolver,
 )
-from ._choice import check as check, default as default
-from ._micro import begin as begin, micro_step as micro_step
-from .eigenvalues import BackwardEuler as BackwardEuler, MatrixJump as MatrixJump
+from ._choice import check, default
+from ._micro import begin, micro_step
+from .eigenvalues import BackwardEuler, MatrixJump
 from .geodesic import (
-    GeodesicEuler as GeodesicEuler,
-    GeodesicHeun as GeodesicHeun,
-    ProjectedEuler as ProjectedEuler,
+    GeodesicEuler,
+    GeodesicHeun,
+    ProjectedEuler,
 )
-from .linear import ExactOU as ExactOU, Strang as Strang
-from .projective import ProjectiveFlow as ProjectiveFlow, shared_matrix as shared_matrix
+from .linear import ExactOU, Strang
+from .projective import ProjectiveFlow, shared_matrix
+
+__all__ = [
+    "AbstractGeometricSolver",
+    "AbstractMemorylessSolver",
+    "BackwardEuler",
+    "ExactOU",
+    "GeodesicEuler",
+    "GeodesicHeun",
+    "MatrixJump",
+    "ProjectedEuler",
+    "ProjectiveFlow",
+    "Strang",
+    "begin",
+    "check",
+    "default",
+    "micro_step",
+    "shared_matrix",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,10 +4,30 @@ A process is made of data and hyperparameters; `train(process, updates, seeds=..
 for many seeds and returns the `Trajectories` of their weights.
 """
 
-from . import gpt as gpt, injections as injections, networks as networks
-from ._process import AbstractProcess as AbstractProcess
-from ._train import progress_bar as progress_bar, train as train
-from .boltzmann import BernoulliRBM as BernoulliRBM, GaussianRBM as GaussianRBM
-from .descent import NoisyDescent as NoisyDescent, slow_flow as slow_flow
-from .gpt import GPT as GPT
-from .linear import DeepLinear as DeepLinear, TeacherStudent as TeacherStudent
+from . import gpt, injections, networks
+from ._process import AbstractProcess
+from ._train import progress_bar, train
+from .boltzmann import BernoulliRBM, GaussianRBM
+from .descent import NoisyDescent, slow_flow
+from .gpt import GPT
+from .linear import DeepLinear, TeacherStudent
+
+__all__ = [
+    "GPT",
+    "AbstractProcess",
+    "BernoulliRBM",
+    "DeepLinear",
+    "GaussianRBM",
+    "NoisyDescent",
+    "TeacherStudent",
+    "gpt",
+    "injections",
+    "networks",
+    "progress_bar",
+    "slow_flow",
+    "train",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

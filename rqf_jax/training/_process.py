@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from .._arguments import described
 from .._brownian.path import draw, increment, stream
 
 State = TypeVar("State")
@@ -18,6 +19,8 @@ class AbstractProcess(eqx.Module, Generic[State]):
     The state is a pytree of arrays; besides the weights it may hold what goes on from one update
     to the next, such as chains or a momentum.
     """
+
+    __repr__ = described
 
     @abc.abstractmethod
     def start(self, key: PRNGKeyArray) -> State:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._arguments import integer, is_concrete, scalar
+from .._arguments import described, integer, is_concrete, scalar
 from ._data import check_batch
 from .networks import AbstractNetwork
 
@@ -52,6 +52,8 @@ def _probability(rate: Any) -> Float[Array, ""]:
 
 class AbstractInjection(eqx.Module):
     """A way in which the loss of an update is random."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:

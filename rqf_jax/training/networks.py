@@ -6,9 +6,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import described
+
 
 class AbstractNetwork(eqx.Module):
     """A function f(w, x) of one array of weights and one example, with gates on its units."""
+
+    __repr__ = described
 
     @abc.abstractmethod
     def __call__(

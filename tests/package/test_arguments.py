@@ -102,7 +102,7 @@ OTHER_RULES = {
     "part": (gate.part(AbstractDrift), NoDrift(), [NoDrift, 1.0, "drift", None]),
     "function": (gate.function_of("one state"), abs, [1.0, "abs", None]),
     "one of": (gate.one_of("relu", "tanh"), "tanh", ["gelu", 1, None, np.ones(2), {}]),
-    "one of numbers": (gate.one_of(1, 2), 2, [3, 1.0, True, "1", np.ones(2)]),
+    "one of numbers": (gate.one_of(1, 2), 2.0, [3, 1.5, True, "1", np.nan, np.ones(2)]),
     "flag": (gate.flag, True, [1, 0.0, "yes", None, np.nan]),
     "key": (gate.prng_key, jax.random.key(0), [0, 1.0, None, jnp.zeros(2), "key"]),
     "raw key": (gate.prng_key, jax.random.PRNGKey(0), [jax.random.split(jax.random.key(0))]),

@@ -28,16 +28,15 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from .shown import shown
+
 Rule = Callable[[str, Any], Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def takes(**rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the named arguments pass their rules before the function sees them.
-
-    Arguments that the caller leaves out are not checked.
-    """
+    """A decorator: the named arguments, or their defaults, pass rules before the function."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
@@ -48,9 +47,9 @@ def takes(**rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
                 return function(*args, **kwargs)  # Python's own words for a wrong call
+            bound.apply_defaults()
             for name, rule in rules.items():
-                if name in bound.arguments:
-                    bound.arguments[name] = rule(name, bound.arguments[name])
+                bound.arguments[name] = rule(name, bound.arguments[name])
             return function(*bound.args, **bound.kwargs)
 
         return gate
@@ -61,16 +60,6 @@ def takes(**rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def is_concrete(value: Any) -> bool:
     """Whether every array in the pytree `value` can be looked at now."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
-
-
-def shown(value: Any) -> str:
-    """`value` in an error: its repr on one line, cut where it is long."""
-    if isinstance(value, int) and value.bit_length() > 80:
-        return f"an integer of {value.bit_length()} bits"
-    if isinstance(value, jax.Array | np.ndarray) and value.ndim:
-        return f"an array of dtype {value.dtype} and shape {value.shape}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 120 else f"{text[:119]}…"
 
 
 # ---- numbers
@@ -195,6 +184,10 @@ def number(*, minimum: float = -math.inf, maximum: float = math.inf) -> Rule:
     return rule
 
 
+nonnegative = number(minimum=0)
+"""A rule: a finite scalar of at least 0."""
+
+
 def whole(*, minimum: int = 1, maximum: int = 2**63 - 1) -> Rule:
     """A rule: an integer from `minimum` to `maximum`."""
     return functools.partial(integer, minimum=minimum, maximum=maximum)
@@ -265,16 +258,20 @@ def function_of(text: str) -> Rule:
     return rule
 
 
-def one_of(*choices: Any) -> Rule:
-    """A rule: one of a few values of the same type."""
-    known = ", ".join(map(str, choices))
+def one_of(*choices: Any, remedy: str = "") -> Rule:
+    """A rule: one of a few values; numbers are compared by value, so that 1.0 is 1."""
+    known = " or ".join(map(str, choices))
+    if len(choices) > 2:
+        known = f"one of {', '.join(map(str, choices))}"
 
     def rule(name: str, value: Any) -> Any:
-        # Compared with their types, for 1 == True == 1.0, and arrays have no truth.
-        for choice in choices:
-            if type(value) is type(choice) and value == choice:
-                return choice
-        raise ValueError(f"`{name}` must be one of {known}; got {shown(value)}.")
+        # True is no number here, and arrays have no truth.
+        plain = isinstance(value, str | numbers.Real) and not isinstance(value, bool)
+        if plain and value in choices:
+            return choices[choices.index(value)]
+        raise ValueError(
+            f"`{name}` must be {known}; got {shown(value)}.{' ' * bool(remedy)}{remedy}"
+        )
 
     return rule
 

@@ -1,0 +1,51 @@
+"""The equations of the papers, a few lines each.
+
+Every model is a function from parameters to an `SDE`; its docstring names the paper's clock. Tokens
+live on the sphere unless said otherwise.
+"""
+
+from .learned import neural_geometric, neural_langevin, neural_linear_noise
+from .tokens import (
+    forced_rqf,
+    homogenised_attention,
+    mamba_tokens,
+    mean_field_attention,
+    mlp_flow,
+    noisy_attention,
+    noisy_unnormalised_attention,
+    oja,
+    random_layers,
+    random_linear_layers,
+    random_quadratic_form,
+    self_attention,
+    stochastic_transformer,
+)
+from .weights import dyson, dyson_eigenvalues, ginibre, two_layer, weight_ou
+
+__all__ = [
+    "dyson",
+    "dyson_eigenvalues",
+    "forced_rqf",
+    "ginibre",
+    "homogenised_attention",
+    "mamba_tokens",
+    "mean_field_attention",
+    "mlp_flow",
+    "neural_geometric",
+    "neural_langevin",
+    "neural_linear_noise",
+    "noisy_attention",
+    "noisy_unnormalised_attention",
+    "oja",
+    "random_layers",
+    "random_linear_layers",
+    "random_quadratic_form",
+    "self_attention",
+    "stochastic_transformer",
+    "two_layer",
+    "weight_ou",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
