@@ -10,9 +10,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from ._arguments import integer, lower_bound
+from ._arguments import Key, integer, lower_bound
 from ._ensemble.members import typed_key
 from ._ensemble.trajectories import NonFiniteError
 from ._sde import SDE
@@ -31,12 +31,12 @@ class Fit(eqx.Module):
 
 def fit(
     sde: SDE,
-    loss: Callable[[SDE, PRNGKeyArray], Float[Array, ""]],
+    loss: Callable[[SDE, Key], Float[Array, ""]],
     *,
     where: Callable[[SDE], PyTree],
     optimizer: optax.GradientTransformation | None = None,
     steps: int,
-    key: PRNGKeyArray,
+    key: Key,
 ) -> Fit:
     """The parameters of `sde` chosen by `where` that make `loss` small, by gradient descent.
 

@@ -30,9 +30,13 @@ from .rules import (
     whole,
 )
 from .shown import described, shown, table
+from .types import Key, Real, Times
 
 __all__ = [
+    "Key",
+    "Real",
     "Rule",
+    "Times",
     "allowed",
     "described",
     "each",

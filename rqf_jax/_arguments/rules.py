@@ -184,8 +184,9 @@ def number(*, minimum: float = -math.inf, maximum: float = math.inf) -> Rule:
     return rule
 
 
-nonnegative = number(minimum=0)
-"""A rule: a finite scalar of at least 0."""
+def nonnegative(name: str, value: Any) -> Float[Array, ""]:
+    """A rule: a finite scalar array of at least 0."""
+    return number(minimum=0)(name, value)
 
 
 def whole(*, minimum: int = 1, maximum: int = 2**63 - 1) -> Rule:

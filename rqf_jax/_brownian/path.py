@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Complex, Float, Int, UInt32
 
-from .._arguments import integer
+from .._arguments import Key, integer
 from .._linalg.unrolled import LIMIT, Unrolled
 from .counter import normal_pairs
 
 
-def stream(key: PRNGKeyArray) -> UInt32[Array, "2"]:
+def stream(key: Key) -> UInt32[Array, "2"]:
     """The two words that key a member's noise, from any JAX key."""
     return jax.random.bits(key, (2,), jnp.uint32)
 
@@ -114,7 +114,7 @@ class CounterPath(diffrax.AbstractPath):
         substeps: int,
         *,
         shape: tuple[int, ...],
-        key: PRNGKeyArray,
+        key: Key,
         dtype: jnp.dtype | None = None,
     ):
         self.ts = jnp.asarray(ts)

@@ -6,9 +6,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Integer, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, Integer, PyTree
 
-from .._arguments import integer, is_concrete
+from .._arguments import Key, integer, is_concrete
 from ..laws import AbstractLaw
 from ..manifolds import AbstractManifold, Euclidean, Hermitian, Symmetric, WeylChamber
 from .trajectories import NonFiniteError
@@ -22,9 +22,7 @@ def whole_state(x: PyTree) -> PyTree:
     return x
 
 
-def member_keys(
-    key: PRNGKeyArray, member: int | Integer[Array, ""]
-) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+def member_keys(key: Key, member: int | Integer[Array, ""]) -> tuple[Key, Key]:
     """The keys of one member: for its initial law, and for its noise.
 
     Functions of the run's key and the member's global index alone, whatever the size of the
@@ -43,7 +41,7 @@ def member_range(members: Any, first_member: Any) -> tuple[int, int]:
     return members, first_member
 
 
-def typed_key(key: Any) -> PRNGKeyArray:
+def typed_key(key: Any) -> Key:
     """`key` as a new-style key whose generator may be vmapped."""
     if not isinstance(key, jax.Array):
         raise ValueError(f"`key` must be a JAX key, such as `jax.random.key(0)`; got {key!r}.")
@@ -67,7 +65,7 @@ def typed_key(key: Any) -> PRNGKeyArray:
 
 
 def first_state(
-    manifold: AbstractManifold, law: AbstractLaw, key: PRNGKeyArray, member: int, given: PyTree
+    manifold: AbstractManifold, law: AbstractLaw, key: Key, member: int, given: PyTree
 ) -> jax.ShapeDtypeStruct:
     """Shape and dtype of a state, after a look at the first member's if `given` can be looked at.
 

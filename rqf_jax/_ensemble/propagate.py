@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PyTree
 
-from .._arguments import integer
+from .._arguments import Key, integer
 from ..laws import AbstractLaw
 from ..layers import AbstractLayer
 from ..manifolds import Sphere
@@ -23,7 +23,7 @@ def propagate(
     depth: int,
     *,
     members: int,
-    key: PRNGKeyArray,
+    key: Key,
     every: int = 1,
     save: Callable[[PyTree], PyTree] = whole_state,
     batch_size: int | None = None,

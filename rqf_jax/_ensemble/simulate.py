@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import diffrax
@@ -10,10 +10,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .. import solvers
-from .._arguments import finite, integer, is_concrete
+from .._arguments import Key, Times, finite, integer, is_concrete
 from .._sde import SDE
 from ..laws import AbstractLaw
 from .engine import CACHE_BYTES, ensemble
@@ -24,11 +24,11 @@ from .trajectories import Trajectories
 def simulate(
     sde: SDE,
     law: AbstractLaw,
-    ts: Float[ArrayLike, " times"] | Sequence[float],
+    ts: Times,
     *,
     substeps: int,
     members: int,
-    key: PRNGKeyArray,
+    key: Key,
     solver: diffrax.AbstractSolver | None = None,
     save: Callable[[PyTree], PyTree] = whole_state,
     batch_size: int | None = None,
@@ -96,7 +96,7 @@ class Run(NamedTuple):
     """What the arguments of a run come to, once they are checked."""
 
     ts: Float[Array, " times"]
-    key: PRNGKeyArray
+    key: Key
     solver: diffrax.AbstractSolver
     state: jax.ShapeDtypeStruct
 

@@ -4,16 +4,14 @@
 one member of an ensemble, so that what is left of the cloud is the noise's doing.
 """
 
-from collections.abc import Sequence
-
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
-from .._arguments import integer
+from .._arguments import Key, Times, integer
 from .._brownian.path import stream
 from .._ensemble.members import member_keys
 from .._ensemble.simulate import checked
@@ -27,11 +25,11 @@ from ._flow import Flow, cast, check_flow
 def common_noise(
     sde: SDE,
     law: AbstractLaw,
-    ts: Float[ArrayLike, " times"] | Sequence[float],
+    ts: Times,
     *,
     substeps: int,
     points: int,
-    key: PRNGKeyArray,
+    key: Key,
     member: int = 0,
     solver: diffrax.AbstractSolver | None = None,
 ) -> Trajectories:
@@ -53,11 +51,11 @@ def common_noise(
 def pullback(
     sde: SDE,
     law: AbstractLaw,
-    ts: Float[ArrayLike, " times"] | Sequence[float],
+    ts: Times,
     *,
     substeps: int,
     points: int,
-    key: PRNGKeyArray,
+    key: Key,
     member: int = 0,
     solver: diffrax.AbstractSolver | None = None,
 ) -> Float[Array, "times points *state"]:

@@ -7,7 +7,7 @@ ensemble with the same key, times and substeps, and its exponents belong to that
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from .._arguments import finite, integer, is_concrete
+from .._arguments import Key, Times, finite, integer, is_concrete
 from .._brownian.path import stream
 from .._ensemble.members import member_keys
 from .._ensemble.simulate import checked
@@ -96,11 +96,11 @@ class LyapunovSpectrum(eqx.Module):
 def lyapunov_spectrum(
     sde: SDE,
     law: AbstractLaw,
-    ts: Float[ArrayLike, " times"] | Sequence[float],
+    ts: Times,
     *,
     substeps: int,
     members: int,
-    key: PRNGKeyArray,
+    key: Key,
     exponents: int | None = None,
     discard: int = 0,
     solver: diffrax.AbstractSolver | None = None,

@@ -6,9 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from .._arguments import integer, scalar
+from .._arguments import Key, integer, scalar
 from ._abstract import AbstractDrift
 
 
@@ -37,7 +37,7 @@ class Network(AbstractDrift):
         width: int = 32,
         depth: int = 2,
         bound: Any = 1.0,
-        key: PRNGKeyArray,
+        key: Key,
     ):
         if not isinstance(state, tuple):
             raise ValueError(f"`state` must be a tuple of sizes; got {state!r}.")

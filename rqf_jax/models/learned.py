@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from jaxtyping import PRNGKeyArray
-
-from .._arguments import nonnegative, prng_key, sizes, takes, whole
+from .._arguments import Key, nonnegative, prng_key, sizes, takes, whole
 from .._sde import SDE
 from ..drifts import Geometric, Network, Pull, Sum
 from ..manifolds import Euclidean
@@ -25,7 +23,7 @@ def neural_langevin(
     *,
     rate: Any = 1.0,
     sigma: Any = 1.0,
-    key: PRNGKeyArray,
+    key: Key,
     width: int = 32,
     depth: int = 2,
     bound: Any = 1.0,
@@ -59,7 +57,7 @@ def neural_linear_noise(
     *,
     rate: Any = 1.0,
     sigma: Any = 1.0,
-    key: PRNGKeyArray,
+    key: Key,
     width: int = 32,
     depth: int = 2,
     bound: Any = 1.0,
@@ -83,7 +81,7 @@ def neural_geometric(
     state: tuple[int, ...],
     *,
     sigma: Any = 1.0,
-    key: PRNGKeyArray,
+    key: Key,
     width: int = 32,
     depth: int = 2,
     bound: Any = 1.0,

@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
 
 from .._arguments import (
+    Key,
     finite,
     maybe,
     nonnegative,
@@ -213,7 +213,7 @@ def random_layers(variance: Any = 1.0, beta: Any = None) -> SDE:
     variance=maybe(nonnegative),
 )
 def homogenised_attention(
-    beta: Any, dim: int, *, key_variance: Any, samples: int, key: PRNGKeyArray, variance: Any = None
+    beta: Any, dim: int, *, key_variance: Any, samples: int, key: Key, variance: Any = None
 ) -> SDE:
     """Attention whose queries, keys and values are all drawn anew in every layer.
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from .._arguments import integer, is_concrete, scalar
+from .._arguments import Key, integer, is_concrete, scalar
 from .._linalg.unrolled import LIMIT, transform
 from ..kernels import AbstractKernel
 from ..manifolds import AbstractManifold, Sphere
@@ -111,7 +111,7 @@ class HomogenisedNoise(AbstractFieldNoise):
         *,
         key_variance: Any,
         samples: int,
-        key: PRNGKeyArray,
+        key: Key,
     ):
         self.beta = beta
         self.variance = variance

@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
 
+from .._arguments import Real
 from ._canvas import TIME, axis, finite
 from .errors import MEANING, error_band, legend, theory_line
 
 
 def fan(
-    ts: ArrayLike,
-    values: ArrayLike,
+    ts: Real,
+    values: Real,
     *,
     ax: Axes | None = None,
     xlabel: str = TIME,
     ylabel: str | None = None,
-    theory: ArrayLike | None = None,
+    theory: Real | None = None,
     label: str | None = None,
 ) -> Axes:
     """Draw the mean over members against time, in bands that hold 50 % and 90 % of the members.
@@ -79,10 +79,10 @@ def fan(
 
 
 def mean_lines(
-    ts: ArrayLike,
-    values: Mapping[str, ArrayLike],
+    ts: Real,
+    values: Mapping[str, Real],
     *,
-    theory: Mapping[str, ArrayLike] | None = None,
+    theory: Mapping[str, Real] | None = None,
     ax: Axes | None = None,
     differences: Axes | None = None,
     xlabel: str = TIME,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
 
+from .._arguments import Real
 from ..theory.dyson import semicircle_density
 from ._canvas import INK, PALETTE, axis, finite
 from .curves import matching
@@ -15,9 +15,9 @@ from .errors import legend, theory_line
 
 
 def angle_histogram(
-    angles: ArrayLike,
+    angles: Real,
     *,
-    density: Callable[[np.ndarray], ArrayLike] | tuple[ArrayLike, ArrayLike] | None = None,
+    density: Callable[[np.ndarray], Real] | tuple[Real, Real] | None = None,
     ax: Axes | None = None,
     bins: int = 60,
     label: str | None = None,
@@ -78,10 +78,10 @@ def angle_histogram(
 
 
 def spectrum(
-    values: ArrayLike,
+    values: Real,
     *,
-    edge: ArrayLike | None = None,
-    density: tuple[ArrayLike, ArrayLike] | None = None,
+    edge: Real | None = None,
+    density: tuple[Real, Real] | None = None,
     ax: Axes | None = None,
     bins: int = 60,
     label: str | None = None,
@@ -139,11 +139,11 @@ def spectrum(
 
 
 def phase_diagram(
-    x: ArrayLike,
-    y: ArrayLike,
-    values: ArrayLike,
+    x: Real,
+    y: Real,
+    values: Real,
     *,
-    boundary: tuple[ArrayLike, ArrayLike] | None = None,
+    boundary: tuple[Real, Real] | None = None,
     ax: Axes | None = None,
     xlabel: str | None = None,
     ylabel: str | None = None,

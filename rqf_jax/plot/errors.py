@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
 
+from .._arguments import Real
 from ._canvas import INK, PALE, STANDARD_ERROR, axis, finite
 
 # Marks artists that only say in a legend what a band or a bar means.
@@ -15,9 +15,9 @@ MEANING = "meaning"
 
 
 def error_band(
-    x: ArrayLike,
-    values: ArrayLike,
-    errors: ArrayLike,
+    x: Real,
+    values: Real,
+    errors: Real,
     *,
     ax: Axes | None = None,
     label: str | None = None,
@@ -71,9 +71,9 @@ def error_band(
 
 
 def error_bars(
-    x: ArrayLike,
-    values: ArrayLike,
-    errors: ArrayLike,
+    x: Real,
+    values: Real,
+    errors: Real,
     *,
     ax: Axes | None = None,
     label: str | None = None,

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
-from numpy.typing import ArrayLike
 
+from .._arguments import Real
 from ._canvas import PALE, PALETTE, axis, finite, shades
 
 
 def sphere(
-    x: ArrayLike,
+    x: Real,
     *,
     ax: Axes | None = None,
     elevation: float = 20.0,

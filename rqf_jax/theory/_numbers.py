@@ -4,10 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import typing as npt
 
+from .._arguments import Real
 from ._rapidity import Values
-
-# Run-time type checkers do not count Python numbers among the array-likes of NumPy.
-Real = npt.ArrayLike | float | int
 
 # Angles and overlaps measured in float32 may pass their bounds by a rounding error.
 ROUNDING = 1e-5

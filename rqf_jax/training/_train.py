@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
-from .._arguments import integer
+from .._arguments import Key, integer
 from .._ensemble.members import member_keys, member_range, raise_failed, typed_key, whole_state
 from .._ensemble.trajectories import Trajectories
 from ._process import AbstractProcess
@@ -26,7 +26,7 @@ def train(
     updates: Int[Any, " times"] | Sequence[int],
     *,
     seeds: int,
-    key: PRNGKeyArray,
+    key: Key,
     save: Callable[[PyTree], PyTree] = whole_state,
     batch_size: int | None = None,
     progress: Callable[[float], None] | None = None,
@@ -183,7 +183,7 @@ def _counts(updates: Any) -> np.ndarray:
     return counts
 
 
-def _batch_size(process: AbstractProcess, key: PRNGKeyArray, seeds: int, asked: Any) -> int:
+def _batch_size(process: AbstractProcess, key: Key, seeds: int, asked: Any) -> int:
     """Equal batches, as few as asked for or as fit a CPU's cache."""
     if asked is not None:
         limit = integer("batch_size", asked)

@@ -11,9 +11,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
-from .._arguments import described, integer, is_concrete, scalar
+from .._arguments import Key, described, integer, is_concrete, scalar
 from ._data import check_batch
 from .networks import AbstractNetwork
 
@@ -30,7 +30,7 @@ class Draw(eqx.Module):
     gates: Float[Array, "n units"]
     tilt: Float[Array, "..."]
     number: Int[Array, ""]
-    order: PRNGKeyArray
+    order: Key
 
     def loss(self, network: AbstractNetwork) -> Float[Array, ""]:
         """The loss, a function of the weights."""
@@ -56,7 +56,7 @@ class AbstractInjection(eqx.Module):
     __repr__ = described
 
     @abc.abstractmethod
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """The changed draw."""
 
 
@@ -71,7 +71,7 @@ class LabelNoise(AbstractInjection):
 
     sigma: Float[Array, ""] = eqx.field(converter=scalar("sigma", minimum=0))
 
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """Other labels."""
         noise = jax.random.normal(key, draw.targets.shape, draw.targets.dtype)
         return eqx.tree_at(lambda draw: draw.targets, draw, draw.targets + self.sigma * noise)
@@ -82,7 +82,7 @@ class WithReplacement(AbstractBatch):
 
     batch: int = eqx.field(static=True, converter=partial(integer, "batch"))
 
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """Some examples, perhaps some twice."""
         return draw.rows(jax.random.randint(key, (self.batch,), 0, draw.targets.size))
 
@@ -92,7 +92,7 @@ class WithoutReplacement(AbstractBatch):
 
     batch: int = eqx.field(static=True, converter=partial(integer, "batch"))
 
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """Some examples, none twice."""
         return draw.rows(jax.random.permutation(key, draw.targets.size)[: self.batch])
 
@@ -105,7 +105,7 @@ class Reshuffled(AbstractBatch):
 
     batch: int = eqx.field(static=True, converter=partial(integer, "batch"))
 
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """The next examples in this epoch's order."""
         epoch, turn = jnp.divmod(draw.number, draw.targets.size // self.batch)
         order = jax.random.permutation(jax.random.fold_in(draw.order, epoch), draw.targets.size)
@@ -120,7 +120,7 @@ class Dropout(AbstractInjection):
 
     rate: Float[Array, ""] = eqx.field(converter=_probability)
 
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """Other gates."""
         gates = draw.gates * _mask(key, self.rate, draw.gates)
         return eqx.tree_at(lambda draw: draw.gates, draw, gates)
@@ -131,7 +131,7 @@ class DropConnect(AbstractInjection):
 
     rate: Float[Array, ""] = eqx.field(converter=_probability)
 
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """Other weights, through which the gradient passes."""
         weights = draw.weights * _mask(key, self.rate, draw.weights)
         return eqx.tree_at(lambda draw: draw.weights, draw, weights)
@@ -142,7 +142,7 @@ class Langevin(AbstractInjection):
 
     sigma: Float[Array, ""] = eqx.field(converter=scalar("sigma", minimum=0))
 
-    def __call__(self, key: PRNGKeyArray, draw: Draw) -> Draw:
+    def __call__(self, key: Key, draw: Draw) -> Draw:
         """A tilted loss."""
         noise = jax.random.normal(key, draw.weights.shape, draw.weights.dtype)
         return eqx.tree_at(lambda draw: draw.tilt, draw, draw.tilt + self.sigma * noise)
@@ -162,9 +162,7 @@ def checked_injections(injections: Any, samples: int) -> tuple[AbstractInjection
     return found
 
 
-def _mask(
-    key: PRNGKeyArray, rate: Float[Array, ""], like: Float[Array, "*shape"]
-) -> Float[Array, "*shape"]:
+def _mask(key: Key, rate: Float[Array, ""], like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """0 with probability `rate`, and 1/(1 - rate) otherwise."""
     kept = jax.random.bernoulli(key, 1 - rate, like.shape)
     return jnp.where(kept, 1 / (1 - rate), 0.0)

@@ -47,5 +47,5 @@ def test_sigma_is_an_array_that_can_be_mapped_over():
 
 
 def test_a_negative_sigma_is_refused():
-    with pytest.raises(ValueError, match=r"`symmetric` must be at least 0; got -1\."):
+    with pytest.raises(ValueError, match=r"`sigma` must be at least 0; got -1\."):
         rqf.models.random_quadratic_form(sigma=-1.0)

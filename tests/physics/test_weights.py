@@ -77,7 +77,11 @@ def test_the_law_of_a_pulled_matrix_does_not_depend_on_its_steps_or_on_irregular
     sde = rqf.models.dyson(G, RATE, target=target)
     for substeps in (1, 7):
         x = ensemble(
-            sde, Zeros((2, 2)), [0.0, 0.1, 1.3], save=rqf._members.whole_state, substeps=substeps
+            sde,
+            Zeros((2, 2)),
+            [0.0, 0.1, 1.3],
+            save=rqf._ensemble.members.whole_state,
+            substeps=substeps,
         )[:, 2]
         assert_mean(x, target * (1 - math.exp(-RATE * 1.3)))
         variance = G**2 * dyson.effective_time(1.3, RATE) * np.array([[2, 1], [1, 2]])
@@ -129,7 +133,7 @@ def test_two_layers_without_noise_follow_saxe_and_conserve_their_balance():
     sde = rqf.models.two_layer(0.0, teacher)
     ts = np.linspace(0.0, 3.0, 4)
     x = ensemble(
-        sde, Fixed(np.concatenate([start, start])), ts, save=rqf._members.whole_state,
+        sde, Fixed(np.concatenate([start, start])), ts, save=rqf._ensemble.members.whole_state,
         substeps=400, members=1, solver=rqf.solvers.GeodesicHeun(),
     )[0]  # fmt: skip
     left, right = x[:, :3], x[:, 3:]
@@ -188,7 +192,7 @@ def test_backward_euler_keeps_the_stationary_law_of_any_index_and_the_order(beta
     sde = rqf.models.dyson_eigenvalues(G, RATE, jnp.asarray(beta))
     assert isinstance(rqf.solvers.default(sde), BackwardEuler)
     values = ensemble(
-        sde, law, [0.0, 1.0], save=rqf._members.whole_state, substeps=50, members=1000
+        sde, law, [0.0, 1.0], save=rqf._ensemble.members.whole_state, substeps=50, members=1000
     )
     assert np.all(np.diff(values, axis=-1) > 0)
     expected = float(dyson.square_sum_mean(np.inf, g=G, rate=RATE, n=n, beta=beta))
@@ -262,7 +266,7 @@ def test_eigenvalues_of_a_square_matrix_without_symmetry_fill_a_disc():
     n, s = 150, 0.8
     x = ensemble(
         rqf.models.ginibre(s, RATE), Zeros((n, n)), [0.0, 30.0],
-        save=rqf._members.whole_state, members=4,
+        save=rqf._ensemble.members.whole_state, members=4,
     )[:, 1]  # fmt: skip
     share = np.abs(np.linalg.eigvals(x)) ** 2 / (n * s**2 / (2 * RATE))
     assert share.max() < 1.25
