@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo ci test test-all lint benchmark accuracy clean
+.PHONY: help demo ci test test-all lint docs benchmark accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,6 +28,9 @@ lint: $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+
+docs: $(VENV)/.installed-docs ## the documentation site, in build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 benchmark: $(VENV)/.installed-test ## speed beside NumPy, a hand-written scan and plain diffrax
 	$(BIN)/python benchmarks/benchmark.py

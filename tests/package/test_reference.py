@@ -1,0 +1,90 @@
+"""Theorems about the documentation site: it has every public name once, and builds."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+from _pages import ROOT
+
+import rqf_jax as rqf
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The program that writes the reference."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        yield importlib.import_module("reference")
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+
+
+def test_every_public_name_is_in_the_reference_once(reference, tmp_path):
+    reference.write(tmp_path / "reference")
+    texts = {path.stem: path.read_text("utf-8") for path in tmp_path.glob("reference/*.md")}
+    entries = [
+        f"{module}.{name}"
+        for module, text in texts.items()
+        for name in re.findall(r"^`{6}\{py:(?:function|class)\} (\w+)", text, re.MULTILINE)
+    ]
+    assert len(set(entries)) == len(entries)
+    documented = [
+        id(getattr(sys.modules[e.rpartition(".")[0]], e.rpartition(".")[2])) for e in entries
+    ]
+    assert len(set(documented)) == len(documented)
+
+    def offered(module):
+        for name in dir(module):
+            value = getattr(module, name)
+            home = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+            if name.startswith("_") or not (home or "").startswith(module.__name__):
+                continue
+            if inspect.ismodule(value):
+                yield from offered(value)
+            else:
+                yield f"{module.__name__}.{name}", value
+
+    missing = [n for n, value in offered(rqf) if callable(value) and id(value) not in documented]
+    assert not missing
+
+
+def test_sections_of_a_docstring_become_lists_and_its_example_a_program(reference):
+    text = reference.markdown(
+        "Do a thing.\n\n    y = x\n\n"
+        "Arguments:\n    x: The thing,\n        at length.\n    n: A number.\n\n"
+        "Returns:\n    The thing.\n\nExample:\n    >>> 1 + 1\n    2"
+    )
+    assert "    y = x" in text
+    assert "* `x`: The thing,\n  at length.\n* `n`: A number." in text
+    assert "**Returns**\n\nThe thing." in text
+    assert text.endswith("```python\n>>> 1 + 1\n2\n```")
+
+
+def test_signatures_have_no_types_and_short_defaults(reference):
+    shown = reference.signature(rqf.simulate)
+    assert shown.startswith("(sde, law, ts, *, substeps, members, key, solver=None, save=...")
+    assert len(shown) < 200
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_nb")
+    line = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-b",
+        "html",
+        "docs",
+        tmp_path,
+    ]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reference" / "rqf_jax.models.html").exists()
