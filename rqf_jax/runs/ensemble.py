@@ -311,11 +311,14 @@ def _spectrum(spectra: xarray.DataArray, forms: ClosedForms) -> Figure:
     label, theory = f"$\\sum_i {letter}_i^2$", {}
     if forms.square_sum is not None:
         theory[label] = np.asarray(forms.square_sum(elapsed, values[:, 0]))
-    figure = Figure(figsize=(7.0, 2.9))
-    left, right = figure.subplots(1, 2)
+    rows = [["mean", "law"], ["gap", "law"]] if theory and len(values) > 1 else [["mean", "law"]]
+    figure = Figure(figsize=(7.0, 2.3 + 0.6 * len(rows)))
+    axes = figure.subplot_mosaic(rows, height_ratios=(3, 1)[: len(rows)])
+    left, right, gap = axes["mean"], axes["law"], axes.get("gap")
     if len(values) > 1:
         sums = {label: np.sum(values**2, -1)}
-        plot.mean_lines(time, sums, theory=theory, ax=left, ylabel=f"mean of {label}")
+        mean = f"mean of {label}"
+        plot.mean_lines(time, sums, theory=theory, ax=left, differences=gap, ylabel=mean)
     from_zero = not values[:, 0].any()
     edge = float(forms.edge(elapsed[-1])) if forms.edge is not None and from_zero else None
     density = None if forms.density is None else forms.density(elapsed[-1])
