@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from ._arguments import Key, integer, lower_bound
+from ._arguments import Key, integer, lower_bound, part
 from ._ensemble.members import typed_key
 from ._ensemble.trajectories import NonFiniteError
 from ._sde import SDE
@@ -61,8 +61,7 @@ def fit(
     **Raises** ValueError for arguments that break a rule and for bounded parameters that start on
     their bound; `NonFiniteError` if the loss or its gradient becomes NaN or infinite.
     """
-    if not isinstance(sde, SDE):
-        raise ValueError(f"`sde` must be an `rqf_jax.SDE`; got {sde!r}.")
+    part(SDE)("sde", sde)
     if not callable(loss):
         raise ValueError(f"`loss` must be a function of an equation and a key; got {loss!r}.")
     steps, key = integer("steps", steps), typed_key(key)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._arguments import described, finite, integer, is_concrete, scalar
+from ._arguments import described, finite, integer, is_concrete, one_of, scalar
 
 __all__ = [
     "ACTIVATIONS",
@@ -98,12 +98,8 @@ class MLP(AbstractKernel):
     bias_out: Float[Array, ""] = eqx.field(converter=scalar("bias_out", minimum=0))
 
     def __init__(self, activation: Activation, dim: int, bias_in: Any = 0.0, bias_out: Any = 0.0):
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {', '.join(ACTIVATIONS)}; got {activation!r}."
-            )
-        self.activation = activation
-        self.dim = integer("dim", dim)
+        self.activation = one_of(*ACTIVATIONS)("activation", activation)
+        self.dim = integer("dim", dim, maximum=2**31 - 1)
         self.bias_in = bias_in
         self.bias_out = bias_out
 

@@ -11,9 +11,20 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from ._arguments import described, finite, integer, scalar
+from ._arguments import (
+    Key,
+    described,
+    finite,
+    fitting,
+    integer,
+    part,
+    prng_key,
+    scalar,
+    sizes,
+    takes,
+)
 from ._linalg.spectral import eigenvalues
 from ._linalg.triangle import triangle
 
@@ -40,7 +51,7 @@ class AbstractLaw(eqx.Module):
     __repr__ = described
 
     @abc.abstractmethod
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+    def __call__(self, key: Key) -> Float[Array, "*state"]:
         """One draw."""
 
 
@@ -54,10 +65,11 @@ class Uniform(AbstractLaw):
     dim: int = eqx.field(static=True)
 
     def __init__(self, tokens: int, dim: int):
-        self.tokens = integer("tokens", tokens)
-        self.dim = integer("dim", dim)
+        self.tokens, self.dim = integer("tokens", tokens), integer("dim", dim)
+        fitting(("tokens", "dim"), (self.tokens, self.dim))
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "tokens dim"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, "tokens dim"]:
         """A fresh cloud of tokens."""
         return _normalise(jax.random.normal(key, (self.tokens, self.dim)))
 
@@ -74,7 +86,8 @@ class Fixed(AbstractLaw):
     def __init__(self, x0: Any):
         self.x0 = finite("x0", x0)
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, "*state"]:
         """`x0`, whatever the key."""
         return self.x0
 
@@ -85,11 +98,10 @@ class Zeros(AbstractLaw):
     state: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, shape: tuple[int, ...]):
-        if not isinstance(shape, tuple):
-            raise ValueError(f"`shape` must be a tuple of sizes; got {shape!r}.")
-        self.state = tuple(integer("shape", size) for size in shape)
+        self.state = sizes("shape", shape)
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, "*state"]:
         """Zeros, whatever the key."""
         return jnp.zeros(self.state)
 
@@ -105,10 +117,11 @@ class Normal(AbstractLaw):
     scale: Float[Array, ""]
 
     def __init__(self, shape: tuple[int, ...], scale: Any = 1.0):
-        self.state = Zeros(shape).state
+        self.state = sizes("shape", shape)
         self.scale = scalar("scale", minimum=0)(scale)
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, "*state"]:
         """A fresh array."""
         return self.scale * jax.random.normal(key, self.state, self.scale.dtype)
 
@@ -128,10 +141,12 @@ class GaussianEnsemble(AbstractLaw):
 
     def __init__(self, n: int, variance: Any, beta: Any = 1.0):
         self.n = integer("n", n)
+        fitting("n", (self.n, self.n))
         self.variance = scalar("variance", minimum=0)(variance)
         self.beta = scalar("beta", minimum=0)(beta)
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, " n"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, " n"]:
         """Fresh eigenvalues."""
         diagonal_key, other_key = jax.random.split(key)
         dtype = self.variance.dtype
@@ -156,8 +171,10 @@ class Pair(AbstractLaw):
     def __init__(self, angle: Any, dim: int):
         self.angle = angle
         self.dim = integer("dim", dim, minimum=2)
+        fitting("dim", (2, self.dim))
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "2 dim"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, "2 dim"]:
         """The pair, in the plane of the first two axes."""
         plane = jnp.stack(
             [
@@ -182,11 +199,18 @@ class Equiangular(AbstractLaw):
 
     def __init__(self, tokens: int, dim: int, overlap: Any):
         self.tokens = integer("tokens", tokens)
-        self.dim = integer("dim", dim, minimum=self.tokens)
+        self.dim = integer("dim", dim)
+        if self.dim < self.tokens:
+            raise ValueError(
+                f"`dim` must be at least `tokens`, {self.tokens}; got {self.dim}: at most `dim` "
+                "tokens have one common overlap of any size."
+            )
+        fitting(("tokens", "dim"), (self.tokens, self.dim))
         lowest = -1 / (self.tokens - 1) if self.tokens > 1 else -1.0
         self.overlap = scalar("overlap", minimum=lowest, maximum=1)(overlap)
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "tokens dim"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, "tokens dim"]:
         """The cloud, in the span of the first `tokens` axes."""
         n, rho = self.tokens, self.overlap
         # G = (1-ρ)(1 - J/n) + (1 + (n-1)ρ) J/n, so its root takes the roots of the eigenvalues;
@@ -212,10 +236,10 @@ class InSpan(AbstractLaw):
     law: AbstractLaw
 
     def __check_init__(self):
-        if not isinstance(self.law, AbstractLaw):
-            raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {self.law!r}.")
+        part(AbstractLaw)("law", self.law)
 
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, "tokens rank"]:
+    @takes(key=prng_key)
+    def __call__(self, key: Key) -> Float[Array, "tokens rank"]:
         """The coordinates R of one draw of the inner law."""
         return triangle(self.law(key).T).T
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._arguments import described, integer, scalar
+from ._arguments import described, each, fitting, integer, maybe, one_of, part, scalar
 from .drifts import AbstractDrift
 from .kernels import ACTIVATIONS, Activation
 from .manifolds import Sphere
@@ -60,8 +60,7 @@ class RandomLinear(AbstractBranch):
     field: AbstractDrift | None = None
 
     def __check_init__(self):
-        if self.field is not None and not isinstance(self.field, AbstractDrift):
-            raise ValueError(f"`field` must be a drift of `rqf_jax.drifts`; got {self.field!r}.")
+        maybe(part(AbstractDrift))("field", self.field)
 
     def __call__(
         self, key: PRNGKeyArray, x: Float[Array, "tokens dim"]
@@ -91,11 +90,8 @@ class RandomMLP(AbstractBranch):
     bias_out: Float[Array, ""] = eqx.field(converter=scalar("bias_out", minimum=0), default=0.0)
 
     def __check_init__(self):
-        integer("width", self.width)
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}."
-            )
+        fitting("width", (integer("width", self.width), 4))
+        one_of(*ACTIVATIONS)("activation", self.activation)
 
     def __call__(
         self, key: PRNGKeyArray, x: Float[Array, "tokens dim"]
@@ -178,8 +174,7 @@ class Fixed(AbstractLayer):
     step: Float[Array, ""] = eqx.field(converter=scalar("step", minimum=0))
 
     def __check_init__(self):
-        if not isinstance(self.field, AbstractDrift):
-            raise ValueError(f"`field` must be a drift of `rqf_jax.drifts`; got {self.field!r}.")
+        part(AbstractDrift)("field", self.field)
 
     def __call__(
         self, key: PRNGKeyArray, x: Float[Array, "tokens dim"]
@@ -197,12 +192,7 @@ class Block(AbstractLayer):
     layers: tuple[AbstractLayer, ...]
 
     def __init__(self, *layers: AbstractLayer):
-        if not layers:
-            raise ValueError("`layers` must be at least one; got none.")
-        for layer in layers:
-            if not isinstance(layer, AbstractLayer):
-                raise ValueError(f"`layers` must be layers of `rqf_jax.layers`; got {layer!r}.")
-        self.layers = layers
+        self.layers = each(part(AbstractLayer))("layers", layers)
 
     def __call__(
         self, key: PRNGKeyArray, x: Float[Array, "tokens dim"]
@@ -214,5 +204,4 @@ class Block(AbstractLayer):
 
 
 def _check_branch(branch: Any) -> None:
-    if not isinstance(branch, AbstractBranch):
-        raise ValueError(f"`branch` must be a branch of `rqf_jax.layers`; got {branch!r}.")
+    part(AbstractBranch)("branch", branch)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._arguments import finite, integer, is_concrete
+from ._arguments import finite, function_of, integer, is_concrete, maybe, part, scalar
 from ._ensemble.members import whole_state
 from ._ensemble.simulate import simulate
 from ._ensemble.trajectories import Trajectories
@@ -31,6 +31,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+SOLVER = "a solver of `rqf_jax.solvers` or diffrax"
 
 
 class SimulatedMoments(eqx.Module):
@@ -68,7 +71,8 @@ class SimulatedMoments(eqx.Module):
         error: Any = 1.0,
         solver: diffrax.AbstractSolver | None = None,
     ):
-        self.law, self.observable, self.solver = law, observable, solver
+        self.law, self.observable = law, observable
+        self.solver = maybe(part(diffrax.AbstractSolver, SOLVER))("solver", solver)
         self.ts, self.target, self.error = (
             finite("ts", ts),
             finite("target", target),
@@ -129,7 +133,8 @@ class MaximumMeanDiscrepancy(eqx.Module):
         bandwidth: Any = None,
         solver: diffrax.AbstractSolver | None = None,
     ):
-        self.law, self.observable, self.solver = law, observable, solver
+        self.law, self.observable = law, observable
+        self.solver = maybe(part(diffrax.AbstractSolver, SOLVER))("solver", solver)
         self.ts, self.samples = finite("ts", ts), finite("samples", samples)
         self.substeps = integer("substeps", substeps)
         self.members = integer("members", members, minimum=2)
@@ -143,7 +148,7 @@ class MaximumMeanDiscrepancy(eqx.Module):
             flat = _flat(self.samples)
             rows, columns = np.triu_indices(len(flat), 1)
             bandwidth = jnp.sqrt(jnp.median(_squares(flat, flat)[rows, columns]) / 2)
-        self.bandwidth = finite("bandwidth", bandwidth)
+        self.bandwidth = scalar("bandwidth")(bandwidth)
         if is_concrete(self.bandwidth) and not float(self.bandwidth) > 0:
             raise ValueError(f"`bandwidth` must be positive; got {float(self.bandwidth):g}.")
 
@@ -267,12 +272,10 @@ def _ensemble(loss: Any, sde: SDE, key: PRNGKeyArray) -> Float[Array, "members t
 
 
 def _observed_shape(law: Any, ts: Array, observable: Any) -> tuple[int, ...]:
-    if not isinstance(law, AbstractLaw):
-        raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {law!r}.")
+    part(AbstractLaw)("law", law)
     if ts.ndim != 1 or ts.size < 2:
         raise ValueError(f"`ts` must be one axis of at least 2 times; got shape {ts.shape}.")
-    if not callable(observable):
-        raise ValueError(f"`observable` must be a function of one state; got {observable!r}.")
+    function_of("one state")("observable", observable)
     state = eqx.filter_eval_shape(law, jax.random.key(0))
     seen = eqx.filter_eval_shape(observable, state)
     if not isinstance(seen, jax.ShapeDtypeStruct) or not jnp.issubdtype(seen.dtype, jnp.floating):

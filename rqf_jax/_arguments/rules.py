@@ -295,6 +295,18 @@ def prng_key(name: str, value: Any) -> PRNGKeyArray:
     return value
 
 
+def precision(name: str, value: Any) -> np.dtype:
+    """A rule: a dtype of floats."""
+    if isinstance(value, str | type | np.dtype):
+        try:
+            dtype = np.dtype(value)
+        except TypeError:
+            dtype = np.dtype(object)
+        if jnp.issubdtype(dtype, jnp.floating):
+            return dtype
+    raise ValueError(f"`{name}` must be a dtype of floats, like `jnp.float32`; got {shown(value)}.")
+
+
 def each(rule: Rule, *, least: int = 1) -> Rule:
     """A rule: a list or tuple of at least `least` things that all pass `rule`."""
 
@@ -302,8 +314,9 @@ def each(rule: Rule, *, least: int = 1) -> Rule:
         if not isinstance(values, Sequence) or isinstance(values, str | bytes):
             raise ValueError(f"`{name}` must be a list or tuple; got {shown(values)}.")
         if len(values) < least:
-            raise ValueError(f"`{name}` must be at least {least or 'no'}; got {len(values)}.")
-        return tuple(rule(name, value) for value in values)
+            few = "one; got none" if least == 1 else f"{least}; got {len(values)}"
+            raise ValueError(f"`{name}` must be at least {few}.")
+        return tuple(rule(f"{name}[{i}]", value) for i, value in enumerate(values))
 
     return rules
 
@@ -323,15 +336,18 @@ def sizes(name: str, value: Any) -> tuple[int, ...]:
     return fitting(name, tuple(integer(name, size) for size in value))
 
 
-def fitting(name: str, shape: tuple[int, ...], itemsize: int = 4) -> tuple[int, ...]:
+def fitting(
+    names: str | tuple[str, ...], shape: tuple[int, ...], itemsize: int = 4
+) -> tuple[int, ...]:
     """`shape`, unless an array of it is larger than the memory of this machine; ValueError then.
 
-    `name` is the argument to blame, and `itemsize` the bytes of an entry.
+    `names` are the arguments that made it, and `itemsize` the bytes of an entry.
     """
     needed, there = math.prod(shape) * itemsize, _memory()
     if needed > there:
+        made = " and ".join(f"`{name}`" for name in ([names] if isinstance(names, str) else names))
         raise ValueError(
-            f"`{name}` must make arrays that fit the memory, {there / 2**30:.3g} GiB; got shape "
+            f"{made} must make arrays that fit the memory, {there / 2**30:.3g} GiB; got shape "
             f"{shape}, which takes {needed / 2**30:.3g} GiB."
         )
     return shape

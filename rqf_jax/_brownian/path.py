@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float, Int, UInt32
 
-from .._arguments import Key, integer
+from .._arguments import Key, finite, integer, precision, prng_key, sizes
 from .._linalg.unrolled import LIMIT, Unrolled
 from .counter import normal_pairs
 
@@ -117,13 +117,17 @@ class CounterPath(diffrax.AbstractPath):
         key: Key,
         dtype: jnp.dtype | None = None,
     ):
-        self.ts = jnp.asarray(ts)
-        self.words = stream(key)
+        self.ts = finite("ts", ts)
+        if self.ts.ndim != 1 or self.ts.size < 2:
+            raise ValueError(
+                f"`ts` must be one axis of at least 2 times; got shape {self.ts.shape}."
+            )
+        self.words = stream(prng_key("key", key))
         self.substeps = integer("substeps", substeps)
+        self.shape = sizes("shape", shape)
         if not shape:
             raise ValueError("`shape` must have at least one axis; got ().")
-        self.shape = tuple(shape)
-        self.dtype = np.dtype(self.ts.dtype if dtype is None else dtype)
+        self.dtype = np.dtype(self.ts.dtype if dtype is None else precision("dtype", dtype))
 
     @property
     def t0(self):

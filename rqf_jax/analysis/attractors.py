@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .._arguments import Key, Times, integer
+from .._arguments import Key, Times, floating, integer
 from .._brownian.path import stream
 from .._ensemble.members import member_keys
 from .._ensemble.simulate import checked
 from .._ensemble.trajectories import Trajectories
 from .._sde import SDE
 from ..laws import AbstractLaw
-from ..observables._state import safe_sqrt
+from ..observables._state import one_state, safe_sqrt
 from ._flow import Flow, cast, check_flow
 
 
@@ -76,13 +76,14 @@ def pullback(
 
 def antipodal_pair(x: Float[Array, "tokens dim"]) -> Float[Array, "2 dim"]:
     """The pair {a, -a} nearest to the tokens, a the leading eigenvector of XᵀX."""
+    x = one_state(x)
     axis = jnp.linalg.eigh(jnp.matmul(x.T, x, precision="highest"))[1][:, -1]
     return jnp.stack([axis, -axis])
 
 
 def centre(x: Float[Array, "tokens dim"]) -> Float[Array, "1 dim"]:
     """The direction of the mean token; NaN where the mean is zero."""
-    mean = jnp.mean(x, 0, keepdims=True)
+    mean = jnp.mean(one_state(x), 0, keepdims=True)
     return mean / jnp.sqrt(jnp.sum(mean**2))
 
 
@@ -96,6 +97,11 @@ def attractor_distances(
     Small distances keep their relative accuracy. `antipodal_pair` and `centre` estimate the
     attractor of a synchronised cloud.
     """
+    x, attractor = one_state(x), one_state(attractor, "attractor")
+    if attractor.shape[1] != x.shape[1]:
+        raise ValueError(
+            f"`attractor` must be points in dimension {x.shape[1]}; got shape {attractor.shape}."
+        )
     apart = jax.vmap(lambda a: jnp.sum((x - a[None]) ** 2, -1))(attractor)
     beside = jax.vmap(lambda a: jnp.sum((x + a[None]) ** 2, -1))(attractor)
     return jnp.min(2 * jnp.atan2(safe_sqrt(apart), safe_sqrt(beside)), 0)
@@ -103,6 +109,9 @@ def attractor_distances(
 
 def dispersion(cloud: Float[Array, "points *state"]) -> Float[Array, ""]:
     """The root mean square distance of the states of a cloud from their mean; 0 for one point."""
+    cloud = floating("cloud", cloud)
+    if not cloud.ndim or not cloud.size:
+        raise ValueError(f"`cloud` must be states (points, ...); got shape {cloud.shape}.")
     offsets = (cloud - jnp.mean(cloud, 0, keepdims=True)).reshape(cloud.shape[0], -1)
     return safe_sqrt(jnp.mean(jnp.sum(offsets**2, -1)))
 

@@ -12,7 +12,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Complex, Float, Int
 
-from .._arguments import finite, is_concrete, scalar
+from .._arguments import finite, is_concrete, part, scalar
 from ..drifts import AbstractDrift
 from ..manifolds import AbstractManifold, Sphere
 from ._flow import dimension, tangent_basis
@@ -112,7 +112,9 @@ def find_equilibria(
     duration = scalar("duration", minimum=0)(duration)
     if not float(duration) > 0:
         raise ValueError(f"`duration` must be positive; got {float(duration):g}.")
-    tolerance = _tolerance(starts.dtype) if tolerance is None else float(tolerance)
+    if tolerance is None:
+        tolerance = _tolerance(starts.dtype)
+    tolerance = float(scalar("tolerance", minimum=0)(tolerance))
     states, residuals, settled = _settle(
         drift,
         manifold,
@@ -200,10 +202,8 @@ def _tolerance(dtype) -> float:
 
 def _checked(drift, manifold, x, name: str):
     """The arguments, with the drift's parameters in the dtype of the state."""
-    if not isinstance(drift, AbstractDrift):
-        raise ValueError(f"`drift` must be an `AbstractDrift`; got {drift!r}.")
-    if not isinstance(manifold, AbstractManifold):
-        raise ValueError(f"`manifold` must be an `AbstractManifold`; got {manifold!r}.")
+    part(AbstractDrift)("drift", drift)
+    part(AbstractManifold)("manifold", manifold)
     x = finite(name, x)
     if x.ndim < (2 if name == "starts" else 1) or not x.size:
         raise ValueError(f"`{name}` must be states with axes; got shape {x.shape}.")

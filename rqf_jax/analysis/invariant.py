@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.special import gammaincc
 
-from .._arguments import finite, integer
+from .._arguments import each, finite, whole
 from ..observables import cluster_signs
 
 
@@ -51,9 +51,9 @@ def uniformity(x: Any, *, degrees: Sequence[int] = (1, 2)) -> ChiSquareTest:
     the sums over harmonics is the addition theorem.
     """
     x = _points(x)
-    degrees = [integer("degrees", q) for q in degrees]
-    if not degrees or len(set(degrees)) < len(degrees):
-        raise ValueError(f"`degrees` must be distinct and at least one; got {degrees}.")
+    degrees = each(whole(maximum=1000))("degrees", degrees)
+    if len(set(degrees)) < len(degrees):
+        raise ValueError(f"`degrees` must be distinct; got {degrees}.")
     dim = x.shape[1]
     sums = np.zeros(max(degrees) + 1)
     for block in np.array_split(x, math.ceil(len(x) ** 2 / 2**22)):

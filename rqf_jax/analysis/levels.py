@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .._arguments import finite, scalar
+from .._arguments import finite, integer, scalar
 from ..observables import spacing_ratios
 from ..theory import spectra
 
@@ -104,6 +104,7 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
             f"`values` must be singular values along one axis, not all 0; got {squares.shape}."
         )
     n = squares.size
+    rows = integer("rows", rows)
     centre, scale = spectra.largest_singular_square(rows, n)
     bulk = n
     while True:

@@ -19,7 +19,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-from .._arguments import Key, Times, finite, integer, is_concrete
+from .._arguments import Key, Times, finite, floating, function_of, integer, is_concrete, part
 from .._brownian.path import stream
 from .._ensemble.members import member_keys
 from .._ensemble.simulate import checked
@@ -220,13 +220,25 @@ def _combined(r: Float[Array, "k k"], leaf: Float[Array, "k *rest"]):
     return solve_triangular(r.T, flat, lower=True).reshape(leaf.shape)
 
 
+def _alike(x: Any, y: Any) -> tuple[Float[Array, "*state"], Float[Array, "*state"]]:
+    """Two states of the same shape."""
+    x, y = floating("x", x), floating("y", y)
+    if x.shape != y.shape:
+        raise ValueError(f"`y` must have the shape {x.shape} of `x`; got {y.shape}.")
+    return x, y
+
+
 def chord(x: Float[Array, "*state"], y: Float[Array, "*state"]) -> Float[Array, ""]:
     """The Euclidean distance |x - y| of two states."""
+    x, y = _alike(x, y)
     return jnp.sqrt(jnp.sum((x - y) ** 2))
 
 
 def line_distance(x: Float[Array, "tokens dim"], y: Float[Array, "tokens dim"]) -> Float[Array, ""]:
     """sin θ = |x - y| |x + y| / 2 for unit tokens, in root mean square: 0 also at antipodes."""
+    x, y = _alike(x, y)
+    if not x.ndim:
+        raise ValueError("`x` must be unit tokens, with axes; got a number.")
     difference, total = jnp.sum((x - y) ** 2, -1), jnp.sum((x + y) ** 2, -1)
     return jnp.sqrt(jnp.mean(difference * total)) / 2
 
@@ -252,6 +264,9 @@ def two_point_exponent(
     Raises ValueError if the runs differ in shape or times, if `start` is not before the last save,
     and if a pair has distance 0 (they have merged to rounding: end earlier).
     """
+    part(Trajectories)("first", first)
+    part(Trajectories)("second", second)
+    function_of("two states")("distance", distance)
     if first.ts.shape != second.ts.shape or not np.array_equal(first.ts, second.ts):
         raise ValueError(f"`second` must have the times of `first`; got {second.ts}.")
     start = integer("start", start, minimum=0)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse.csgraph import connected_components
 
-from .._arguments import finite
+from .._arguments import finite, scalar
 
 TOLERANCE = 1e-6
 """On cosines. A looser one takes a two-cluster state near an antipodal one for antipodal: with
@@ -26,7 +26,7 @@ def pattern(x: Any, *, tolerance: float = TOLERANCE) -> str:
     of Altafini, arXiv:2511.11553 (abstract read; the exact definitions are ours). Bring the state
     to rest first (`equilibrium`). Raises ValueError if `x` is not one state of unit tokens.
     """
-    x = _tokens(x)
+    x, tolerance = _tokens(x), float(scalar("tolerance", minimum=0, maximum=1)(tolerance))
     cosines = x @ x.T
     sizes = cluster_sizes(x, tolerance=tolerance)
     if len(sizes) == 1:
@@ -46,7 +46,7 @@ def cluster_sizes(x: Any, *, tolerance: float = TOLERANCE) -> tuple[int, ...]:
 
     Raises ValueError if `x` is not one state of unit tokens.
     """
-    x = _tokens(x)
+    x, tolerance = _tokens(x), float(scalar("tolerance", minimum=0, maximum=1)(tolerance))
     count, labels = connected_components(x @ x.T >= 1 - tolerance, directed=False)
     return tuple(sorted((int(k) for k in np.bincount(labels, minlength=count)), reverse=True))
 

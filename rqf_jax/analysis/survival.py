@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import gammaincinv, ndtri
 
-from .._arguments import finite, floating, scalar
+from .._arguments import finite, floating, part, scalar
 from .._ensemble.trajectories import Trajectories
 
 
@@ -139,6 +139,7 @@ def kaplan_meier(durations: Durations, *, confidence: Any = 0.95) -> SurvivalCur
     Raises ValueError unless 0 < confidence < 1. Source: classical; compared with scipy.stats.ecdf
     in the tests, which has no standard errors.
     """
+    part(Durations)("durations", durations)
     confidence = _confidence(confidence)
     times, ended = np.unique(durations.times[durations.observed], return_counts=True)
     ordered = np.sort(durations.times)
@@ -171,6 +172,7 @@ def exponential_rate(durations: Durations, *, confidence: Any = 0.95) -> RateEst
 
     Raises ValueError if all times are 0, and unless 0 < confidence < 1.
     """
+    part(Durations)("durations", durations)
     confidence = _confidence(confidence)
     total, events = float(durations.times.sum()), int(durations.observed.sum())
     if total == 0:
@@ -184,6 +186,7 @@ def exponential_rate(durations: Durations, *, confidence: Any = 0.95) -> RateEst
 
 
 def _first(runs: Trajectories, passes: Any, threshold: Any) -> Durations:
+    part(Trajectories)("runs", runs)
     level = float(scalar("threshold")(threshold))
     values = np.asarray(floating("runs.ys", runs.ys), float)
     ts, status = np.asarray(runs.ts, float), np.asarray(runs.status)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .._arguments import integer, mask, optional, scalar, square
+from .._arguments import field, fitting, integer, mask, maybe, optional, scalar, square, whole
 from .._linalg.unrolled import LIMIT, transform
 from ._abstract import AbstractDrift
 
@@ -24,11 +24,9 @@ class AbstractAttention(AbstractDrift):
     )
     value: Float[Array, "d d"] | None = eqx.field(converter=optional(square("value")), default=None)
     mask: Bool[Array, "N N"] | None = eqx.field(converter=optional(mask("mask")), default=None)
-    chunk_size: int | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self):
-        if self.chunk_size is not None:
-            integer("chunk_size", self.chunk_size)
+    chunk_size: int | None = eqx.field(
+        static=True, default=None, converter=field("chunk_size", maybe(whole()))
+    )
 
     @abc.abstractmethod
     def mean(
@@ -144,6 +142,7 @@ def causal_mask(tokens: int) -> Bool[Array, "tokens tokens"]:
     Raises ValueError unless tokens ≥ 1.
     """
     tokens = integer("tokens", tokens)
+    fitting("tokens", (tokens, tokens), itemsize=1)
     return jnp.tril(jnp.ones((tokens, tokens), bool))
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import each, part
 from ..schedules import AbstractSchedule
 from ._abstract import AbstractDrift
 
@@ -18,12 +19,7 @@ class Sum(AbstractDrift):
     drifts: tuple[AbstractDrift, ...]
 
     def __init__(self, *drifts: AbstractDrift):
-        if not drifts:
-            raise ValueError("`drifts` must be at least one; got none.")
-        for drift in drifts:
-            if not isinstance(drift, AbstractDrift):
-                raise ValueError(f"`drifts` must be drifts of `rqf_jax.drifts`; got {drift!r}.")
-        self.drifts = drifts
+        self.drifts = each(part(AbstractDrift))("drifts", drifts)
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         """The sum of the velocities."""
@@ -46,12 +42,8 @@ class Scheduled(AbstractDrift):
     schedule: AbstractSchedule
 
     def __check_init__(self):
-        if not isinstance(self.drift, AbstractDrift):
-            raise ValueError(f"`drift` must be a drift of `rqf_jax.drifts`; got {self.drift!r}.")
-        if not isinstance(self.schedule, AbstractSchedule):
-            raise ValueError(
-                f"`schedule` must be one of `rqf_jax.schedules`; got {self.schedule!r}."
-            )
+        part(AbstractDrift)("drift", self.drift)
+        part(AbstractSchedule)("schedule", self.schedule)
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         """s(t) times the velocity of the inner drift."""

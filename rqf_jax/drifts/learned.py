@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arguments import Key, integer, scalar
+from .._arguments import Key, fitting, integer, part, prng_key, scalar, sizes
 from ._abstract import AbstractDrift
 
 
@@ -39,19 +39,18 @@ class Network(AbstractDrift):
         bound: Any = 1.0,
         key: Key,
     ):
-        if not isinstance(state, tuple):
-            raise ValueError(f"`state` must be a tuple of sizes; got {state!r}.")
-        self.state = tuple(integer("state", size) for size in state)
+        self.state = sizes("state", state)
         self.bound = bound
-        size = math.prod(self.state)
+        size, width = math.prod(self.state), integer("width", width)
+        fitting("width", (width, max(size, width)))
         self.network = eqx.nn.MLP(
             size,
             size,
-            integer("width", width),
-            integer("depth", depth),
+            width,
+            integer("depth", depth, maximum=1000),
             activation=jax.nn.silu,
             final_activation=jnp.tanh,
-            key=key,
+            key=prng_key("key", key),
         )
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
@@ -73,8 +72,7 @@ class Geometric(AbstractDrift):
     rates: AbstractDrift
 
     def __check_init__(self):
-        if not isinstance(self.rates, AbstractDrift):
-            raise ValueError(f"`rates` must be a drift of `rqf_jax.drifts`; got {self.rates!r}.")
+        part(AbstractDrift)("rates", self.rates)
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         """x γ(t, x), entry by entry."""

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arguments import finite, scalar
+from .._arguments import finite, maybe, part, scalar
 from ..potentials import AbstractPotential
 from ._abstract import AbstractDrift
 
@@ -77,9 +77,7 @@ class Coulomb(AbstractDrift):
     def __init__(self, strength: Any, rate: Any = 0.0, potential: AbstractPotential | None = None):
         self.strength = strength
         self.rate = rate
-        if potential is not None and not isinstance(potential, AbstractPotential):
-            raise ValueError(f"`potential` must be one of `rqf_jax.potentials`; got {potential!r}.")
-        self.potential = potential
+        self.potential = maybe(part(AbstractPotential))("potential", potential)
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " n"]) -> Float[Array, " n"]:
         """Repulsion, pull and the force of the potential."""

@@ -43,7 +43,8 @@ class SelectiveStateSpace(AbstractDrift):
         dim = self.step.shape[0]
         if self.step_bias.shape != (dim,):
             raise ValueError(
-                f"`step_bias` must have shape ({dim},); got shape {self.step_bias.shape}."
+                f"`step_bias` must have shape ({dim},), as `step` has {dim} rows; got shape "
+                f"{self.step_bias.shape}."
             )
         for name, array in (("inputs", self.inputs), ("outputs", self.outputs)):
             if array.ndim != 2 or array.shape[1] != dim or array.shape != self.inputs.shape:

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import one_of, part
 from .._linalg import spectral as _spectral
 from ..potentials import AbstractPotential
 from ._abstract import AbstractDrift
@@ -34,13 +35,10 @@ class MatrixWell(AbstractDrift):
     def __init__(
         self, potential: AbstractPotential, rate: Any = 0.0, target: Any = 0.0, *, beta: int = 1
     ):
-        if not isinstance(potential, AbstractPotential):
-            raise ValueError(f"`potential` must be one of `rqf_jax.potentials`; got {potential!r}.")
-        if beta not in (1, 2):
-            raise ValueError(f"`beta` must be 1 or 2; got {beta!r}.")
+        part(AbstractPotential)("potential", potential)
         self.pull = Pull(rate, target)
         self.potential = potential
-        self.beta = beta
+        self.beta = one_of(1, 2)("beta", beta)
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """Pull and force."""

@@ -94,7 +94,7 @@ def random_linear_layers(left: Any, right: Any) -> SDE:
 
 @takes(
     activation=one_of(*ACTIVATIONS),
-    dim=whole(),
+    dim=whole(maximum=2**31 - 1),
     bias_in=nonnegative,
     bias_out=nonnegative,
     drift=maybe(part(AbstractDrift)),

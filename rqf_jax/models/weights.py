@@ -72,6 +72,8 @@ def dyson_eigenvalues(
     Raises ValueError for negative g or rate and for beta < 1.
     """
     strength = scalar("beta", minimum=1)(beta) * g**2
+    if is_concrete(strength) and not np.isfinite(np.asarray(strength)):
+        raise ValueError(f"`beta` and `g` must have a finite beta g²; got {beta!r} and {float(g)}.")
     matrix = isinstance(beta, int | float) and beta in (1, 2)
     noise = SpectralNoise(g, int(beta)) if matrix else TokenNoise(math.sqrt(2) * g)
     return SDE(Coulomb(strength, rate, potential), noise, WeylChamber())
@@ -120,4 +122,6 @@ def two_layer(s: Any, teacher: Any, rate: Any = 1.0) -> SDE:
     Without noise UᵀU - VᵀV is conserved and modes follow `theory.linear_networks`. Raises
     ValueError for negative s or rate, and for a teacher that is no matrix.
     """
+    if teacher.ndim != 2:
+        raise ValueError(f"`teacher` must be a matrix; got shape {teacher.shape}.")
     return SDE(TwoLayer(rate, teacher), TokenNoise(s), Euclidean())

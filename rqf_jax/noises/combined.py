@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import each, part
 from ..manifolds import AbstractManifold
 from ..schedules import AbstractSchedule
 from ._abstract import AbstractNoise, Calculus
@@ -23,12 +24,7 @@ class Sum(AbstractNoise):
     noises: tuple[AbstractNoise, ...]
 
     def __init__(self, *noises: AbstractNoise):
-        if not noises:
-            raise ValueError("`noises` must be at least one; got none.")
-        for noise in noises:
-            if not isinstance(noise, AbstractNoise):
-                raise ValueError(f"`noises` must be noises of `rqf_jax.noises`; got {noise!r}.")
-        self.noises = noises
+        self.noises = each(part(AbstractNoise))("noises", noises)
 
     def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
         """One axis, as long as the parts together."""
@@ -51,8 +47,8 @@ class Sum(AbstractNoise):
     ) -> Float[Array, "*state"]:
         """The sum of the displacements."""
         total = jnp.zeros_like(x)
-        for noise, part in zip(self.noises, self.parts(x, dw), strict=True):
-            total = total + noise(t, x, part)
+        for noise, own in zip(self.noises, self.parts(x, dw), strict=True):
+            total = total + noise(t, x, own)
         return total
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
@@ -73,12 +69,8 @@ class Scheduled(AbstractNoise):
     schedule: AbstractSchedule
 
     def __check_init__(self):
-        if not isinstance(self.noise, AbstractNoise):
-            raise ValueError(f"`noise` must be a noise of `rqf_jax.noises`; got {self.noise!r}.")
-        if not isinstance(self.schedule, AbstractSchedule):
-            raise ValueError(
-                f"`schedule` must be one of `rqf_jax.schedules`; got {self.schedule!r}."
-            )
+        part(AbstractNoise)("noise", self.noise)
+        part(AbstractSchedule)("schedule", self.schedule)
 
     def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
         """That of the inner noise."""
@@ -108,8 +100,7 @@ class Layered(AbstractNoise):
     noise: AbstractNoise
 
     def __check_init__(self):
-        if not isinstance(self.noise, AbstractNoise):
-            raise ValueError(f"`noise` must be a noise of `rqf_jax.noises`; got {self.noise!r}.")
+        part(AbstractNoise)("noise", self.noise)
 
     def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
         """That of the inner noise."""

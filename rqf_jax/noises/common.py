@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arguments import integer, scalar
+from .._arguments import field, scalar, whole
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 
@@ -52,11 +52,8 @@ class HarmonicNoise(AbstractNoise):
     Source: Shalova, arXiv:2608.16664, section 4 (read); the rate and the probability are derived.
     """
 
-    harmonic: int = eqx.field(static=True)
+    harmonic: int = eqx.field(static=True, converter=field("harmonic", whole(maximum=1000)))
     sigma: Float[Array, ""] = eqx.field(converter=scalar("sigma", minimum=0))
-
-    def __check_init__(self):
-        integer("harmonic", self.harmonic)
 
     def shape(self, x: Float[Array, "tokens 2"]) -> tuple[int, ...]:
         """(2,)."""

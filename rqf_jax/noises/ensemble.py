@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from .._arguments import finite, is_concrete, scalar
+from .._arguments import field, finite, is_concrete, one_of, scalar, sizes
 from .._linalg.spectral import hermitian
 from ..manifolds import AbstractLinearSpace, AbstractManifold
 from ._abstract import AbstractAdditiveNoise, Calculus
@@ -71,7 +71,7 @@ def covariance_factor(covariance: Any, shape: tuple[int, ...]) -> Float[Array, "
     per unit time; it may be singular. F is its symmetric square root. Raises ValueError unless the
     matrix is known (not traced), symmetric, positive semidefinite and of the right size.
     """
-    matrix, size = finite("covariance", covariance), math.prod(shape)
+    matrix, size = finite("covariance", covariance), math.prod(sizes("shape", shape))
     if not is_concrete(matrix):
         raise ValueError("`covariance` must be known, not traced; trace a `factor` instead.")
     if matrix.shape != (size, size):
@@ -108,11 +108,7 @@ class SpectralNoise(AbstractAdditiveNoise):
     """
 
     g: Float[Array, ""] = eqx.field(converter=scalar("g", minimum=0))
-    beta: int = eqx.field(static=True)
-
-    def __check_init__(self):
-        if self.beta not in (1, 2):
-            raise ValueError(f"`beta` must be 1 or 2; got {self.beta!r}.")
+    beta: int = eqx.field(static=True, converter=field("beta", one_of(1, 2)))
 
     def shape(self, x: Float[Array, " n"]) -> tuple[int, ...]:
         """(n, n)."""

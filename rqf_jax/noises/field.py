@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._arguments import Key, integer, is_concrete, scalar
+from .._arguments import Key, fitting, integer, is_concrete, part, prng_key, scalar
 from .._linalg.unrolled import LIMIT, transform
 from ..kernels import AbstractKernel
 from ..manifolds import AbstractManifold, Sphere
@@ -65,8 +65,7 @@ class KernelNoise(AbstractFieldNoise):
     kernel: AbstractKernel
 
     def __check_init__(self):
-        if not isinstance(self.kernel, AbstractKernel):
-            raise ValueError(f"`kernel` must be one of `rqf_jax.kernels`; got {self.kernel!r}.")
+        part(AbstractKernel)("kernel", self.kernel)
         if is_concrete(self.kernel):
             with jax.ensure_compile_time_eval():
                 r = np.linspace(-1, 1, 41)
@@ -116,8 +115,9 @@ class HomogenisedNoise(AbstractFieldNoise):
         self.beta = beta
         self.variance = variance
         dim, samples = integer("dim", dim), integer("samples", samples)
+        fitting(("samples", "dim"), (2, samples, dim, dim))
         scale = scalar("key_variance", minimum=0)(key_variance)
-        left, right = jax.random.normal(key, (2, samples, dim, dim), scale.dtype)
+        left, right = jax.random.normal(prng_key("key", key), (2, samples, dim, dim), scale.dtype)
         self.query_keys = scale * jnp.matmul(left, right.mT, precision="highest")
 
     def covariance(

@@ -7,7 +7,7 @@ before anything in it moves, so the equation is an Itô equation, and a step may
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from .._arguments import scalar
+from .._arguments import part, scalar
 from .._linalg.unrolled import transform
 from ..drifts import AbstractDrift
 from ..manifolds import AbstractManifold
@@ -86,5 +86,4 @@ class ScalarNoise(AbstractNoise):
 
 
 def _check_field(field: AbstractDrift) -> None:
-    if not isinstance(field, AbstractDrift):
-        raise ValueError(f"`field` must be a drift of `rqf_jax.drifts`; got {field!r}.")
+    part(AbstractDrift)("field", field)

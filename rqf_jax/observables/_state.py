@@ -8,12 +8,12 @@ from jaxtyping import Array, Float
 from .._arguments import floating
 
 
-def one_state(x: Any) -> Float[Array, "tokens dim"]:
+def one_state(x: Any, name: str = "x") -> Float[Array, "tokens dim"]:
     """`x` as a float array of one state; ValueError if it has other axes or no entries."""
-    state = floating("x", x)
+    state = floating(name, x)
     if state.ndim != 2 or 0 in state.shape:
         raise ValueError(
-            f"`x` must be one state (tokens, dim); got shape {state.shape}. "
+            f"`{name}` must be one state (tokens, dim); got shape {state.shape}. "
             "Map over members and times with `runs.observe` or `jax.vmap`."
         )
     return state

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
-from .._arguments import floating, integer
+from .._arguments import floating, function_of, integer
 from .._linalg import spectral as _spectral
 
 # ---- of a matrix
@@ -98,6 +98,7 @@ def matrix_function(
     What to differentiate instead of eigenvectors: the gradient is finite and exact at degenerate
     eigenvalues. Raises ValueError if `x` is not one square matrix.
     """
+    function_of("an array of eigenvalues")("function", function)
     return _spectral.spectral_function(function, _symmetric(x))
 
 
@@ -131,7 +132,9 @@ def power_sums(values: Float[Array, " n"], order: int = 4) -> Float[Array, " ord
     Raises ValueError unless `values` are along one axis and order ≥ 1.
     """
     values = _spectrum(values, 1)
-    return jnp.stack([jnp.sum(values**k) for k in range(1, integer("order", order) + 1)])
+    return jnp.stack(
+        [jnp.sum(values**k) for k in range(1, integer("order", order, maximum=1000) + 1)]
+    )
 
 
 # ---- arguments

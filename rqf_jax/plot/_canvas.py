@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib import rcsetup
 from matplotlib.axes import Axes
 
+from .._arguments import host, part
+
 # Okabe & Ito's colours, told apart with every common colour blindness; yellow, too pale for lines
 # on white, is left out.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -25,8 +27,7 @@ def shades(count: int) -> list[tuple[float, float, float, float]]:
     A reader then sees the order without the legend, also in black and white. `PALETTE` is for
     labels without an order. Raises ValueError for `count` < 1.
     """
-    if count < 1:
-        raise ValueError(f"`count` must be at least 1; got {count}.")
+    count = integer("count", count, maximum=10**6)
     scale = matplotlib.colormaps["viridis"]
     return [scale(place) for place in np.linspace(0.0, 0.88, count)]
 
@@ -86,7 +87,7 @@ def style() -> Iterator[None]:
 
 def finite(value: Any, name: str) -> np.ndarray:
     """`value` as an array of floats; ValueError that names it where one is not finite."""
-    array = np.asarray(value, float)
+    array = host(name, value)
     if not np.all(np.isfinite(array)):
         bad = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
         raise ValueError(f"`{name}` must be finite; got {array[bad]} at index {bad}.")
@@ -95,4 +96,6 @@ def finite(value: Any, name: str) -> np.ndarray:
 
 def axis(ax: Axes | None) -> Axes:
     """`ax`, or the axis of a new figure."""
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    if ax is None:
+        return plt.subplots(layout="constrained")[1]
+    return part(Axes, "an axis of matplotlib")("ax", ax)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from .._arguments import Real
+from .._arguments import Real, maybe, part
 from ._canvas import TIME, axis, finite
 from .errors import MEANING, error_band, legend, theory_line
 
@@ -117,6 +117,8 @@ def mean_lines(
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
         ['height', 'theory', '± 1 standard error']
     """
+    part(Mapping, "a mapping from labels to arrays (members, times)")("values", values)
+    maybe(part(Mapping, "a mapping from labels to arrays (times,)"))("theory", theory)
     series = {name: _series(ts, value, f"values[{name!r}]") for name, value in values.items()}
     if not series:
         raise ValueError("`values` must hold at least one series; got none.")

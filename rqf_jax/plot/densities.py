@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from .._arguments import Real
+from .._arguments import Real, integer
 from ..theory.dyson import semicircle_density
 from ._canvas import INK, PALETTE, axis, finite
 from .curves import matching
@@ -53,8 +53,7 @@ def angle_histogram(
     outside = angles[(angles < -1e-6) | (angles > math.pi + 1e-6)]
     if outside.size:
         raise ValueError(f"`angles` must lie in [0, pi]; got {outside[0]:g}.")
-    if bins < 1:
-        raise ValueError(f"`bins` must be at least 1; got {bins}.")
+    integer("bins", bins, maximum=10**6)
     theory = None if density is None else _density_curve(density)
     ax = axis(ax)
     # The float32 number nearest to pi lies above pi, hence the clip.
@@ -113,8 +112,7 @@ def spectrum(
     values = finite(values, "values").reshape(-1)
     if values.size == 0:
         raise ValueError("`values` must hold at least one eigenvalue; got none.")
-    if bins < 1:
-        raise ValueError(f"`bins` must be at least 1; got {bins}.")
+    integer("bins", bins, maximum=10**6)
     if edge is not None and density is not None:
         raise ValueError("`density` must not be given beside `edge`, a law itself; got both.")
     curve = None

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
 
-from .._arguments import Real
+from .._arguments import Real, number
 from ._canvas import PALE, PALETTE, axis, finite, shades
 
 
@@ -39,7 +39,7 @@ def sphere(
     trajectory = x if x.ndim == 3 else x[None]
     tokens = trajectory.shape[1]
     ax = axis(ax)
-    view = _view(elevation, azimuth)
+    view = _view(float(number()("elevation", elevation)), float(number()("azimuth", azimuth)))
     _draw_globe(ax, view)
     colours = _token_colours(tokens)
     if len(trajectory) > 1:

@@ -1,5 +1,6 @@
 import diffrax
 
+from .._arguments import part
 from .._sde import SDE
 from ..manifolds import AbstractLinearSpace
 from ..noises import Calculus, NoNoise
@@ -22,6 +23,7 @@ def default(sde: SDE) -> AbstractGeometricSolver:
     Where both are right, Heun's step costs twice as much, and with noise of its own for every token
     its one-point error was 3 to 20 times as large (the same per cost under a strong drift).
     """
+    part(SDE)("sde", sde)
     candidates = [ProjectiveFlow(), ExactOU(), Strang(), MatrixJump(), BackwardEuler()]
     if isinstance(sde.noise, NoNoise):
         candidates.append(GeodesicHeun())
@@ -37,6 +39,8 @@ def default(sde: SDE) -> AbstractGeometricSolver:
 
 def check(solver: diffrax.AbstractSolver, sde: SDE) -> None:
     """Raise ValueError, naming the right solver, if `solver` would give a wrong limit for `sde`."""
+    part(diffrax.AbstractSolver, "a solver of `rqf_jax.solvers` or diffrax")("solver", solver)
+    part(SDE)("sde", sde)
     if isinstance(solver, AbstractGeometricSolver):
         reason = solver.misfit(sde)
     elif not isinstance(sde.manifold, AbstractLinearSpace):

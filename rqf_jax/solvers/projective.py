@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._arguments import field, maybe, one_of
 from .._linalg.unrolled import LIMIT, Unrolled, transform
 from .._sde import SDE
 from ..drifts import NoDrift
@@ -49,7 +50,9 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
     this equation); the coefficients of Ω are derived in `IsotropicNoise.log_flow`.
     """
 
-    level: int | None = eqx.field(static=True, default=None)
+    level: int | None = eqx.field(
+        static=True, default=None, converter=field("level", maybe(one_of(0, 1, 2)))
+    )
     """Which polynomial: 0 is quadratic, for `noise.quadratic` steps, 1 and 2 are good for control
     numbers up to 1 and about 4; None is the first that is good for the step at hand. In dimensions
     up to 4 there is only the best."""

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .._arguments import finite
+from .._arguments import finite, part
 from ..laws import AbstractLaw
 
 
 def drawing(law: Any, shape: tuple[int | None, ...] | None = None) -> AbstractLaw:
     """`law`, a law of arrays of `shape` if there is one, where None is any size."""
-    if not isinstance(law, AbstractLaw):
-        raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {law!r}.")
+    part(AbstractLaw)("law", law)
     if shape is None:
         return law
     found = eqx.filter_eval_shape(law, jax.random.key(0)).shape

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
-from .._arguments import Key, integer
+from .._arguments import Key, flag, function_of, host, integer, maybe, part, prng_key
 from .._ensemble.members import member_keys, member_range, raise_failed, typed_key, whole_state
 from .._ensemble.trajectories import Trajectories
 from ._process import AbstractProcess
@@ -61,15 +61,15 @@ def train(
     **Raises** ValueError for arguments that break a rule above; `NonFiniteError` for seeds that
     became NaN or infinite.
     """
-    if not isinstance(process, AbstractProcess):
-        raise ValueError(f"`process` must be a process of `rqf_jax.training`; got {process!r}.")
-    if not callable(save):
-        raise ValueError(f"`save` must be a function of the weights; got {save!r}.")
+    part(AbstractProcess)("process", process)
+    function_of("the weights")("save", save)
+    maybe(function_of("the share that is done"))("progress", progress)
+    throw = flag("throw", throw)
     counts = _counts(updates)
     # Named as the caller knows them, before they are checked as members are.
     seeds, first_seed = integer("seeds", seeds), integer("first_seed", first_seed, minimum=0)
     member_range(seeds, first_seed)
-    key = typed_key(key)
+    key = typed_key(prng_key("key", key))
     batch_size = _batch_size(process, key, seeds, batch_size)
 
     ids = first_seed + np.arange(math.ceil(seeds / batch_size) * batch_size, dtype=np.uint32)
@@ -165,6 +165,7 @@ def _status(finite: Bool[Array, "times seeds"]) -> Int[Array, " seeds"]:
 
 
 def _counts(updates: Any) -> np.ndarray:
+    host("updates", updates)
     counts = np.asarray(updates)
     if counts.ndim != 1 or counts.size < 2 or not np.issubdtype(counts.dtype, np.integer):
         raise ValueError(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._arguments import integer, is_concrete, scalar, square
+from .._arguments import finite, integer, is_concrete, scalar, square
 from ..laws import AbstractLaw
 from ._data import drawing, examples
 from ._process import AbstractProcess, mean_product, normal, product
@@ -141,7 +141,8 @@ class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
         self, data: Any, law: AbstractLaw, *, learning_rate: Any, batch: int, sweeps: int = 1
     ):
         self.batch = integer("batch", batch)
-        self.data = examples("data", data, jnp.shape(data)[-1] if jnp.ndim(data) else 0, self.batch)
+        array = finite("data", data)
+        self.data = examples("data", array, array.shape[-1] if array.ndim else 0, self.batch)
         if is_concrete(self.data) and not np.isin(np.asarray(self.data), (0, 1)).all():
             values = np.asarray(self.data)
             bad = values[~np.isin(values, (0, 1))].flat[0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._arguments import finite, scalar
+from .._arguments import finite, part, scalar
 from .._sde import SDE
 from ..drifts import AbstractDrift
 from ..laws import AbstractLaw
@@ -63,10 +63,7 @@ class NoisyDescent(AbstractProcess[tuple[Array, Array, PRNGKeyArray]]):
         injections: tuple[AbstractInjection, ...] = (),
         momentum: Any = 0.0,
     ):
-        if not isinstance(network, AbstractNetwork):
-            raise ValueError(
-                f"`network` must be a network of `rqf_jax.training.networks`; got {network!r}."
-            )
+        part(AbstractNetwork)("network", network)
         self.network = network
         self.law = drawing(law)
         self.inputs = finite("inputs", inputs)
@@ -130,8 +127,7 @@ def slow_flow(process: NoisyDescent) -> SDE:
     (abstract read); label noise as Li, Wang & Arora 2021 (recalled); formulas derived and checked
     against the descent.
     """
-    if not isinstance(process, NoisyDescent):
-        raise ValueError(f"`process` must be a `NoisyDescent`; got {process!r}.")
+    part(NoisyDescent)("process", process)
     batches = [each.batch for each in process.injections if isinstance(each, AbstractBatch)]
     others = [each for each in process.injections if not isinstance(each, AbstractBatch)]
     if len(others) != 1 or not isinstance(others[0], LabelNoise | Dropout | DropConnect):

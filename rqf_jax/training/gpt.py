@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._arguments import integer, is_concrete, scalar
+from .._arguments import fitting, host, integer, is_concrete, scalar
 from ..observables import singular_values
 from ._process import AbstractProcess
 
@@ -72,7 +72,9 @@ class Record(eqx.Module):
     `texts` (count, length) are whole numbers. For `train(process, updates, save=Record(texts))`.
     """
 
-    texts: Int[Array, "count length"] = eqx.field(converter=jnp.asarray)
+    texts: Int[Array, "count length"] = eqx.field(
+        converter=lambda texts: _whole_numbers("texts", texts)
+    )
 
     def __call__(self, model: Transformer) -> dict[str, Float[Array, "..."]]:
         """`spectra`, and `loss` in nats per token."""
@@ -125,6 +127,10 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
         self.layers = integer("layers", layers)
         self.heads = integer("heads", heads)
         self.width = integer("width", width)
+        sizes = (self.layers, 4 * self.width, self.width)
+        fitting("width", sizes)
+        fitting("vocabulary", (self.vocabulary, self.width))
+        fitting("batch", (self.batch, self.context + 1, 4 * self.width))
         if self.width % self.heads:
             raise ValueError(
                 f"`width` must be a multiple of `heads`; got {self.width} and {self.heads}."
@@ -182,13 +188,19 @@ def _normalise(x: Float[Array, "length width"]) -> Float[Array, "length width"]:
     return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6)
 
 
+def _whole_numbers(name: str, value: Any) -> Int[Array, "..."]:
+    if is_concrete(value):
+        host(name, value)
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(f"`{name}` must be whole numbers; got dtype {array.dtype}.")
+    return jnp.asarray(array)
+
+
 def _tokens(text: Any, vocabulary: int, context: int) -> Int[Array, " tokens"]:
-    array = jnp.asarray(text)
-    if array.ndim != 1 or not jnp.issubdtype(array.dtype, jnp.integer):
-        raise ValueError(
-            "`text` must be whole numbers along one axis; got dtype "
-            f"{array.dtype} and shape {array.shape}."
-        )
+    array = _whole_numbers("text", text)
+    if array.ndim != 1:
+        raise ValueError(f"`text` must be along one axis; got shape {array.shape}.")
     if array.size <= context:
         raise ValueError(
             f"`text` must be longer than a piece of {context + 1} tokens; got {array.size}."

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._arguments import Key, described, integer, is_concrete, scalar
+from .._arguments import Key, described, each, integer, is_concrete, part, scalar
 from ._data import check_batch
 from .networks import AbstractNetwork
 
@@ -150,13 +150,8 @@ class Langevin(AbstractInjection):
 
 def checked_injections(injections: Any, samples: int) -> tuple[AbstractInjection, ...]:
     """Injections that suit a data set; ValueError otherwise."""
-    found = tuple(injections)
+    found = each(part(AbstractInjection), least=0)("injections", injections)
     for injection in found:
-        if not isinstance(injection, AbstractInjection):
-            raise ValueError(
-                "`injections` must be injections of `rqf_jax.training.injections`; got "
-                f"{injection!r}."
-            )
         if isinstance(injection, AbstractBatch):
             check_batch(injection.batch, samples)
     return found

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._arguments import finite, integer, scalar, square
+from .._arguments import each, finite, integer, scalar, square
 from ..laws import AbstractLaw
 from ._data import drawing, examples, in_turn
 from ._process import AbstractProcess, mean_product, normal, product
@@ -113,7 +113,7 @@ class DeepLinear(AbstractProcess[tuple[Array, ...]]):
         noise: Any = 0.0,
     ):
         self.teacher = finite("teacher", teacher)
-        self.layers = tuple(finite("layers", layer) for layer in layers)
+        self.layers = each(finite)("layers", layers)
         shapes = [layer.shape for layer in self.layers]
         if self.teacher.ndim != 2 or not _is_chain(shapes, self.teacher.shape):
             raise ValueError(

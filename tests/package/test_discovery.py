@@ -10,6 +10,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from _public import PUBLIC
 
 import rqf_jax as rqf
 
@@ -18,30 +19,6 @@ FOLDERS = [
     for name in rqf.__all__
     if inspect.ismodule(getattr(rqf, name)) and hasattr(getattr(rqf, name), "__all__")
 ]
-
-
-def is_error(value):
-    return inspect.isclass(value) and issubclass(value, Exception)
-
-
-def public():
-    """Every public function and class, by the shortest path to it."""
-    found = {}
-
-    def walk(path, module):
-        for name in getattr(module, "__all__", None) or vars(module):
-            value = getattr(module, name)
-            if inspect.ismodule(value) and value.__name__.startswith("rqf_jax."):
-                walk(f"{path}.{name}", value)
-            elif callable(value) and not name.startswith("_") and not is_error(value):
-                if getattr(value, "__module__", "").startswith(module.__name__):
-                    found.setdefault(id(value), (f"{path}.{name}", value))
-
-    walk("rqf", rqf)
-    return dict(found.values())
-
-
-PUBLIC = public()
 
 
 def test_the_package_lists_all_that_it_offers_and_none_of_what_it_imports():

@@ -477,12 +477,12 @@ BAD = {
         lambda: Constant([1.0, 0.0])(TIME, X), "`velocity` must have size 3", "(2,)",
     ),
     "an empty sum": (lambda: Sum(), "`drifts` must be at least one"),
-    "a sum of numbers": (lambda: Sum(NoDrift(), 1.0), "`drifts` must be drifts", "1.0"),
+    "a sum of numbers": (lambda: Sum(NoDrift(), 1.0), "`drifts[1]` must be a drift", "1.0"),
     "a scheduled number": (
         lambda: Scheduled(1.0, PiecewiseLinear([0.0], [1.0])), "`drift` must be a drift", "1.0",
     ),
     "a schedule of our own": (
-        lambda: Scheduled(NoDrift(), math.sin), "`schedule` must be one of `rqf_jax.schedules`",
+        lambda: Scheduled(NoDrift(), math.sin), "`schedule` must be a schedule of",
     ),
     "times that fall": (
         lambda: PiecewiseLinear([1.0, 0.0], [0.0, 0.0]), "`ts` must be strictly increasing",

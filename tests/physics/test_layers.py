@@ -199,7 +199,7 @@ BAD = {
     "activation": (lambda: RandomMLP("sin", 3), "`activation` must be one of relu", "'sin'"),
     "width": (lambda: RandomMLP("relu", 0), "`width` must be at least 1", "0"),
     "no layers": (lambda: Block(), "`layers` must be at least one"),
-    "a block of branches": (lambda: Block(RandomLinear(1.0)), "`layers` must be layers"),
+    "a block of branches": (lambda: Block(RandomLinear(1.0)), "`layers[0]` must be a layer"),
 }
 
 

@@ -346,7 +346,7 @@ BAD = {
     "in the plane": (lambda: HARMONIC.calculus(FLAT), "`HarmonicNoise` is a noise of the circle"),
     "field": (lambda: ValueNoise(1.0, 1.0), "`field` must be a drift", "1.0"),
     "field of a scalar": (lambda: ScalarNoise("a", 1.0), "`field` must be a drift", "'a'"),
-    "kernel": (lambda: KernelNoise(math.cos), "`kernel` must be one of `rqf_jax.kernels`"),
+    "kernel": (lambda: KernelNoise(math.cos), "`kernel` must be a kernel of `rqf_jax.kernels`"),
     "wild kernel": (
         lambda: KernelNoise(Wild()), "`kernel` must have |κ(r)| ≤ κ(1)", "κ(-1) = 3", "κ(1) = -1",
     ),
@@ -367,13 +367,13 @@ BAD = {
         lambda: AnisotropicNoise(np.eye(3), np.eye(2)).shape(X), "`right` must be 3 x 3", "(2, 2)",
     ),
     "an empty sum": (lambda: Sum(), "`noises` must be at least one"),
-    "a sum of numbers": (lambda: Sum(BIAS, 1.0), "`noises` must be noises", "1.0"),
+    "a sum of numbers": (lambda: Sum(BIAS, 1.0), "`noises[1]` must be a noise", "1.0"),
     "a sum at odds": (
         lambda: Sum(SKEW, VALUE).calculus(SPHERE), "`noises` must agree on a solver", "Heun",
     ),
     "layers of a number": (lambda: Layered(1.0), "`noise` must be a noise", "1.0"),
     "a schedule of our own": (
-        lambda: Scheduled(BIAS, math.sin), "`schedule` must be one of `rqf_jax.schedules`",
+        lambda: Scheduled(BIAS, math.sin), "`schedule` must be a schedule of `rqf_jax.schedules`",
     ),
     "a scheduled drift": (
         lambda: Scheduled(NoDrift(), PiecewiseLinear([0.0], [1.0])), "`noise` must be a noise",

@@ -393,7 +393,7 @@ BAD = {
         "`target`", "(3, 3)", "(2, 2)",
     ),
     "a potential of our own": (
-        lambda: Coulomb(1.0, potential=math.cos), "`potential` must be one of `rqf_jax.potentials`",
+        lambda: Coulomb(1.0, potential=math.cos), "`potential` must be a potential",
     ),
     "an index of the noise": (lambda: SpectralNoise(1.0, 4), "`beta` must be 1 or 2", "4"),
     "layers of others": (

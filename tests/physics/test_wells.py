@@ -154,7 +154,10 @@ def test_a_matrix_in_a_well_has_a_solver_of_its_own_that_suits_nothing_else():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: rqf.models.dyson(1.0, potential=np.cos), "`potential` must be one of `rqf_jax.po"),
+        (
+            lambda: rqf.models.dyson(1.0, potential=np.cos),
+            "`potential` must be a potential of `rqf",
+        ),
         (lambda: MatrixWell(Quartic(), beta=4), "`beta` must be 1 or 2; got 4"),
         (lambda: rqf.models.dyson(1.0, -1.0, potential=Quartic()), "`rate` must be at least 0"),
         (

@@ -1,0 +1,600 @@
+"""Arguments of one valid call of every public function, and values that do not belong there."""
+
+import datetime
+import decimal
+import math
+import os
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _public import PUBLIC
+
+import rqf_jax as rqf
+
+KEY = jax.random.key(0)
+TOKENS = np.array([[1.0, 0, 0], [0, 1.0, 0], [0.6, 0.8, 0], [0, 0.6, 0.8]])
+STATES = TOKENS[None, None] * np.ones((3, 4, 1, 1))
+TIMES = np.array([0.0, 0.1, 0.2, 0.3])
+SPECTRUM = np.array([-1.5, -0.5, 0.25, 1.0])
+PAIR = rqf.laws.Pair(1.0, 3)
+TARGET = np.diag([2.0, 1.0])
+
+
+def _runs(sde, law, members=12, times=TIMES):
+    return rqf.simulate(sde, law, times, substeps=2, members=members, key=KEY)
+
+
+_MADE = {}
+
+
+def made(name):
+    """Ensembles for functions that take them, made once."""
+    if name not in _MADE:
+        rqf_sde = rqf.models.random_quadratic_form(1.0)
+        _MADE[name] = {
+            "tokens": lambda: _runs(rqf_sde, rqf.laws.Uniform(4, 6)),
+            "pairs": lambda: _runs(rqf_sde, PAIR),
+            "attention": lambda: _runs(rqf.models.noisy_attention(1.0, 0.3), PAIR),
+            "eigenvalues": lambda: _runs(
+                rqf.models.dyson_eigenvalues(1.0, 1.0), rqf.laws.GaussianEnsemble(3, 1.0)
+            ),
+            "weights": lambda: _runs(
+                rqf.models.weight_ou(1.0, 1.0, TARGET), rqf.laws.Zeros((2, 2)), 3
+            ),
+            "numbers": lambda: rqf.Trajectories(
+                jnp.asarray(TIMES), jnp.asarray(TIMES[None] * np.ones((3, 1))), jnp.zeros(3, int)
+            ),
+        }[name]()
+    return _MADE[name]
+
+
+def _loss(sde, key):
+    return sde.noise.symmetric**2
+
+
+def _strength(sde):
+    return sde.noise.symmetric
+
+
+def _flat(x):
+    return jnp.sum(x)
+
+
+class Later:
+    """A value that is made when a call is."""
+
+    def __init__(self, make):
+        self.make = make
+
+
+def _folder(name):
+    return Later(lambda: os.path.join(tempfile.mkdtemp(), name))
+
+
+def _stored():
+    path = os.path.join(tempfile.mkdtemp(), "runs.zarr")
+    rqf.save(made("pairs"), path, attributes={"seed": 0})
+    return path
+
+
+def _axis():
+    import matplotlib.pyplot as plt
+
+    return plt.subplots()[1]
+
+
+def _sde():
+    return rqf.models.random_quadratic_form(1.0)
+
+
+# By the name of the parameter, where all functions that have it mean the same.
+NAMED = {
+    "activation": "tanh",
+    "alignment": 0.5,
+    "amplitudes": [1.0, 0.5],
+    "angle": 1.0,
+    "angles": [0.5, 1.0],
+    "antisymmetric": 0.5,
+    "attractor": TOKENS[:2],
+    "ax": None,
+    "azimuth": 30.0,
+    "batch": 2,
+    "batch_size": 2,
+    "beta": 1.0,
+    "bias_in": 0.1,
+    "bias_out": 0.1,
+    "bins": 5,
+    "bound": 1.0,
+    "boundary": None,
+    "branch": rqf.layers.RandomLinear(1.0),
+    "bulk": 0.5,
+    "check": True,
+    "cloud": TOKENS,
+    "coefficients": [0.5, 0.5],
+    "columns": 3,
+    "common": 0.5,
+    "concentration": 1.0,
+    "confidence": 0.9,
+    "count": 3,
+    "counts": [3, 4, 5],
+    "coupling": 1.0,
+    "covariance": np.eye(2),
+    "curvature": 1.0,
+    "decay": 1.0,
+    "degrees": (1, 2),
+    "density": None,
+    "depth": 2,
+    "diffusion": 0.5,
+    "dim": 3,
+    "direction": np.array([1.0, 0.0]),
+    "discard": 1,
+    "dof": [3.0, 3.0, 3.0, 3.0],
+    "drift": rqf.drifts.MeanField(1.0),
+    "dt": 0.1,
+    "duration": 50.0,
+    "durations": rqf.analysis.Durations([1.0, 2.0], np.array([True, False])),
+    "edge": 2.0,
+    "eigenvalue": 1.0,
+    "eigenvalues": SPECTRUM,
+    "elevation": 20.0,
+    "end": 1.0,
+    "epsilon": 0.5,
+    "error": 1.0,
+    "every": 1,
+    "exponents": [0.5, -1.0],
+    "factor": np.ones((2, 2, 3)),
+    "feature": 1.0,
+    "field": rqf.drifts.MeanField(1.0),
+    "first_member": 0,
+    "first_seed": 0,
+    "forcing": 0.5,
+    "fraction": 0.25,
+    "function": jnp.tanh,
+    "g": 1.0,
+    "gap": 0.5,
+    "gradient_variance": 1.0,
+    "gram": np.full((3, 3), 0.5) + np.eye(3) / 2,
+    "half_distance": 1.0,
+    "harmonic": 2,
+    "heads": 2,
+    "horizon": 1.0,
+    "imbalance": 0.5,
+    "initial_angle": 1.0,
+    "initial_variance": 0.5,
+    "key": KEY,
+    "key_variance": 1.0,
+    "label": "label",
+    "law": rqf.laws.Uniform(4, 3),
+    "layer": rqf.layers.Plain(rqf.layers.RandomLinear(1.0)),
+    "learning_rate": 0.1,
+    "left": np.eye(2),
+    "length": 1.5,
+    "levels": np.linspace(0, 10, 11) * np.ones((3, 1)) + np.arange(3)[:, None] / 9,
+    "limits": None,
+    "manifold": rqf.manifolds.Sphere(),
+    "mask": None,
+    "mass": 2.0,
+    "matrix": np.eye(3),
+    "mean_overlap0": 0.5,
+    "member": 0,
+    "members": 3,
+    "minus": 2,
+    "momentum": 0.5,
+    "n": 4,
+    "noise": rqf.noises.TokenNoise(0.5),
+    "normalise": "raise",
+    "observed": np.array([True, False]),
+    "order": 3,
+    "other_square": 0.2,
+    "others": [-1.0, 0.5],
+    "outputs": np.ones((2, 3)),
+    "overlap": 0.5,
+    "overlap0": 0.4,
+    "overwrite": True,
+    "own": 0.5,
+    "plus": 3,
+    "points": 3,
+    "potential": rqf.potentials.Quartic(1.0),
+    "power": 1.0,
+    "precision": 2.0,
+    "precisions": [2.0, 3.0],
+    "private": 0.5,
+    "probabilities": [0.2, 0.3, 0.5],
+    "product": 0.5,
+    "query_key": np.eye(3),
+    "rate": 0.5,
+    "rates": rqf.drifts.MeanField(1.0),
+    "ratio": 0.5,
+    "right": np.eye(2),
+    "rows": 5,
+    "s": 1.0,
+    "samples": 2,
+    "scale": 1.0,
+    "schedule": rqf.schedules.Exponential(0.5),
+    "sde": Later(_sde),
+    "seeds": 2,
+    "shape": (2, 3),
+    "sigma": 1.0,
+    "signal": 3.0,
+    "signals": [1.0, 2.0],
+    "slope": 0.5,
+    "solver": None,
+    "spacing": 1.0,
+    "square": 0.3,
+    "state": (2, 3),
+    "step": 0.1,
+    "steps": 3,
+    "step_bias": -0.5,
+    "step_slope": 0.5,
+    "stop": 2.0,
+    "strength": 1.0,
+    "substeps": 2,
+    "sweeps": 2,
+    "symmetric": 1.0,
+    "target": 1.0,
+    "targets": [1.0, 0.5, 0.0],
+    "teacher": 2.0,
+    "theory": None,
+    "threshold": 0.1,
+    "throw": True,
+    "time": 0.5,
+    "times": None,
+    "tokens": 4,
+    "tolerance": 1e-6,
+    "ts": TIMES,
+    "value": 0.5,
+    "values": SPECTRUM,
+    "variance": 0.5,
+    "vocabulary": 8,
+    "weight": 1.0,
+    "weight_decay": 0.1,
+    "width": 4,
+    "x": TOKENS,
+    "y": TOKENS[::-1].copy(),
+}
+
+MATRIX = np.array([[1.0, 0.5], [0.5, -1.0]])
+SPECTRA = np.sort(np.random.default_rng(0).normal(size=(6, 5)), axis=1)
+WEIGHT = Later(lambda: rqf.theory.attention.softmax_weight)
+ENSEMBLE = {"xlabel": "t", "ylabel": "y", "ax": None}
+
+# Where a function means something else by a name, or the whole call must fit together.
+PARTICULAR = {
+    "SDE": {"drift": rqf.drifts.NoDrift()},
+    "CounterPath": {"ts": jnp.asarray(TIMES), "dtype": None},
+    "Trajectories": None,
+    "analysis.Durations": {"times": [1.0, 2.0]},
+    "analysis.bingham": {"x": TOKENS},
+    "analysis.centre": {"x": jnp.asarray(TOKENS)},
+    "analysis.antipodal_pair": {"x": jnp.asarray(TOKENS)},
+    "analysis.attractor_distances": {"x": jnp.asarray(TOKENS), "attractor": jnp.asarray(TOKENS)},
+    "analysis.chord": {"x": jnp.asarray(TOKENS), "y": jnp.asarray(TOKENS[::-1].copy())},
+    "analysis.line_distance": {"x": jnp.asarray(TOKENS), "y": jnp.asarray(TOKENS[::-1].copy())},
+    "analysis.dispersion": {"cloud": jnp.asarray(TOKENS)},
+    "analysis.sign_pattern": {"x": jnp.asarray(TOKENS)},
+    "analysis.gradient_defect": {"x": jnp.asarray(TOKENS)},
+    "analysis.stability": {"x": jnp.asarray(TOKENS)},
+    "analysis.find_equilibria": {
+        "starts": jnp.asarray(TOKENS[None]),
+        "tolerance": None,
+    },
+    "analysis.first_above": {"runs": Later(lambda: made("numbers")), "threshold": 0.1},
+    "analysis.first_below": {"runs": Later(lambda: made("numbers")), "threshold": 0.1},
+    "analysis.fit_marchenko_pastur": {"values": [1.0, 2.0, 3.0], "rows": 5},
+    "analysis.lyapunov_spectrum": {"exponents": 2, "law": rqf.laws.Uniform(1, 3)},
+    "analysis.mean_spacing_ratio": {"values": SPECTRA},
+    "analysis.unfold": {"values": SPECTRA},
+    "analysis.tail_exponent": {"values": np.arange(1.0, 30.0), "start": 2.0},
+    "analysis.two_point_exponent": {
+        "first": Later(lambda: made("pairs")),
+        "second": Later(lambda: made("attention")),
+        "distance": (lambda x, y: jnp.sqrt(jnp.sum((x - y) ** 2)) + 1.0),
+        "start": 0,
+    },
+    "drifts.Attention": {"value": np.eye(3), "mask": np.eye(4, dtype=bool), "chunk_size": 2},
+    "drifts.UnnormalisedAttention": {
+        "value": np.eye(3),
+        "mask": np.eye(4, dtype=bool),
+        "chunk_size": 2,
+    },
+    "drifts.Constant": {"velocity": [1.0, 2.0]},
+    "drifts.MatrixWell": {"beta": 1},
+    "drifts.Oja": {"weights": np.full((2, 2), 0.5), "value": np.eye(3)},
+    "drifts.SelectiveStateSpace": {
+        "step": np.eye(3),
+        "step_bias": np.zeros(3),
+        "inputs": np.ones((2, 3)),
+    },
+    "drifts.Sum": {"drifts": (rqf.drifts.NoDrift(), rqf.drifts.MeanField(1.0))},
+    "drifts.TwoLayer": {"target": TARGET},
+    "fit": {"loss": _loss, "where": _strength, "optimizer": None, "steps": 2},
+    "inference.choose": None,
+    "inference.fit_attention": {
+        "runs": Later(lambda: made("attention")),
+        "attention": "softmax",
+        "parameters": ("strength", "beta"),
+        "noise": rqf.noises.IsotropicNoise(0.3, 0.0),
+    },
+    "inference.fit_dyson": {
+        "runs": Later(lambda: made("eigenvalues")),
+        "rate": None,
+        "beta": None,
+        "method": "tamed",
+    },
+    "inference.fit_hidden_states": {
+        "sentences": Later(lambda: rqf.io.example_hidden_states().sentences)
+    },
+    "inference.fit_matrix_ou": {
+        "runs": Later(lambda: made("weights")),
+        "target": TARGET,
+        "stationary": False,
+        "manifold": None,
+    },
+    "inference.fit_noise": {"runs": Later(lambda: made("tokens")), "method": "qmle"},
+    "inference.fit_noise_observed": {"runs": Later(lambda: made("tokens"))},
+    "inference.fit_pairs": {"runs": Later(lambda: made("pairs"))},
+    "inference.recover_noise": {"runs": Later(lambda: made("tokens")), "antisymmetric": None},
+    "inference.fit_scaling": {
+        "noise": [1.0, 1.1, 0.9, 1.0],
+        "learning_rate": [0.1, 0.2, 0.3, 0.1],
+        "batch_size": [10.0, 20.0, 30.0, 40.0],
+        "dataset_size": None,
+    },
+    "inference.half_angle": {"x": jnp.asarray(TOKENS), "y": jnp.asarray(TOKENS[::-1].copy())},
+    "inference.logarithm": {"x": jnp.asarray(TOKENS), "y": jnp.asarray(TOKENS[::-1].copy())},
+    "inference.predicted_error": {"antisymmetric": 0.5},
+    "inference.whiten": None,
+    "io.HiddenStates": None,
+    "io.Sentence": None,
+    "io.check_target": None,
+    "io.load": {"path": Later(_stored)},
+    "io.read_hidden_states": None,
+    "io.save": {
+        "runs": Later(lambda: made("pairs")),
+        "path": _folder("a.zarr"),
+        "attributes": {"seed": 0},
+    },
+    "io.save_dataset": {
+        "dataset": Later(lambda: made("pairs").to_xarray()),
+        "path": _folder("a.zarr"),
+        "attributes": {"seed": 0},
+    },
+    "io.standard_library": {"tokens": 100},
+    "io.to_netcdf": {
+        "dataset": Later(lambda: made("pairs").to_xarray()),
+        "path": _folder("a.nc"),
+    },
+    "laws.Equiangular": {"overlap": 0.2, "dim": 5},
+    "laws.Fixed": {"x0": TOKENS},
+    "layers.Block": {"layers": (rqf.layers.Plain(rqf.layers.RandomLinear(1.0)),)},
+    "losses.MaximumMeanDiscrepancy": {
+        "samples": STATES * np.array([1.0, -1.0, 0.5])[:, None, None, None],
+        "law": rqf.laws.Uniform(4, 3),
+        "observable": (lambda x: x),
+        "bandwidth": None,
+    },
+    "losses.SimulatedMoments": {"target": np.zeros(4), "observable": _flat},
+    "losses.TransitionLikelihood": {"runs": np.ones((3, 4, 2, 2))},
+    "models.dyson": {"beta": 1, "target": MATRIX},
+    "models.dyson_eigenvalues": {"beta": 1},
+    "models.mamba_tokens": {
+        "step": np.eye(3),
+        "step_bias": np.zeros(3),
+        "inputs": np.ones((2, 3)),
+    },
+    "models.oja": {"value": np.eye(3), "weights": np.full((2, 2), 0.5)},
+    "models.self_attention": {"value": np.eye(3)},
+    "models.two_layer": {"teacher": TARGET},
+    "models.weight_ou": {"teacher": TARGET},
+    "noises.Calculus": None,
+    "noises.KernelNoise": {"kernel": rqf.kernels.PowerSeries([0.5, 0.5])},
+    "noises.SpectralNoise": {"beta": 1},
+    "noises.Sum": {"noises": (rqf.noises.TokenNoise(1.0), rqf.noises.BiasNoise(1.0))},
+    "noises.covariance_factor": {"covariance": np.eye(6)},
+    "plot.angle_histogram": {"density": None},
+    "plot.legend": None,
+    "plot.error_band": {"x": TIMES, "values": TIMES, "errors": TIMES, "step": None},
+    "plot.error_bars": {"x": TIMES, "values": TIMES, "errors": TIMES, "step": None},
+    "plot.fan": {"values": TIMES * np.ones((3, 1)), **ENSEMBLE},
+    "plot.mean_lines": {"values": {"a": TIMES * np.ones((3, 1)) + [[0], [1], [2]]}, **ENSEMBLE},
+    "plot.phase_diagram": {
+        "x": [0.0, 1.0],
+        "y": [0.0, 1.0, 2.0],
+        "values": np.ones((2, 3)),
+        "threshold": None,
+    },
+    "plot.spectrum": {"values": SPECTRUM, "density": None},
+    "plot.sphere": {"x": TOKENS},
+    "schedules.PiecewiseLinear": {"values": TIMES},
+    "solvers.begin": None,
+    "solvers.check": {"solver": rqf.solvers.ProjectiveFlow()},
+    "solvers.micro_step": None,
+    "solvers.ProjectiveFlow": {"level": 2},
+    "theory.anisotropic.density": {"x": TOKENS, "rows": np.eye(3), "columns": np.eye(3)},
+    "theory.anisotropic.drift": {"x": TOKENS, "rows": np.eye(3), "columns": np.eye(3)},
+    "theory.anisotropic.second_moment": {"rows": np.eye(3), "columns": np.eye(3)},
+    "theory.dyson.eigenvector_decay": {"eigenvalues": SPECTRUM},
+    "theory.dyson.gap_density": {"start": 0.1},
+    "theory.dyson.square_sum_mean": {"start": 0.1},
+    "theory.dyson.square_sum_variance": {"start": 0.1},
+    "theory.dyson.square_sum_cdf": {"start": 0.1},
+    "theory.dyson.log_transition_density": {"end": SPECTRUM, "start": SPECTRUM + 0.1},
+    "theory.dyson.mean_characteristic_polynomial": {"start": SPECTRUM},
+    "theory.fields.overlap_drift": {"kernel": rqf.kernels.PowerSeries([0.5, 0.5])},
+    "theory.fields.overlap_variance": {"kernel": rqf.kernels.PowerSeries([0.5, 0.5])},
+    "theory.learning.teacher_gap": {"noise": 0.5},
+    "theory.levels.tracy_widom_cdf": {"beta": 1},
+    "theory.levels.tracy_widom_moments": {"beta": 1},
+    "theory.levels.largest_eigenvalue": {"beta": 1},
+    "theory.linear_networks.balanced_mode": {"start": 0.1},
+    "theory.linear_networks.balanced_time": {"end": 0.9, "start": 0.1},
+    "theory.linear_networks.unbalanced_mode": {"start": 0.1},
+    "theory.mamba.decay_constants": {"product": -1.0},
+    "theory.mamba.first_token_time": {"start": 1.0},
+    "theory.mamba.blow_up_time": {"start": 1.0},
+    "theory.meanfield.growth_rate": {"noise": 0.5},
+    "theory.meanfield.order_parameter": {"noise": 0.1},
+    "theory.multistability.pattern_spectrum": {
+        "value": MATRIX,
+        "query_key": MATRIX,
+        "direction": np.linalg.eigh(MATRIX)[1][:, 1],
+    },
+    "theory.spectra.fourth_moment_about": {"signals": [1.0, 2.0, 3.0]},
+    "theory.spectra.marchenko_pastur_cdf": {"value": 1.0},
+    "theory.spectra.mean_characteristic_polynomial": {"start": SPECTRUM**2},
+    "theory.spectra.singular_value_drift": {
+        "values": [1.0, 2.0],
+        "covariance": np.eye(4).reshape(2, 2, 2, 2),
+    },
+    "theory.sphere.expectation": {"function": np.cos, "points": ()},
+    "theory.sphere.layer_log_det_increment": {"tokens": 2},
+    "theory.dyson.inverse_square_gaps": {"beta": 2},
+    "theory.outliers.emergence_time": {"teacher": 9.0},
+    "theory.outliers.rectangular_emergence_time": {"teacher": 9.0},
+    "analysis.equilibrium": {
+        "start": jnp.asarray([[0.99, np.sqrt(1 - 0.99**2), 0.0]]),
+        "drift": rqf.drifts.Linear(np.diag([3.0, 2.0, 1.0])),
+    },
+    "training.BernoulliRBM": {
+        "data": np.array([[0, 1.0], [1, 0], [1, 1]]),
+        "law": rqf.laws.Normal((3, 2)),
+    },
+    "training.DeepLinear": {
+        "teacher": TARGET,
+        "layers": [np.eye(2), np.eye(2)],
+        "noise": 0.1,
+    },
+    "training.GPT": {
+        "text": np.arange(40) % 8,
+        "context": 4,
+        "layers": 1,
+    },
+    "training.GaussianRBM": {"law": rqf.laws.Normal((3, 2))},
+    "training.NoisyDescent": {
+        "network": rqf.training.networks.Regression(),
+        "law": rqf.laws.Zeros((2,)),
+        "inputs": np.ones((3, 2)),
+        "injections": (rqf.training.injections.LabelNoise(0.1),),
+    },
+    "training.TeacherStudent": {
+        "teacher": TARGET,
+        "law": rqf.laws.Zeros((2, 2)),
+        "noise": 0.1,
+        "inputs": np.ones((4, 2)),
+    },
+    "training.gpt.Transformer": None,
+    "training.gpt.cross_entropy": None,
+    "training.gpt.spectra": None,
+    "training.gpt.Record": {"texts": np.ones((2, 5), int)},
+    "training.injections.Draw": None,
+    "training.injections.checked_injections": None,
+    "training.progress_bar": {"text": "training"},
+    "training.slow_flow": {
+        "process": Later(
+            lambda: rqf.training.NoisyDescent(
+                rqf.training.networks.Regression(),
+                rqf.laws.Zeros((2,)),
+                np.ones((3, 2)),
+                np.ones(3),
+                learning_rate=0.1,
+                injections=(rqf.training.injections.LabelNoise(0.1),),
+            )
+        )
+    },
+    "training.train": {
+        "process": rqf.training.TeacherStudent(
+            TARGET, rqf.laws.Zeros((2, 2)), learning_rate=0.1, batch=2
+        ),
+        "updates": [0, 1, 2],
+        "progress": None,
+    },
+    "member_keys": {},
+    "kernels.MLP": {},
+    "simulate": {"adjoint": None, "save": _flat},
+    "propagate": {"save": _flat},
+} | {
+    f"observables.{name}": {"x": MATRIX, "function": jnp.tanh, "direction": np.array([1.0, 0.0])}
+    for name in (
+        "hermitian",
+        "hermitian_spectrum",
+        "matrix_function",
+        "outlier_overlap",
+        "singular_overlaps",
+        "singular_values",
+        "spectrum",
+        "stable_rank",
+    )
+}
+PARTICULAR["observables.singular_overlaps"] |= {
+    "left": np.array([1.0, 0]),
+    "right": np.array([1.0, 0]),
+}
+for _name in PUBLIC:
+    if _name.startswith("rqf.theory.attention.") and _name[4:] not in PARTICULAR:
+        PARTICULAR[_name[4:]] = {"weight": WEIGHT}
+
+# Results, which functions make and users read, and parts that one function hands to another.
+INNER = {
+    "Fit",
+    "analysis.ChiSquareTest",
+    "analysis.ClusterCount",
+    "analysis.Equilibria",
+    "analysis.LyapunovSpectrum",
+    "analysis.MarchenkoPasturFit",
+    "analysis.RateEstimate",
+    "analysis.SurvivalCurve",
+    "analysis.TailExponent",
+    "inference.DrivingNoise",
+    "inference.FitResult",
+    "inference.HiddenStatesFit",
+    "inference.Layer",
+    "inference.Whitened",
+} | {name for name, arguments in PARTICULAR.items() if arguments is None}
+
+HOSTILE = {
+    "text": "abc",
+    "text of a number": "1.0",
+    "bytes": b"1",
+    "none": None,
+    "true": True,
+    "complex": 1 + 2j,
+    "complex array": np.array([1j, 2.0]),
+    "set": {1.0, 2.0},
+    "dict": {"a": 1.0},
+    "object": object(),
+    "class": dict,
+    "function": len,
+    "generator": Later(lambda: (i for i in (1, 2))),
+    "key": KEY,
+    "masked": np.ma.masked_array([1.0, 2.0], [False, True]),
+    "date": np.datetime64("2026-01-01"),
+    "duration": datetime.timedelta(1),
+    "decimal": decimal.Decimal("0.5"),
+    "huge": 10**12,
+    "enormous": 10**400,
+    "negative": -1,
+    "zero": 0,
+    "half": 0.5,
+    "large": 1e30,
+    "near the end": 1e300,
+    "tiny": 1e-300,
+    "nan": math.nan,
+    "infinite": math.inf,
+    "minus infinite": -math.inf,
+    "empty": np.zeros(0),
+    "vector": np.array([0.1, 0.2, 0.3]),
+    "matrix": np.array([[1.0, 2.0], [3.0, 4.0]]),
+    "cube": np.ones((2, 2, 2)),
+    "ragged": [[1.0], [1.0, 2.0]],
+    "list of text": ["a", "b"],
+    "array with nan": np.array([0.1, math.nan]),
+    "manifold": rqf.manifolds.Sphere(),
+    "law": rqf.laws.Zeros((2,)),
+    "drift": rqf.drifts.NoDrift(),
+}
+
+
+def fresh(value):
+    return value.make() if isinstance(value, Later) else value
