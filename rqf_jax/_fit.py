@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from ._arguments import Key, integer, lower_bound, part
+from ._arguments import Key, function_of, integer, lower_bound, part, prng_key
 from ._ensemble.members import typed_key
 from ._ensemble.trajectories import NonFiniteError
 from ._sde import SDE
@@ -60,16 +60,23 @@ def fit(
 
     **Raises** ValueError for arguments that break a rule and for bounded parameters that start on
     their bound; `NonFiniteError` if the loss or its gradient becomes NaN or infinite.
+
+    **Example**
+
+    >>> fit = rqf.fit(
+    ...     rqf.models.random_quadratic_form(0.5),
+    ...     lambda sde, key: (sde.noise.symmetric - 1) ** 2,
+    ...     where=lambda sde: sde.noise.symmetric, steps=200, key=jax.random.key(0),
+    ... )
+    >>> print(round(float(fit.sde.noise.symmetric), 3))
+    1.0
     """
     part(SDE)("sde", sde)
-    if not callable(loss):
-        raise ValueError(f"`loss` must be a function of an equation and a key; got {loss!r}.")
-    steps, key = integer("steps", steps), typed_key(key)
+    function_of("an equation and a key")("loss", loss)
+    function_of("an equation")("where", where)
+    steps, key = integer("steps", steps), typed_key(prng_key("key", key))
     optimizer = _adam(steps) if optimizer is None else optimizer
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise ValueError(
-            f"`optimizer` must be a gradient transformation of optax; got {optimizer!r}."
-        )
+    part(optax.GradientTransformation, "a gradient transformation of optax")("optimizer", optimizer)
     chosen, minima = _chosen(sde, where)
     free, fixed = eqx.partition(sde, chosen)
     point = jax.tree.map(_to_line, free, minima)
@@ -135,7 +142,7 @@ def _check(step: int, value, slope) -> None:
 
 
 def _chosen(sde: SDE, where: Any) -> tuple[PyTree, PyTree]:
-    """Which leaves of `sde` are fitted, and the lower bound of each of them."""
+    """The leaves of `sde` that are fitted, and the lower bound of each of them."""
     if not callable(where):
         raise ValueError(f"`where` must be a function of an equation; got {where!r}.")
     try:

@@ -81,14 +81,26 @@ class MLP(AbstractKernel):
         F(x) = m^(-1/2) Σ_j w_j φ(u_j·x/√d + b_j) + c,   κ(r) = E φ(ξ) φ(η) + σ_W²,
         Var ξ = Var η = v = 1/d + σ_U²,   Cov(ξ, η) = r/d + σ_U²
 
-    with standard normal w_j, u_j, Var b_j = σ_U² (`bias_in` = σ_U), Var c = σ_W² (`bias_out` =
-    σ_W) and width m → ∞. `activation` φ is one of relu, tanh, gelu, silu, sigmoid; `dim` is d.
-    relu has a closed form (Cho & Saul's arc-cosine kernel, recalled); for the others κ is the
-    power series of the Hermite coefficients of φ, by Gauss-Hermite quadrature, which is short for
-    v up to 1 (error 1e-8 and less) and just long enough at 4 (tanh: 3e-5).
+    with standard normal w_j, u_j, Var b_j = σ_U², Var c = σ_W² and width m → ∞. relu has a closed
+    form (Cho & Saul's arc-cosine kernel, recalled); for the others κ is the power series of the
+    Hermite coefficients of φ, by Gauss-Hermite quadrature, which is short for v up to 1 (error 1e-8
+    and less) and just long enough at 4 (tanh: 3e-5).
 
-    Raises ValueError for another activation, dim < 1, biases that are not finite or negative, and
-    v > 4 if φ is not relu.
+    **Arguments**
+
+    - `activation`: φ, one of relu, tanh, gelu, silu, sigmoid.
+    - `dim`: d.
+    - `bias_in`, `bias_out`: σ_U ≥ 0 and σ_W ≥ 0.
+
+    **Raises** ValueError for another activation, dim < 1, biases that are not finite or negative,
+    and v > 4 if φ is not relu.
+
+    **Example**
+
+    >>> kernel = rqf.kernels.MLP("relu", 4)
+    >>> print(round(float(kernel(jnp.ones(()))), 6))  # E φ(ξ)² = v/2 with v = 1/4
+    0.125
+
     Source: Agazzi, Bruno, Mosig García, Saviozzi & Romito, arXiv:2604.26898 (theory part read).
     """
 

@@ -36,7 +36,7 @@ def __dir__() -> list[str]:
 
 
 class AbstractBranch(eqx.Module):
-    """What a layer computes from the tokens with weights that it draws."""
+    """The function of the tokens that a layer computes, with weights that it draws."""
 
     __repr__ = described
 
@@ -78,9 +78,22 @@ class RandomMLP(AbstractBranch):
 
     with independent standard normals w_j, u_j, c in R^d and b_j. Its covariance of two tokens is
     `kernels.MLP(activation, dim, bias_in, bias_out)` at every width m, and it is Gaussian for
-    m → ∞. `width` is m, `bias_in` σ_U and `bias_out` σ_W.
+    m → ∞.
 
-    Raises ValueError for another activation, width < 1, and biases that are negative.
+    **Arguments**
+
+    - `activation`: φ, one of relu, tanh, gelu, silu, sigmoid.
+    - `width`: m.
+    - `bias_in`, `bias_out`: σ_U ≥ 0 and σ_W ≥ 0.
+
+    **Raises** ValueError for another activation, width < 1, and biases that are negative.
+
+    **Example**
+
+    >>> branch = rqf.layers.RandomMLP("gelu", 16)
+    >>> branch(jax.random.key(0), jnp.eye(3)).shape
+    (3, 3)
+
     Source: Agazzi, Bruno, Mosig García, Saviozzi & Romito, arXiv:2604.26898 (theory part read).
     """
 

@@ -1,4 +1,4 @@
-"""What a gradient fit makes small: functions of an equation and a key, for `rqf_jax.fit`.
+"""Losses of gradient fits: functions of an equation and a key, for `rqf_jax.fit`.
 
 The mean squared distance between simulated and observed paths is not among them: it is least
 without noise, whatever the noise of the data.
@@ -37,17 +37,33 @@ SOLVER = "a solver of `rqf_jax.solvers` or diffrax"
 
 
 class SimulatedMoments(eqx.Module):
-    """How far means of simulated members are from observed ones.
+    """The distance of means of simulated members from observed ones.
 
         mean over times and components of (( m(sde) - target ) / error)²
 
-    m is the mean of `observable` over `members` trajectories started from `law`, at the times `ts`;
-    `target` (times, *observable) is what it should be, such as the mean over the members of a data
-    set, and `error`, a number or an array like it, its standard error (default 1). To match second
-    moments, return them from `observable`. The members are the same at every step of a fit; they
-    add about 1/`members` to the variance of an estimate as one observed member would.
+    m is the mean of `observable` over simulated members. To match second moments, return them from
+    `observable`. The members are the same at every step of a fit; they add about 1/`members` to the
+    variance of an estimate as one observed member would.
 
-    Raises ValueError for targets of another shape or not finite and errors that are not positive.
+    **Arguments**
+
+    - `law`: the law of the initial states, and `ts` (times,): the save times.
+    - `target`: (times, *observable), such as the mean over the members of a data set.
+    - `observable`: a function of one state; the state itself by default.
+    - `substeps`, `members`, `solver`: as of `simulate`.
+    - `error`: the standard error of `target`, a number > 0 or an array like it.
+
+    **Raises** ValueError for targets of another shape or not finite and errors that are not
+    positive.
+
+    **Example**
+
+    >>> loss = rqf.losses.SimulatedMoments(
+    ...     rqf.laws.Pair(1.0, 3), [0.0, 0.1], jnp.ones((2, 1)), rqf.observables.overlaps,
+    ...     substeps=2, members=10,
+    ... )
+    >>> loss(rqf.models.random_quadratic_form(1.0), jax.random.key(0)).shape
+    ()
     """
 
     law: AbstractLaw
@@ -98,17 +114,38 @@ class SimulatedMoments(eqx.Module):
 
 
 class MaximumMeanDiscrepancy(eqx.Module):
-    """How far the law of simulated members is from the law of observed ones.
+    """The distance of the law of simulated members from the law of observed ones.
 
         MMD² = E k(X, X') + E k(Y, Y') - 2 E k(X, Y),   k(a, b) = exp(-|a - b|²/(2 ℓ²))
 
-    X are simulated, Y observed: values of `observable` at all times `ts`, laid end to end;
-    `samples` is (observed members, times, *observable), whose start has the law `law`. The estimate
-    leaves out k(X, X) and is unbiased, so it may be negative. ℓ² (`bandwidth`²) is half the median
-    squared distance of samples by default. The cost is quadratic in the number of members.
+    X are simulated, Y observed: values of `observable` at all times, laid end to end. The estimate
+    leaves out k(X, X) and is unbiased, so it may be negative. The cost is quadratic in the number
+    of members.
 
-    Raises ValueError for samples of another shape or not finite, fewer than two samples or members,
-    samples that are all the same, and a bandwidth that is not positive.
+    **Arguments**
+
+    - `law`: the law of the initial states, and `ts` (times,): the save times.
+    - `samples`: (observed members, times, *observable), whose start has the law `law`.
+    - `observable`: a function of one state; the state itself by default.
+    - `substeps`, `members`, `solver`: as of `simulate`.
+    - `bandwidth`: ℓ > 0; by default ℓ² is half the median squared distance of samples.
+
+    **Raises** ValueError for samples of another shape or not finite, fewer than two samples or
+    members, samples that are all the same, and a bandwidth that is not positive.
+
+    **Example**
+
+    >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Pair(1.0, 3)
+    >>> runs = rqf.simulate(
+    ...     sde, law, [0.0, 0.1], substeps=2, members=10, key=jax.random.key(1),
+    ...     save=rqf.observables.overlaps,
+    ... )
+    >>> loss = rqf.losses.MaximumMeanDiscrepancy(
+    ...     law, runs.ts, runs.ys, rqf.observables.overlaps, substeps=2, members=10
+    ... )
+    >>> loss(sde, jax.random.key(0)).shape
+    ()
+
     Source: Gretton et al., JMLR 13 (2012) 723, eq. (3) (recalled).
     """
 

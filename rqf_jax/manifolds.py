@@ -1,4 +1,4 @@
-"""Where a state lives: three functions that solvers need of a manifold, and one that checks need.
+"""The spaces that states live in, each with three functions for solvers and one for checks.
 
 A state of the sphere is a matrix of tokens, one unit vector a row; every row moves on its own
 unit sphere, so the state space is the product (S^{n-1})^N.
@@ -51,7 +51,7 @@ class AbstractManifold(eqx.Module):
 
     @abc.abstractmethod
     def defect(self, x: Float[Array, "*state"]) -> Float[Array, ""]:
-        """How far `x` is off the manifold: 0 on it, the largest distance of a token otherwise."""
+        """The distance of `x` from the manifold: 0 on it, the largest of its tokens' otherwise."""
 
 
 class AbstractLinearSpace(AbstractManifold):

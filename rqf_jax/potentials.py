@@ -34,7 +34,7 @@ class AbstractPotential(eqx.Module):
 
     @abc.abstractmethod
     def flow(self, x: Float[Array, " n"], h: Float[Array, ""]) -> Float[Array, " n"]:
-        """Where dx/dt = -V'(x) leads from `x` in a time h, elementwise."""
+        """The point that dx/dt = -V'(x) reaches from `x` in a time h, elementwise."""
 
 
 class Quartic(AbstractPotential):

@@ -1,4 +1,4 @@
-"""The gate: rules for arguments, and how values look in errors and on the screen."""
+"""The gate: rules for arguments, and values as errors and the screen show them."""
 
 from .rules import (
     Rule,

@@ -58,7 +58,7 @@ def takes(**rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether every array in the pytree `value` can be looked at now."""
+    """True if every array in the pytree `value` can be looked at now."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
 
 
@@ -167,8 +167,10 @@ def _stacked(name: str, value: Any) -> Array:
     return array
 
 
-def number(*, minimum: float = -math.inf, maximum: float = math.inf) -> Rule:
-    """A rule: a finite scalar array in [minimum, maximum]."""
+def number(
+    *, minimum: float = -math.inf, maximum: float = math.inf, below: float = math.inf
+) -> Rule:
+    """A rule: a finite scalar array in [minimum, maximum], and below `below`."""
 
     def rule(name: str, value: Any) -> Float[Array, ""]:
         array = finite(name, value)
@@ -179,6 +181,8 @@ def number(*, minimum: float = -math.inf, maximum: float = math.inf) -> Rule:
                 f"at least {minimum:g}" if maximum == math.inf else f"in [{minimum:g}, {maximum:g}]"
             )
             raise ValueError(f"`{name}` must be {text}; got {float(array):g}.")
+        if is_concrete(array) and not float(array) < below:
+            raise ValueError(f"`{name}` must be below {below:g}; got {float(array):g}.")
         return array
 
     return rule

@@ -1,4 +1,4 @@
-"""How values look in errors and on the screen: short, and with their numbers."""
+"""Values as errors and the screen show them: short, and with their numbers."""
 
 import dataclasses
 import html

@@ -1,6 +1,6 @@
-"""What tokens do: exponents, equilibria, attractors, invariant laws, clusters, and how long.
+"""Analysis of ensembles: exponents, equilibria, attractors, invariant laws, clusters, times.
 
-And what spectra of weights do: levels, their neighbours, and the bulk.
+And of spectra of weights: levels, their neighbours, and the bulk.
 """
 
 from .attractors import (

@@ -35,11 +35,30 @@ def common_noise(
 ) -> Trajectories:
     """A cloud of `points` initial states, all driven forward by the noise of one member.
 
-    The initial states are those of members 0, …, points - 1 of `simulate` with the same key, and
-    the noise is that of `member`, on the same grid. The other arguments are as there.
+    The noise is on the grid of `simulate`, so a point that starts like `member` goes where
+    `simulate` takes it.
 
-    **Returns** `Trajectories` whose members are the points. **Raises** ValueError as `simulate`
-    does, and for noises whose increments belong to one state (`SpanNoise`, `KernelNoise`).
+    **Arguments**
+
+    - `sde`, `law`, `ts`, `substeps`, `solver`: as of `simulate`.
+    - `points`: number of initial states, those of members 0, …, points - 1 of `simulate` with the
+      same key.
+    - `key`: one JAX key.
+    - `member`: the member of the ensemble whose noise drives all of them.
+
+    **Returns** `Trajectories` whose members are the points.
+
+    **Raises** ValueError as `simulate` does, and for noises whose increments belong to one state
+    (`SpanNoise`, `KernelNoise`).
+
+    **Example**
+
+    >>> sde = rqf.models.random_quadratic_form(1.0)
+    >>> cloud = rqf.analysis.common_noise(
+    ...     sde, rqf.laws.Uniform(1, 3), [0.0, 0.5], substeps=8, points=5, key=jax.random.key(0)
+    ... )
+    >>> cloud.ys.shape
+    (5, 2, 1, 3)
     """
     run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
     ys = _forward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)
@@ -65,10 +84,29 @@ def pullback(
 
     The longer ago the start, the nearer is the cloud to the random attractor A(ω) of the fixed
     past ω: entry 0 is the best estimate of A, and the distances of the other entries to it are
-    the rate of pullback attraction. Entry K is the initial cloud. Arguments as of `common_noise`.
-    One run carries all clouds, so the cost is that of times x points states.
+    the rate of pullback attraction. Entry K is the initial cloud. One run carries all clouds, so
+    the cost is that of times x points states.
 
-    Raises ValueError as `common_noise` does.
+    **Arguments**
+
+    - `sde`, `law`, `ts`, `substeps`, `solver`: as of `simulate`.
+    - `points`: number of initial states, those of members 0, …, points - 1 of `simulate` with the
+      same key.
+    - `key`: one JAX key.
+    - `member`: the member of the ensemble whose noise drives all of them.
+
+    **Returns** an array (times, points, *state).
+
+    **Raises** ValueError as `common_noise` does.
+
+    **Example**
+
+    >>> sde = rqf.models.random_quadratic_form(1.0)
+    >>> clouds = rqf.analysis.pullback(
+    ...     sde, rqf.laws.Uniform(1, 3), [0.0, 0.5], substeps=8, points=5, key=jax.random.key(0)
+    ... )
+    >>> clouds.shape
+    (2, 5, 1, 3)
     """
     run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
     return _backward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)

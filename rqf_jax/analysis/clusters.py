@@ -1,4 +1,4 @@
-"""How many clusters tokens form, at every scale at once: single linkage on the sphere."""
+"""The number of clusters that tokens form, at every scale: single linkage on the sphere."""
 
 import math
 from typing import Any
@@ -57,6 +57,6 @@ class ClusterCount(eqx.Module):
         self.angle = angle
 
     def __call__(self, x: Float[Array, "tokens dim"]) -> Int[Array, ""]:
-        """How many clusters one state has."""
+        """The number of clusters of one state."""
         bars = persistence(x)
         return 1 + jnp.sum(bars > self.angle.astype(bars.dtype)).astype(jnp.int32)

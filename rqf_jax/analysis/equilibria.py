@@ -50,12 +50,12 @@ class Equilibria(eqx.Module):
 
     @property
     def stable(self) -> tuple[bool, ...]:
-        """Whether all modes but the neutral ones decay."""
+        """True where all modes but the neutral ones decay."""
         return tuple(bool(rate < 0) for rate in self.growth_rates)
 
     @property
     def unsettled(self) -> int:
-        """How many starts reached no equilibrium in the given time."""
+        """The number of starts that reached no equilibrium in the given time."""
         return self.starts - int(np.sum(self.counts))
 
     def basin_frequencies(
@@ -105,8 +105,25 @@ def find_equilibria(
     equilibria that a symmetry of the drift exchanges are one). Elsewhere than on the sphere states
     are compared as they are.
 
-    Raises ValueError if `starts` is empty, not finite or not on the manifold (1e-5), for a
+    **Arguments**
+
+    - `drift`: f, any drift; `manifold`: the space of the states.
+    - `starts`: (starts, *state), on the manifold.
+    - `duration`: the longest time > 0 that a start may flow.
+    - `tolerance`: the largest velocity that counts as none, in units of velocity.
+
+    **Returns** `Equilibria`, the most frequent first.
+
+    **Raises** ValueError if `starts` is empty, not finite or not on the manifold (1e-5), for a
     `duration` that is not positive, and if no start settles.
+
+    **Example**
+
+    >>> sphere = rqf.manifolds.Sphere()
+    >>> starts = sphere.project(jax.random.normal(jax.random.key(0), (8, 3, 3)))
+    >>> found = rqf.analysis.find_equilibria(rqf.drifts.Attention(1.0), sphere, starts)
+    >>> found.sizes  # all tokens in one point
+    ((3,),)
     """
     drift, manifold, starts = _checked(drift, manifold, starts, "starts")
     duration = scalar("duration", minimum=0)(duration)
@@ -182,7 +199,7 @@ def stability(
 def gradient_defect(
     drift: AbstractDrift, manifold: AbstractManifold, x: Float[Array, "*state"]
 ) -> Float[Array, ""]:
-    """How far the velocity is from a gradient field at `x`: |J - Jᵀ| / |J|, Frobenius norms.
+    """The distance of the velocity from a gradient field at `x`: |J - Jᵀ| / |J|, Frobenius norms.
 
     J = B_xᵀ D(P f)(x) B_x is the covariant derivative, and a field is locally a gradient if and
     only if it is symmetric everywhere (Schwarz). At most 2; 0 where J vanishes.
@@ -253,7 +270,7 @@ def _newton(drift, manifold, start, modes: int):
 
 @eqx.filter_jit
 def _settle(drift, manifold, starts, duration, modes: int):
-    """Where every start ends, the velocity that is left there, and whether the flow had settled."""
+    """The end of every start, the velocity that is left there, and True if the flow had settled."""
     accuracy = max(1e-8, 100 * float(jnp.finfo(starts.dtype).eps))
 
     def velocity(t, x, args):

@@ -109,7 +109,7 @@ def occupancy(counts: Any, probabilities: Any = None) -> ChiSquareTest:
 
 
 def sign_pattern(x: Float[Array, "tokens dim"]) -> Int[Array, ""]:
-    """Which of the 2^{N-1} splits in two antipodal clusters: an integer, N ≤ 31, an observable.
+    """The number of a split in two antipodal clusters, one of 2^{N-1}; an observable, N ≤ 31.
 
         Σ_{a ≥ 1} 2^{a-1} [<x_a, x_0> < 0]
 

@@ -42,7 +42,7 @@ def pattern(x: Any, *, tolerance: float = TOLERANCE) -> str:
 
 
 def cluster_sizes(x: Any, *, tolerance: float = TOLERANCE) -> tuple[int, ...]:
-    """How many tokens share each point, the largest cluster first; they sum to N.
+    """The number of tokens that share each point, the largest cluster first; they sum to N.
 
     Raises ValueError if `x` is not one state of unit tokens.
     """

@@ -1,4 +1,4 @@
-"""How long until: times to synchronise or to leave a metastable state, when not all have.
+"""Survival: times to synchronise or to leave a metastable state, when not all have.
 
 A member that has not passed when the run ends is censored: its time is known to be longer.
 Leaving it out, or counting the end of the run as its time, would make every mean too short.

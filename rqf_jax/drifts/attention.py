@@ -88,14 +88,28 @@ class Attention(AbstractAttention):
 
         f_i = strength Σ_j a_ij V x_j,   a_ij = exp(β x_iᵀ M x_j) / Σ_k exp(β x_iᵀ M x_k)
 
-    M = QᵀK is `query_key` and V is `value`, any real d×d matrices and both the identity when left
-    out; β is `beta` (a factor 1/√d of a transformer belongs in it) and `strength` any real number,
-    negative for repulsion. Several heads are a `Sum` of attentions. `mask` (tokens, tokens) says
-    with True which j token i may attend to, for instance `causal_mask(tokens)`. One evaluation
-    takes O(N²) memory a member; with `chunk_size` c, queries go c at a time and it is O(cN).
+    Several heads are a `Sum` of attentions.
 
-    Raises ValueError for a β or strength that is not a finite scalar, matrices that are not square
-    and finite or, when called, not of the tokens' size, and a mask with an empty row.
+    **Arguments**
+
+    - `beta`: inverse temperature β, any real number; a factor 1/√d of a transformer belongs in it.
+    - `strength`: any real number, negative for repulsion.
+    - `query_key`: M = QᵀK (dim, dim); the identity by default.
+    - `value`: V (dim, dim); the identity by default.
+    - `mask`: (tokens, tokens), True where token i may attend to token j, like
+      `causal_mask(tokens)`; all by default.
+    - `chunk_size`: so many queries at a time: memory is O(chunk_size · N) a member instead of
+      O(N²).
+
+    **Raises** ValueError for a β or strength that is not a finite scalar, matrices that are not
+    square and finite or, when called, not of the tokens' size, and a mask with an empty row.
+
+    **Example**
+
+    >>> drift = rqf.drifts.Attention(2.0, mask=rqf.drifts.causal_mask(4))
+    >>> drift(0.0, jnp.eye(4)[:, :3]).shape
+    (4, 3)
+
     Source: Geshkovski, Letrouit, Polyanskiy & Rigollet, arXiv:2312.10794 (the model, recalled).
     """
 
@@ -120,7 +134,15 @@ class UnnormalisedAttention(AbstractAttention):
 
     For M = V = 1 its flow on the sphere is the gradient ascent of the interaction energy
     E = Σ_ij exp(β <x_i, x_j>) / (2 β N²), up to the factor N. A mask takes terms out of the sum and
-    leaves N as it is. Arguments, errors and source are those of `Attention`.
+    leaves N as it is.
+
+    **Arguments**, **Raises** and source as of `Attention`.
+
+    **Example**
+
+    >>> drift = rqf.drifts.UnnormalisedAttention(0.0)
+    >>> bool(jnp.allclose(drift(0.0, jnp.eye(3)), 1 / 3))
+    True
     """
 
     def mean(

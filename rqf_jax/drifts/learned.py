@@ -18,12 +18,24 @@ class Network(AbstractDrift):
         f = bound · tanh( L_depth ∘ swish ∘ … ∘ swish ∘ L_0 (x) )
 
     No entry of f ever exceeds `bound`, whatever the weights are, so that beside a `Pull` the motion
-    has bounded moments during the whole of a fit. `state` is the shape of a state, `width` and
-    `depth` those of the hidden layers; the weights are drawn from `key`. Fit them by
+    has bounded moments during the whole of a fit. Fit the weights by
     `rqf_jax.fit(..., where=lambda sde: sde.drift)`.
 
-    Raises ValueError for sizes that are not positive integers, a negative bound and, when called, a
-    state of another shape.
+    **Arguments**
+
+    - `state`: the shape of a state, a tuple of sizes.
+    - `width`, `depth`: sizes of the hidden layers.
+    - `bound`: the largest entry of f, at least 0.
+    - `key`: the JAX key from which the weights are drawn.
+
+    **Raises** ValueError for sizes that are not positive integers, a negative bound and, when
+    called, a state of another shape.
+
+    **Example**
+
+    >>> drift = rqf.drifts.Network((2,), bound=0.1, key=jax.random.key(0))
+    >>> bool(jnp.max(jnp.abs(drift(0.0, jnp.array([3.0, -4.0])))) <= 0.1)
+    True
     """
 
     network: eqx.nn.MLP

@@ -18,12 +18,25 @@ class SelectiveStateSpace(AbstractDrift):
         f_l = h_l (S_C x_l)
 
     Tokens l = 0, 1, … are the rows of x (tokens, dim); Δ_l acts channel by channel and the hidden
-    state h is (dim, states). `step` is S_Δ (dim, dim), `step_bias` b (dim,), `inputs` S_B and
-    `outputs` S_C (states, dim), `decay` a ≥ 0. Token l does not see later ones. In one dimension
-    the sign of μ = S_C S_B decides between decay as t^(-1/2) and divergence, in finite time where
-    some S_Δ x_l > 0.
+    state h is (dim, states). Token l does not see later ones. In one dimension the sign of
+    μ = S_C S_B decides between decay as t^(-1/2) and divergence, in finite time where some
+    S_Δ x_l > 0.
 
-    Raises ValueError for arrays of other shapes, entries that are not finite, and a < 0.
+    **Arguments**
+
+    - `step`: S_Δ (dim, dim), and `step_bias`: b (dim,).
+    - `inputs`, `outputs`: S_B and S_C (states, dim).
+    - `decay`: a ≥ 0.
+
+    **Raises** ValueError for arrays of other shapes, entries that are not finite, and a < 0.
+
+    **Example**
+
+    >>> one = jnp.eye(1)
+    >>> drift = rqf.drifts.SelectiveStateSpace(0 * one, jnp.zeros(1), one, one)
+    >>> drift(0.0, jnp.array([[1.0], [0.0]])).shape
+    (2, 1)
+
     Source: a reconstruction from the S6 layer (Gu & Dao, arXiv:2312.00752, recalled) of the flow of
     arXiv:2410.03292, whose summary was read but not its equations.
     """

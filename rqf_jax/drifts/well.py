@@ -22,10 +22,22 @@ class MatrixWell(AbstractDrift):
     the negative gradient of rate |H - target|²/2 + tr V(H). With the noise of `models.dyson` the
     matrix is stationary with density exp(-[rate |H - target|²/2 + tr V(H)]/g²), and without a
     target its eigenvalues are the gas of `drifts.Coulomb`. A Hermitian state is one real matrix,
-    see `manifolds.Hermitian`. `potential` is V, one of `rqf_jax.potentials` or your own;
-    `solvers.Strang` steps it.
+    see `manifolds.Hermitian`. `solvers.Strang` steps it.
 
-    Raises ValueError for a potential of another kind, another beta, and as `drifts.Pull` does.
+    **Arguments**
+
+    - `potential`: V, one of `rqf_jax.potentials` or your own.
+    - `rate`: pull ≥ 0 per unit time, to `target`: a number for all entries, or one matrix (n, n).
+    - `beta`: 1 or 2.
+
+    **Raises** ValueError for a potential of another kind, another beta, a negative rate, and a
+    target that is not finite.
+
+    **Example**
+
+    >>> well = rqf.drifts.MatrixWell(rqf.potentials.Quartic(1.0))
+    >>> [float(force) for force in jnp.diag(well(0.0, jnp.diag(jnp.array([1.0, 2.0]))))]
+    [-1.0, -8.0]
     """
 
     pull: Pull
@@ -45,7 +57,7 @@ class MatrixWell(AbstractDrift):
         return self.pull(t, x) - self._of(_slope, x, self.potential)
 
     def flow(self, x: Float[Array, "n n"], h: Float[Array, ""]) -> Float[Array, "n n"]:
-        """Where dH/dt = -V'(H) leads from `x` in a time h: the flow of its eigenvalues."""
+        """The matrix that dH/dt = -V'(H) makes of `x` in a time h: the flow of its eigenvalues."""
         return self._of(_flow, x, self.potential, h)
 
     def _of(

@@ -33,9 +33,28 @@ def neural_langevin(
         dx = [-rate x + network(x)] dt + sigma dB,
         E x_i² ≤ max(E x_i(0)², (bound/rate)² + sigma²/rate)
 
-    `state`, `key` and `sizes` (`width`, `depth`, `bound`) are those of `drifts.Network`. Fit it by
-    `rqf_jax.fit(..., where=lambda sde: (sde.drift, sde.noise), steps=400)`; few steps leave it near
-    its start, see there. Raises ValueError as its parts do.
+    Fit it by `rqf_jax.fit(..., where=lambda sde: (sde.drift, sde.noise), steps=400)`; few steps
+    leave it near its start, see there.
+
+    **Arguments**
+
+    - `state`: the shape of a state, a tuple of sizes.
+    - `rate`: pull ≥ 0 to zero per unit time.
+    - `sigma`: strength ≥ 0 of the noise; sigma² is variance per unit time.
+    - `key`: the JAX key from which the weights are drawn.
+    - `width`, `depth`: sizes of the hidden layers.
+    - `bound`: no entry of the network's output exceeds it.
+
+    **Returns** an `SDE` in flat space.
+
+    **Raises** ValueError for negative numbers, sizes below 1, and a `state` that is no tuple.
+
+    **Example**
+
+    >>> sde = rqf.models.neural_langevin((2,), rate=0.5, key=jax.random.key(0))
+    >>> sde.drift(0.0, jnp.zeros(2)).shape
+    (2,)
+
     Source: the three kinds are those of Oh, Lim & Kim, ICLR 2024 (recalled, the equations from the
     authors' README second-hand); pull, bounded network and the bound on moments are ours.
     """
@@ -66,9 +85,18 @@ def neural_linear_noise(
 
         dx = [-rate x + network(x)] dt + sigma x ∘ dB
 
-    Nor does it explode: |x| is at most y with dy = (bound - rate y) dt + sigma y ∘ dB, y_0 = |x_0|,
-    whose mean stays bounded for sigma² < 2 rate. Raises ValueError as its parts do.
-    Source: `neural_langevin`.
+    It does not explode either: |x| is at most y with dy = (bound - rate y) dt + sigma y ∘ dB and
+    y_0 = |x_0|, whose mean stays bounded for sigma² < 2 rate.
+
+    **Arguments**, **Raises** and source as of `neural_langevin`; sigma² is variance of ln |x| per
+    unit time.
+
+    **Returns** an `SDE` in flat space.
+
+    **Example**
+
+    >>> rqf.models.neural_linear_noise((3,), sigma=0.2, key=jax.random.key(0)).noise
+    LinearNoise(sigma=0.2)
     """
     drift = Sum(Pull(rate), Network(state, width=width, depth=depth, bound=bound, key=key))
     return SDE(drift, LinearNoise(sigma), Euclidean())
@@ -90,7 +118,16 @@ def neural_geometric(
 
         dx = x network(x) dt + sigma x ∘ dB,   |ln(x/x_0) - sigma B| ≤ bound · t
 
-    Raises ValueError as its parts do. Source: `neural_langevin`.
+    **Arguments**, **Raises** and source as of `neural_langevin`, without `rate`; sigma² is variance
+    of ln |x| per unit time.
+
+    **Returns** an `SDE` in flat space.
+
+    **Example**
+
+    >>> sde = rqf.models.neural_geometric((3,), key=jax.random.key(0))
+    >>> bool(jnp.all(sde.drift(0.0, jnp.zeros(3)) == 0))
+    True
     """
     return SDE(
         Geometric(Network(state, width=width, depth=depth, bound=bound, key=key)),

@@ -111,8 +111,27 @@ def mlp_flow(
 
         dX_a = P_{X_a} [ f_a(X) dt + F(X_a) ],   E F_i(x) F_j(y) = κ(<x, y>) δ_ij dt
 
-    with κ of `kernels.MLP`; odd activations without bias gather the tokens at two antipodes, others
-    at one point. `drift` is attention in the paper. Raises ValueError as `kernels.MLP` does.
+    with κ of `kernels.MLP`. Odd activations without bias gather the tokens at two antipodes, others
+    at one point.
+
+    **Arguments**
+
+    - `activation`: one of relu, tanh, gelu, silu, sigmoid.
+    - `dim`: the dimension n of a token.
+    - `bias_in`, `bias_out`: standard deviations ≥ 0 of the biases of both layers, see
+      `kernels.MLP`.
+    - `drift`: f, any drift; attention in the paper, none by default.
+
+    **Returns** an `SDE` on the sphere.
+
+    **Raises** ValueError for another activation, dim < 1, negative biases, and a `bias_in` too
+    large for the series of `kernels.MLP`.
+
+    **Example**
+
+    >>> sde = rqf.models.mlp_flow("tanh", 3, drift=rqf.drifts.Attention(1.0))
+    >>> sde.noise.kernel
+    MLP(activation='tanh', dim=3, bias_in=0, bias_out=0)
 
     Clock and source: Agazzi, Bruno, Mosig García, Saviozzi & Romito, arXiv:2604.26898 (theory
     part read), time T over L layers, each a step T/L of attention and √(T/L) of perceptron.
@@ -219,9 +238,30 @@ def homogenised_attention(
 
         dX_i = P_{X_i} F_i,   E F_i F_jᵀ = variance E_A <m_i, m_j> 1 dt   (Itô)
 
-    with m_i the softmax mean of the tokens under β xᵀA y; see `noises.HomogenisedNoise` for A, its
-    `samples` and errors. `variance` is 1/dim if left out, the choice of Koubbi, Geshkovski &
-    Rigollet, arXiv:2604.01978 (read in a transcription), whose clock is αηL.
+    with m_i the softmax mean of the tokens under β xᵀA y, A = W W'ᵀ.
+
+    **Arguments**
+
+    - `beta`: inverse temperature β, any real number.
+    - `dim`: the dimension n of a token.
+    - `key_variance`: variance ≥ 0 of an entry of W and W'.
+    - `samples`: number of matrices A in the mean E_A, drawn once.
+    - `key`: the JAX key from which they are drawn.
+    - `variance`: variance ≥ 0 of an entry of a value matrix per unit time; 1/dim by default.
+
+    **Returns** an `SDE` on the sphere.
+
+    **Raises** ValueError for negative variances and sizes below 1.
+
+    **Example**
+
+    >>> key = jax.random.key(0)
+    >>> sde = rqf.models.homogenised_attention(1.0, 3, key_variance=0.5, samples=8, key=key)
+    >>> sde.noise.query_keys.shape
+    (8, 3, 3)
+
+    Clock and source: Koubbi, Geshkovski & Rigollet, arXiv:2604.01978 (read in a transcription),
+    whose `variance` is 1/dim and whose clock is αηL.
     """
     variance = 1 / dim if variance is None else variance
     noise = HomogenisedNoise(
@@ -267,9 +307,27 @@ def mamba_tokens(
 
         ẋ_l = h_l (S_C x_l),   h_l = e^(-a Δ_l) h_{l-1} + Δ_l x_l ⊗ (S_B x_l)
 
-    Arguments, errors and source are those of `drifts.SelectiveStateSpace`; `manifold` is
-    `Euclidean()` if left out. In flat space tokens may reach infinity in finite time, and such
-    members are marked.
+    with Δ_l = softplus(S_Δ x_l + b). In flat space tokens may reach infinity in finite time;
+    `simulate(..., throw=False)` marks such members.
+
+    **Arguments**
+
+    - `step`: S_Δ (dim, dim), and `step_bias`: b (dim,).
+    - `inputs`, `outputs`: S_B and S_C (states, dim).
+    - `decay`: a ≥ 0.
+    - `manifold`: flat space by default, or `manifolds.Sphere()`.
+
+    **Returns** an `SDE` without noise.
+
+    **Raises** ValueError for arrays of other shapes or not finite, and a < 0.
+
+    **Example**
+
+    >>> one = jnp.eye(1)
+    >>> rqf.models.mamba_tokens(one, jnp.zeros(1), one, -one).manifold
+    Euclidean()
+
+    Source: see `drifts.SelectiveStateSpace`.
     """
     drift = SelectiveStateSpace(step, step_bias, inputs, outputs, decay)
     return SDE(drift, NoNoise(), Euclidean() if manifold is None else manifold)

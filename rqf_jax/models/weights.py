@@ -34,13 +34,26 @@ def dyson(
 
     Its eigenvalues are Dyson's motion (`theory.dyson` has the clock); from zero and without a
     potential they fill a semicircle of radius `theory.dyson.edge`, and the step is exact in law for
-    every length, so that `substeps=1` does. With a `potential` V, one of `potentials`, which acts
-    on the eigenvalues as in `dyson_eigenvalues`, steps have weak order 2 (`solvers.Strang`). A
-    Hermitian state is one real matrix, see `manifolds.Hermitian`; so is its target. `rate` ≥ 0 per
-    unit time, g² variance per unit time.
+    every length, so that `substeps=1` does. With a potential, which acts on the eigenvalues as in
+    `dyson_eigenvalues`, steps have weak order 2 (`solvers.Strang`).
 
-    Raises ValueError for negative g or rate, another beta, a target that is not symmetric, and a
-    potential of another kind.
+    **Arguments**
+
+    - `g`: strength ≥ 0 of the noise; g² is variance per unit time.
+    - `rate`: pull ≥ 0 to the target per unit time.
+    - `beta`: 1 or 2. A Hermitian state is one real matrix, see `manifolds.Hermitian`.
+    - `target`: a number for all entries or one matrix (n, n), symmetric for beta = 1.
+    - `potential`: V, one of `rqf_jax.potentials`; none by default.
+
+    **Returns** an `SDE` whose state is a matrix (n, n).
+
+    **Raises** ValueError for negative g or rate, another beta, a target that is not symmetric, and
+    a potential of another kind.
+
+    **Example**
+
+    >>> rqf.models.dyson(1.0, rate=0.5)
+    SDE(drift=Pull(rate=0.5, target=0), noise=TokenNoise(sigma=1.41421), manifold=Symmetric())
     """
     if target.shape[:1] != target.shape[1:]:
         raise ValueError(f"`target` must be a number or a square matrix; got shape {target.shape}.")
@@ -64,12 +77,26 @@ def dyson_eigenvalues(
 
         dλ_i = -rate λ_i dt - V'(λ_i) dt + beta g² Σ_{j≠i} dt/(λ_i - λ_j) + √2 g dB_i
 
-    The state is the vector of eigenvalues, strictly ascending (`laws.GaussianEnsemble` draws them).
-    Given as the numbers 1 and 2, beta has an exact step, `solvers.MatrixJump` (without a
-    potential), for which the noise is a whole matrix; every other, and an array, has
-    `solvers.BackwardEuler`. Below 1 eigenvalues would collide. V is one of `potentials`.
+    Below beta = 1 eigenvalues would collide.
 
-    Raises ValueError for negative g or rate and for beta < 1.
+    **Arguments**
+
+    - `g`: strength ≥ 0 of the noise; g² is variance per unit time.
+    - `rate`: linear pull ≥ 0 to zero per unit time.
+    - `beta`: any number ≥ 1. Given as the number 1 or 2 it has an exact step,
+      `solvers.MatrixJump` (without a potential), for which the noise is a whole matrix; every other
+      number, and an array, has `solvers.BackwardEuler`.
+    - `potential`: V, one of `rqf_jax.potentials`; none by default.
+
+    **Returns** an `SDE` whose state is the vector of eigenvalues, strictly ascending;
+    `laws.GaussianEnsemble` draws them.
+
+    **Raises** ValueError for negative g or rate and for beta < 1.
+
+    **Example**
+
+    >>> type(rqf.solvers.default(rqf.models.dyson_eigenvalues(1.0, rate=1.0, beta=2))).__name__
+    'MatrixJump'
     """
     strength = scalar("beta", minimum=1)(beta) * g**2
     if is_concrete(strength) and not np.isfinite(np.asarray(strength)):

@@ -10,7 +10,7 @@ from ..manifolds import AbstractManifold
 
 
 class Calculus(enum.Enum):
-    """Which kind of solver gives the Stratonovich equation its right limit with a noise."""
+    """The kind of solver that converges to the Stratonovich equation with a noise."""
 
     STRATONOVICH = "a Stratonovich solver (GeodesicHeun, or any of diffrax's)"
     """The general case: the noise coefficient must be seen twice in a step."""
@@ -48,7 +48,7 @@ class AbstractNoise(eqx.Module):
 
     @abc.abstractmethod
     def calculus(self, manifold: AbstractManifold) -> Calculus:
-        """Which kind of solver this noise needs on `manifold`."""
+        """The kind of solver that this noise needs on `manifold`."""
 
 
 class AbstractAdditiveNoise(AbstractNoise):

@@ -89,12 +89,28 @@ class HomogenisedNoise(AbstractFieldNoise):
 
         S_ij = variance · E_A <m_i, m_j>,   m_i = Σ_j softmax_j(β x_iᵀ A x_j) x_j,   A = W W'ᵀ,
 
-    W and W' (n x n) of independent normals of variance `key_variance`. The mean over A is over
-    `samples` matrices, drawn once from `key` when the noise is made: an attention layer with that
-    many heads, whose keys and queries stay and whose values are new in every layer. `variance` is
-    the variance of an entry of a value matrix per unit time.
+    W and W' (n x n) of independent normals. The mean over A is over matrices drawn once, when the
+    noise is made: an attention layer with that many heads, whose keys and queries stay and whose
+    values are new in every layer.
 
-    Raises ValueError for strengths that are negative or not finite scalars and sizes below 1.
+    **Arguments**
+
+    - `beta`: inverse temperature β, any real number.
+    - `variance`: variance ≥ 0 of an entry of a value matrix per unit time.
+    - `dim`: the dimension n of a token.
+    - `key_variance`: variance ≥ 0 of an entry of W and W'.
+    - `samples`: number of matrices A; `key`: the JAX key from which they are drawn.
+
+    **Raises** ValueError for negative variances and sizes below 1.
+
+    **Example**
+
+    >>> noise = rqf.noises.HomogenisedNoise(
+    ...     1.0, 0.5, 3, key_variance=1.0, samples=4, key=jax.random.key(0)
+    ... )
+    >>> noise.covariance(0.0, jnp.eye(3)).shape
+    (3, 3)
+
     Source: Koubbi, Geshkovski & Rigollet, arXiv:2604.01978 (read in a transcription).
     """
 

@@ -52,7 +52,7 @@ class AbstractMatrixNoise(AbstractNoise):
 
     @abc.abstractmethod
     def quadratic(self, dim: int, h: Float[Array, ""]) -> Bool[Array, ""]:
-        """Whether the quadratic polynomial in Ω is good for a step of length h."""
+        """True if the quadratic polynomial in Ω is good for a step of length h."""
 
 
 class IsotropicNoise(AbstractMatrixNoise):

@@ -1,4 +1,4 @@
-"""What every observable of tokens asks of its argument, and a norm with a gradient at zero."""
+"""The check of a state that every observable makes, and a norm with a gradient at zero."""
 
 from typing import Any
 

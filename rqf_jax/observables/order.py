@@ -51,7 +51,7 @@ def nematic_order(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
 
 
 def effective_rank(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
-    """How many directions the tokens fill: 1 for tokens on one line, n for isotropic ones.
+    """The number of directions that tokens fill: 1 for tokens on one line, n for isotropic ones.
 
     e^S,  S = -sum_i p_i ln p_i,  p the eigenvalues of X^T X / tr(X^T X)
 

@@ -76,7 +76,7 @@ def log_det_gram(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
 
 
 def cluster_signs(x: Float[Array, "tokens dim"]) -> Float[Array, " tokens"]:
-    """Which of the two antipodal clusters each token is in, seen from token 0: +1 or -1.
+    """The side of each token in two antipodal clusters, seen from token 0: +1 or -1.
 
     s_a = sign <x_a, x_0>,  with sign 0 = +1
 

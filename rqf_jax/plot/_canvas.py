@@ -1,4 +1,4 @@
-"""What all figures share: the look, and the checks of what is drawn."""
+"""The look that all figures share, and the checks of their arguments."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

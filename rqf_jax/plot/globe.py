@@ -21,14 +21,28 @@ def sphere(
     elevation: float = 20.0,
     azimuth: float = 30.0,
 ) -> Axes:
-    """Tokens on the unit sphere S^2, seen from afar; what is behind the sphere is faded.
+    """Draw tokens on the unit sphere S^2, seen from afar; tokens behind the sphere are pale.
 
-    `x` is one state (tokens, 3), drawn as points, or one member's trajectory (times, tokens, 3):
-    then each token has a trail of great-circle arcs from its start (ring) to its end (dot). Every
-    token keeps one colour. `elevation` and `azimuth` of the viewer are in degrees. The projection
-    is orthographic and the axis an ordinary one, so it fits any panel and stays vector graphics.
+    Every token keeps one colour. The projection is orthographic and the axis an ordinary one, so it
+    fits any panel and stays vector graphics.
 
-    Raises ValueError for other shapes, and for tokens that are not of unit length (1e-3).
+    Arguments:
+        x: One state (tokens, 3), drawn as points, or one member's trajectory (times, tokens, 3):
+            then each token has a trail of great-circle arcs from its start (ring) to its end (dot).
+        ax: The axis to draw on; without it a new figure is made.
+        elevation: The latitude of the viewer in degrees.
+        azimuth: The longitude of the viewer in degrees.
+
+    Returns:
+        The axis.
+
+    Raises:
+        ValueError: for other shapes, and for tokens that are not of unit length (1e-3).
+
+    Example:
+        >>> ax = rqf.plot.sphere(np.eye(3), elevation=30.0)
+        >>> ax.get_aspect()
+        1.0
     """
     x = finite(x, "x")
     if x.ndim not in (2, 3) or x.shape[-1] != 3 or 0 in x.shape:

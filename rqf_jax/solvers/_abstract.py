@@ -25,7 +25,7 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
 
     @abc.abstractmethod
     def begin(self, sde: SDE, t, x: Float[Array, "*state"]) -> PyTree[Array]:
-        """What a step hands on to the next, before the first."""
+        """The solver's state before the first step."""
 
     @abc.abstractmethod
     def follow(
@@ -34,7 +34,7 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
         """`advance`, with what the last step `handed` on, and what this one does."""
 
     def init(self, terms: PyTree, t0, t1, y0: PyTree, args: PyTree) -> PyTree[Array]:
-        """What a step hands on to the next, before the first."""
+        """The solver's state before the first step."""
         here = self._here(terms, t0, y0, args)
         return self.begin(here.sde, here.t, y0)
 

@@ -12,7 +12,7 @@ from ._abstract import AbstractGeometricSolver
 def begin(
     solver: diffrax.AbstractSolver, sde: SDE, time, x: Float[Array, "*state"]
 ) -> PyTree[Array]:
-    """What `micro_step` is handed at the start of a save interval."""
+    """The solver's state at the start of a save interval, for `micro_step`."""
     ours = isinstance(solver, AbstractGeometricSolver)
     return solver.begin(sde, jnp.asarray(time, x.dtype), x) if ours else None
 

@@ -53,7 +53,7 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
     level: int | None = eqx.field(
         static=True, default=None, converter=field("level", maybe(one_of(0, 1, 2)))
     )
-    """Which polynomial: 0 is quadratic, for `noise.quadratic` steps, 1 and 2 are good for control
+    """The polynomial: 0 is quadratic, for `noise.quadratic` steps, 1 and 2 are good for control
     numbers up to 1 and about 4; None is the first that is good for the step at hand. In dimensions
     up to 4 there is only the best."""
 
@@ -139,7 +139,7 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
 
 
 _GEODESIC = (Calculus.EITHER, Calculus.ITO)
-"""What a noise beside the matrix may be, since a geodesic step uses its increment once."""
+"""The kinds of noise beside the matrix whose increment a geodesic step may use once."""
 
 
 def shared_matrix(noise: AbstractNoise) -> AbstractMatrixNoise | None:

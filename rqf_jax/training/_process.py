@@ -1,4 +1,4 @@
-"""What a training process is: a start, an update, and the weights in between."""
+"""A training process: a start, an update, and the weights in between."""
 
 import abc
 from typing import Generic, TypeVar

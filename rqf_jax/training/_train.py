@@ -60,6 +60,14 @@ def train(
 
     **Raises** ValueError for arguments that break a rule above; `NonFiniteError` for seeds that
     became NaN or infinite.
+
+    **Example**
+
+    >>> process = rqf.training.TeacherStudent(
+    ...     jnp.eye(2), rqf.laws.Zeros((2, 2)), learning_rate=0.1, batch=4
+    ... )
+    >>> rqf.training.train(process, [0, 10, 20], seeds=5, key=jax.random.key(0)).ys.shape
+    (5, 3, 2, 2)
     """
     part(AbstractProcess)("process", process)
     function_of("the weights")("save", save)
@@ -147,7 +155,7 @@ def _advance(process, keys, states, first, last):
 
 @eqx.filter_jit
 def _look(process, states, save):
-    """What is saved of every seed, and whether its weights are finite; batches put together."""
+    """The saved values of every seed, and True if its weights are finite; batches put together."""
 
     def one(state):
         weights = process.weights(state)

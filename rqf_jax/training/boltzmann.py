@@ -29,9 +29,26 @@ class GaussianRBM(AbstractProcess[tuple[Array, Array]]):
     (1 + M + … + M^{2k-1})/μ² (derived; a test compares them with the sweeps), so their number costs
     little. All chains start at v = (1, …, 1).
 
-    `covariance` is C (visible, visible); `law` draws the first W (hidden, visible); `mass` is μ > 0
-    and `learning_rate` α ≥ 0. A state is (W, chains). Raises ValueError for other values or shapes
-    and for a covariance that is not symmetric and positive.
+    A state is (W, chains).
+
+    **Arguments**
+
+    - `covariance`: C (visible, visible), symmetric and positive.
+    - `law`: the law of the first W (hidden, visible).
+    - `mass`: μ > 0; `learning_rate`: α ≥ 0.
+    - `batch`: the number B of chains; `sweeps`: k sweeps before every update.
+
+    **Raises** ValueError for other values or shapes and for a covariance that is not symmetric and
+    positive.
+
+    **Example**
+
+    >>> machine = rqf.training.GaussianRBM(
+    ...     jnp.eye(2), rqf.laws.Normal((3, 2), 0.1), mass=2.0, learning_rate=0.1, batch=4
+    ... )
+    >>> weights, chains = machine.start(jax.random.key(0))
+    >>> weights.shape, chains.shape
+    ((3, 2), (2, 4))
 
     Source: Aarts, Lucini & Park, arXiv:2407.16427, through its released program (read): 10 + 10
     units, C⁻¹ circulant with 6 on the diagonal and -1 beside it, μ = 3, k = 3, B = 16, α = 0.1, W
@@ -126,9 +143,24 @@ class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
     every update. Chains start as random bits; a starts at the logit of the data's means, kept
     within [0.01, 0.99], and b at 0.
 
-    `data` (samples, visible) are zeros and ones; `law` draws the first W (hidden, visible);
-    `learning_rate` is α ≥ 0. Weights are (W, a, b), and a state has the chains besides. Raises
-    ValueError for other values or shapes and for a batch larger than the data set.
+    Weights are (W, a, b), and a state has the chains besides.
+
+    **Arguments**
+
+    - `data`: (samples, visible), zeros and ones.
+    - `law`: the law of the first W (hidden, visible).
+    - `learning_rate`: α ≥ 0.
+    - `batch`: the number B of examples and of chains; `sweeps`: sweeps before every update.
+
+    **Raises** ValueError for other values or shapes and for a batch larger than the data set.
+
+    **Example**
+
+    >>> machine = rqf.training.BernoulliRBM(
+    ...     [[0, 1], [1, 1]], rqf.laws.Normal((3, 2), 0.1), learning_rate=0.1, batch=2
+    ... )
+    >>> [part.shape for part in machine.weights(machine.start(jax.random.key(0)))]
+    [(3, 2), (2,), (3,)]
     """
 
     data: Float[Array, "samples visible"]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._arguments import finite, part, scalar
+from .._arguments import finite, number, part, scalar
 from .._sde import SDE
 from ..drifts import AbstractDrift
 from ..laws import AbstractLaw
@@ -35,11 +35,28 @@ class NoisyDescent(AbstractProcess[tuple[Array, Array, PRNGKeyArray]]):
         m ← b m + ∇L(w, η),   w ← w - α m,   L = (1/2n) Σ (f(w, x_i) - y_i)²
 
     η is what the `injections` draw (see `training.injections`); none is plain gradient descent.
-    Where the network fits all data, w drifts slowly along the minima of L: see `slow_flow`.
+    Where the network fits all data, w drifts slowly along the minima of L: see `slow_flow`. A state
+    is (w, m, a key for the order of epochs).
 
-    `network` is f; `inputs` (n, features) and `targets` (n,) are the data; `law` draws the first w;
-    `learning_rate` is α ≥ 0 and `momentum` b in [0, 1). A state is (w, m, a key for the order of
-    epochs). Raises ValueError for other values or shapes and a batch larger than the data set.
+    **Arguments**
+
+    - `network`: f, one of `training.networks`; `law` draws the first w.
+    - `inputs` (n, features), `targets` (n,): the data.
+    - `learning_rate`: α ≥ 0.
+    - `injections`: a tuple of `training.injections`.
+    - `momentum`: b in [0, 1).
+
+    **Raises** ValueError for other values or shapes and a batch larger than the data set.
+
+    **Example**
+
+    >>> process = rqf.training.NoisyDescent(
+    ...     rqf.training.networks.Regression(), rqf.laws.Zeros((1,)), [[1.0], [1.0]], [2.0, 2.0],
+    ...     learning_rate=0.5,
+    ... )
+    >>> runs = rqf.training.train(process, [0, 1, 2], seeds=1, key=jax.random.key(0))
+    >>> [round(float(w), 6) for w in runs.ys[0, :, 0]]
+    [0.0, 1.0, 1.5]
 
     Source: the framework of Shalova, Schlichting & Peletier, arXiv:2404.12293 (abstract read).
     """
@@ -74,7 +91,7 @@ class NoisyDescent(AbstractProcess[tuple[Array, Array, PRNGKeyArray]]):
                 f"{self.inputs.shape} and {self.targets.shape}."
             )
         self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
-        self.momentum = scalar("momentum", minimum=0, maximum=1)(momentum)
+        self.momentum = number(minimum=0, below=1)("momentum", momentum)
         self.injections = checked_injections(injections, self.targets.size)
 
     def start(self, key: PRNGKeyArray) -> State:

@@ -67,7 +67,7 @@ def spectra(model: Transformer) -> dict[str, Float[Array, "layers least"]]:
 
 
 class Record(eqx.Module):
-    """What to save of a language model: its spectra, and its loss on texts it has not seen.
+    """Save the spectra of a language model, and its loss on texts it has not seen.
 
     `texts` (count, length) are whole numbers. For `train(process, updates, save=Record(texts))`.
     """
@@ -88,11 +88,26 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
 
     An update takes `batch` random pieces of `context` + 1 tokens. Matrices start with independent
     normal entries of variance 1/columns (1/(2 layers columns) where they write to the residual
-    stream), so squared singular values fill Marchenko & Pastur's law.
+    stream), so squared singular values fill Marchenko & Pastur's law. A state is (the weights,
+    AdamW's).
 
-    `text` (tokens,) are whole numbers in [0, vocabulary); `width` must be a multiple of `heads`;
-    `learning_rate` ≥ 0 and `weight_decay` ≥ 0 are AdamW's, whose other numbers are optax's. A state
-    is (the weights, AdamW's). Raises ValueError for other values and a text shorter than a piece.
+    **Arguments**
+
+    - `text`: (tokens,), whole numbers in [0, vocabulary).
+    - `learning_rate`, `weight_decay`: those of AdamW, at least 0; its other numbers are optax's.
+    - `batch`: pieces in an update; `context`: tokens of a piece.
+    - `layers`, `heads`, `width`: sizes of the transformer; `width` is a multiple of `heads`.
+    - `vocabulary`: the number of different tokens.
+
+    **Raises** ValueError for other values and a text shorter than a piece.
+
+    **Example**
+
+    >>> process = rqf.training.GPT(
+    ...     jnp.arange(40) % 8, batch=2, context=4, layers=1, heads=1, width=4, vocabulary=8
+    ... )
+    >>> process.start(jax.random.key(0))[0].query.shape
+    (1, 4, 4)
     """
 
     text: Int[Array, " tokens"]

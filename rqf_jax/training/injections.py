@@ -1,4 +1,4 @@
-"""What makes the gradient of an update random: labels, batches, gates, weights, plain noise.
+"""Sources of noise in the gradient of an update: labels, batches, gates, weights, plain noise.
 
 An injection changes the draw from which the loss of one update is made. Several may be given; the
 law does not depend on their order.
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._arguments import Key, described, each, integer, is_concrete, part, scalar
+from .._arguments import Key, described, each, integer, number, part, scalar
 from ._data import check_batch
 from .networks import AbstractNetwork
 
@@ -44,10 +44,7 @@ class Draw(eqx.Module):
 
 
 def _probability(rate: Any) -> Float[Array, ""]:
-    array = scalar("rate", minimum=0, maximum=1)(rate)
-    if is_concrete(array) and not array < 1:
-        raise ValueError(f"`rate` must be below 1; got {float(array):g}.")
-    return array
+    return number(minimum=0, below=1)("rate", rate)
 
 
 class AbstractInjection(eqx.Module):

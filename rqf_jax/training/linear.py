@@ -27,10 +27,24 @@ class TeacherStudent(AbstractProcess[Array]):
     every seed draws fresh ones in every update. `inputs` (samples, n) are the same for all seeds,
     taken B at a time in their order, over and over, what is left over at the end unused: then the
     seeds share the noise of their last 1/α batches, and a mean over seeds does not average it.
+    Around a teacher c·1 singular values have the gap `theory.learning.teacher_gap`.
 
-    Around a teacher c·1 singular values have the gap `theory.learning.teacher_gap`. `teacher` is
-    T (n, n), `law` draws the first W, `learning_rate` is α ≥ 0 and `noise` A ≥ 0. Raises ValueError
-    for other values or shapes, and for a batch larger than the data set.
+    **Arguments**
+
+    - `teacher`: T (n, n); `law` draws the first W.
+    - `learning_rate`: α ≥ 0; `batch`: B.
+    - `noise`: A ≥ 0.
+    - `inputs`: (samples, n), or None for fresh ones.
+
+    **Raises** ValueError for other values or shapes, and for a batch larger than the data set.
+
+    **Example**
+
+    >>> process = rqf.training.TeacherStudent(
+    ...     2 * jnp.eye(2), rqf.laws.Zeros((2, 2)), learning_rate=0.1, batch=16
+    ... )
+    >>> rqf.training.train(process, [0, 100], seeds=3, key=jax.random.key(0)).ys.shape
+    (3, 2, 2, 2)
 
     Source: the program released with Aarts, Lucini & Park, arXiv:2407.16427 (read), with n = 2,
     T = 2·1, B = 16, A = 0.1, α = 0.1 and shared inputs.
@@ -92,9 +106,27 @@ class DeepLinear(AbstractProcess[tuple[Array, ...]]):
     in one mode of two layers the balance D = a² - b² is multiplied by 1 - α²e² in an update of
     error e (derived).
 
-    `teacher` is T (out, in); a seed starts from `layers` (W_1, …, W_L), to which independent normal
-    entries of standard deviation `scale` are added. A state is the tuple of matrices. Raises
-    ValueError for other values, and for layers that do not fit each other or the teacher.
+    A state is the tuple of matrices.
+
+    **Arguments**
+
+    - `teacher`: T (out, in).
+    - `layers`: (W_1, …, W_L), from which a seed starts.
+    - `learning_rate`: α ≥ 0.
+    - `scale`: standard deviation ≥ 0 of independent normal entries that are added to the layers.
+    - `noise`: A ≥ 0.
+
+    **Raises** ValueError for other values, and for layers that do not fit each other or the
+    teacher.
+
+    **Example**
+
+    >>> process = rqf.training.DeepLinear([[2.0]], [[[1.0]], [[1.0]]], learning_rate=0.5)
+    >>> first, second = process.update(
+    ...     jax.random.key(0), jnp.array(0), process.start(jax.random.key(0))
+    ... )
+    >>> float(first[0, 0]), float(second[0, 0])  # 1 + 0.5 (2 - 1) 1
+    (1.5, 1.5)
     """
 
     teacher: Float[Array, "out in"]
@@ -165,7 +197,7 @@ class DeepLinear(AbstractProcess[tuple[Array, ...]]):
 
 
 def _is_chain(shapes: list[tuple[int, ...]], teacher: tuple[int, ...]) -> bool:
-    """Whether matrices of these shapes can be multiplied, to the shape of the teacher."""
+    """True if matrices of these shapes can be multiplied, to the shape of the teacher."""
     if not shapes or any(len(shape) != 2 for shape in shapes):
         return False
     fits = all(above[1] == below[0] for below, above in itertools.pairwise(shapes))

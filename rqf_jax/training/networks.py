@@ -25,7 +25,7 @@ class AbstractNetwork(eqx.Module):
 
     @abc.abstractmethod
     def units(self, weights: Float[Array, "..."]) -> int:
-        """How many units have gates."""
+        """The number of units that have gates."""
 
 
 class Regression(AbstractNetwork):

@@ -175,7 +175,7 @@ def test_without_powerlaw_the_tail_exponent_says_what_to_install(monkeypatch):
         (lambda: small(context=120), "longer than a piece of 121 tokens; got 120"),
         (
             lambda: GPT(np.zeros(100)),
-            "`text` must be whole numbers along one axis; got dtype float",
+            "`text` must be whole numbers; got dtype float",
         ),
         (
             lambda: BernoulliRBM(np.eye(4), Normal((2, 4)), learning_rate=0.1, batch=5),

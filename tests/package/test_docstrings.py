@@ -1,0 +1,89 @@
+"""Docstrings: the examples run, and functions with many parameters say what each of them is."""
+
+import doctest
+import inspect
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from _public import PUBLIC
+
+import rqf_jax as rqf
+
+FINDER = doctest.DocTestFinder(exclude_empty=True, recurse=False)
+EXAMPLES = {
+    name: example
+    for name, value in PUBLIC.items()
+    for example in FINDER.find(value, name, globs={})
+    if example.examples
+}
+SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT"}
+
+# Records that functions make and users read: their docstring lists the fields.
+MADE = {
+    "rqf.analysis.Equilibria",
+    "rqf.analysis.MarchenkoPasturFit",
+    "rqf.analysis.RateEstimate",
+    "rqf.analysis.SurvivalCurve",
+    "rqf.analysis.TailExponent",
+    "rqf.inference.FitResult",
+    "rqf.inference.HiddenStatesFit",
+    "rqf.inference.Layer",
+    "rqf.inference.Whitened",
+    "rqf.noises.Calculus",
+    "rqf.training.gpt.Transformer",
+    "rqf.training.injections.Draw",
+}
+OURS = ("rqf.analysis", "rqf.drifts", "rqf.kernels", "rqf.laws", "rqf.layers", "rqf.losses")
+OURS += ("rqf.models", "rqf.noises", "rqf.observables", "rqf.plot", "rqf.training", "rqf.fit")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXAMPLES],
+)
+def test_the_example_of_a_docstring_prints_what_it_says(name, unchecked):
+    example = EXAMPLES[name]
+    example.globs = {"jax": jax, "jnp": jnp, "np": np, "rqf": rqf}
+    failures = []
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(
+        example, out=failures.append
+    )
+    plt.close("all")
+    assert not failures, "".join(failures)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in PUBLIC.items()
+        if name.startswith(OURS)
+        and not inspect.isabstract(value)
+        and len(inspect.signature(value).parameters) > 3
+        and name not in MADE
+    ],
+)
+def test_a_function_with_many_parameters_lists_them_and_shows_a_call(name):
+    text = inspect.getdoc(PUBLIC[name])
+    for heading in ("rguments", "Raises", "Example"):
+        assert heading in text, f"{name} has no {heading}"
+    assert name in EXAMPLES
+
+
+QUESTIONS = ("What ", "How ", "Whether ", "Where ", "Which ")
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name.startswith(OURS)])
+def test_a_docstring_opens_with_a_statement(name):
+    value = PUBLIC[name]
+    texts = {name: inspect.getdoc(value)}
+    if inspect.isclass(value):
+        texts |= {
+            f"{name}.{key}": inspect.getdoc(one)
+            for key, one in vars(value).items()
+            if not key.startswith("_") and (inspect.isfunction(one) or isinstance(one, property))
+        }
+    assert not [key for key, text in texts.items() if (text or "").startswith(QUESTIONS)]
