@@ -151,7 +151,7 @@ def test_a_test_says_what_it_tested():
         (lambda: uniformity(np.ones((3, 2))), "`x` must have unit rows, to 1e-05"),
         (lambda: uniformity(np.ones(3)), "`x` must be points .* got shape"),
         (lambda: uniformity(np.eye(3), degrees=(1, 1)), "`degrees` must be distinct"),
-        (lambda: uniformity(np.eye(3), degrees=(0,)), "`degrees\[0\]` must be at least 1; got 0"),
+        (lambda: uniformity(np.eye(3), degrees=(0,)), r"`degrees\[0\]` must be at least 1; got 0"),
         (lambda: occupancy([1]), "`counts` must be one axis of 2 or more"),
         (lambda: occupancy([1, -1]), "`counts` must be integers"),
         (lambda: occupancy([1, 1], [0.5, 0.4]), "`probabilities` must be ≥ 0 and sum to 1"),
