@@ -176,13 +176,13 @@ def number(
         array = finite(name, value)
         if array.shape != ():
             raise ValueError(f"`{name}` must be a scalar; got shape {array.shape}.")
-        if is_concrete(array) and not minimum <= float(array) <= maximum:
-            text = (
-                f"at least {minimum:g}" if maximum == math.inf else f"in [{minimum:g}, {maximum:g}]"
-            )
+        if is_concrete(array) and not (minimum <= float(array) <= maximum and array < below):
+            text = f"in [{minimum:g}, {maximum:g}]"
+            if maximum == math.inf:
+                text = f"at least {minimum:g}"
+            if below < math.inf:
+                text = f"in [{minimum:g}, {below:g})"
             raise ValueError(f"`{name}` must be {text}; got {float(array):g}.")
-        if is_concrete(array) and not float(array) < below:
-            raise ValueError(f"`{name}` must be below {below:g}; got {float(array):g}.")
         return array
 
     return rule

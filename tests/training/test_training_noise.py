@@ -456,8 +456,8 @@ def test_noise_on_both_layers_makes_the_balance_of_a_network_diffuse():
         (lambda: regression(Normal((5,)), (Reshuffled(2),)), "`batch` must be at most the 1"),
         (lambda: regression(Normal((5,)), (3,)), r"`injections\[0\]` must be an injection of"),
         (lambda: WithoutReplacement(0), "`batch` must be at least 1; got 0"),
-        (lambda: Dropout(1.0), "`rate` must be below 1; got 1"),
-        (lambda: DropConnect(-0.1), r"`rate` must be in \[0, 1\]; got -0.1"),
+        (lambda: Dropout(1.0), r"`rate` must be in \[0, 1\); got 1"),
+        (lambda: DropConnect(-0.1), r"`rate` must be in \[0, 1\); got -0.1"),
         (lambda: LabelNoise(-1.0), "`sigma` must be at least 0; got -1"),
         (
             lambda: regression(Normal((5,)), (), np.full((1, 5), np.inf), np.zeros(1)),
