@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from . import shipped
 from .catalogue import Floats, Law, Model, Section, State, Token, ZerosLaw
 
 # Seeds beyond 32 bits would lose their upper half on a machine without 64-bit integers.
@@ -230,10 +231,11 @@ class Config(Section):
 def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Config:
     """The config of a TOML file, with `overrides` such as "model.sigma=0.5" put into it.
 
-    Raises `ConfigError` for a file that cannot be read, and see `parse`. A relative path in the
-    file starts at the file's folder, one in an override at the working directory.
+    The name of a config that comes with the package, such as "demo", stands for that file. Raises
+    `ConfigError` for a file that cannot be read, and see `parse`. A relative path in the file
+    starts at the file's folder, one in an override at the working directory.
     """
-    path = Path(path)
+    path = shipped.found(Path(path))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

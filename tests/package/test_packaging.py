@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import rqf_jax as rqf
+from rqf_jax.runs import config
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -52,6 +53,33 @@ def test_data_types_and_notice_come_with_the_package():
     assert (package / "py.typed").is_file()
     assert "Apache" in (package / "data" / "NOTICE").read_text(encoding="utf-8")
     assert len((package / "data" / "minilm_5_sentences.npz").read_bytes()) < 1_000_000
+
+
+def test_an_archive_of_the_sources_holds_every_file_that_is_kept():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no checkout")
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
+    included = set(targets["build"]["targets"]["sdist"]["include"])
+    kept = {f"/{name.partition('/')[0]}" for name in listed.stdout.splitlines()}
+    # The build adds these two by itself.
+    assert kept - {"/pyproject.toml", "/.gitignore"} == included
+
+
+def test_an_installed_package_has_the_configs_that_the_pages_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
+    wheel = targets["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"configs": "rqf_jax/configs"}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    commands = re.findall(r"rqf-jax (?:run|sweep) (\S+)", text)
+    assert "configs/demo.toml" in commands
+    for name in {*commands, "demo", "demo.toml"} - {"CONFIG"}:
+        if name.startswith("configs/"):
+            assert config.read(name).run.members >= 1
+    with pytest.raises(config.ConfigError, match="cannot be read"):
+        config.read("other/demo.toml")
 
 
 def test_importing_the_package_imports_nothing_for_files_and_figures():
