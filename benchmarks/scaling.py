@@ -121,9 +121,9 @@ def race_run(rounds: int) -> list[list[str]]:
     with mock.patch.object(Program, "__call__", timed):
         for number in range(rounds + 1):
             with tempfile.TemporaryDirectory() as folder:
-                job = runs.job(read, Path(folder) / "run.zarr", quiet)
+                job, out = runs.EnsembleJob.of(read), Path(folder) / "run.zarr"
                 start, inside = time.process_time(), 0.0
-                session.carry_out(job, force=False, console=quiet)
+                session.carry_out(job, out, force=False, console=quiet)
                 if number:  # the first one compiles
                     found["program"].append(inside)
                     found["run"].append(time.process_time() - start)

@@ -96,7 +96,14 @@ def sentences(path: Path | None) -> list[str]:
         return [sentence.text for sentence in rqf.io.example_hidden_states()]
     if not path.is_file():
         raise ExtractError(f"{path}: no such file.")
-    texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ExtractError(
+            f"{path}: must be UTF-8 text, with or without a byte-order mark; got other bytes from "
+            f"byte {error.start} on. Save the file as UTF-8."
+        ) from error
+    texts = [line.strip() for line in text.splitlines()]
     texts = [text for text in texts if text]
     if not texts:
         raise ExtractError(f"{path}: must have at least one sentence, one a line; it has none.")

@@ -1,18 +1,18 @@
-"""What is safe of a region whose members' paths are longer than a job: its segments so far."""
+"""The segments computed so far of a chunk whose paths are longer than a job."""
 
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .files import read_arrays, write_arrays
+from .files import is_partial, listing, read_arrays, remove, write_arrays
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The segments of one region, numbered from 0, one file each in `folder`.
+    """The segments of one chunk, numbered from 0, one file each in `folder`.
 
     A file appears at once, when all of it is on the disk.
     """
@@ -28,9 +28,9 @@ class Checkpoints:
         while (arrays := read_arrays(self._file(number))) is not None:
             yield arrays
             number += 1
-        for path in self.folder.glob("*.npz"):
-            if int(path.stem) >= number:
-                path.unlink()
+        for name in self._names():
+            if int(name[:8]) >= number:
+                (self.folder / name).unlink()
 
     def write(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Add segment `number`."""
@@ -39,8 +39,11 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Delete all segments."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        partial = [name for name in listing(self.folder) if is_partial(name)]
+        remove(self.folder, [*self._names(), *partial])
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:08d}.npz"
+
+    def _names(self) -> list[str]:
+        return [name for name in listing(self.folder) if re.fullmatch(r"\d{8}\.npz", name)]

@@ -6,16 +6,17 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-PARTIAL = ".partial"
-"""How the names of files end that are not whole yet, ours and zarr's; a kill leaves them behind."""
-
+_PARTIAL = ".partial"
+# Ours, with the letters of `mkstemp`, and zarr's; not a stranger's keep.partial.
+_UNFINISHED = re.compile(r"(^|/)(\.[^/]+\.[a-z0-9_]{8}|[^/]+\.[0-9a-f]{32})\.partial$")
 _DIGEST = hashlib.sha256().digest_size
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -24,13 +25,17 @@ class DataFileError(ValueError):
     """A file that cannot be read as what it should be: names the file, the array and the rule."""
 
 
+class DamagedError(DataFileError):
+    """A file that is not as it was written, and that cannot be made again from others."""
+
+
 class LockedError(OSError):
     """Another process is writing this run."""
 
 
 def replace(path: Path, data: bytes) -> None:
     """Make `data` the content of `path`, at once and to stay: temporary file, fsync, rename."""
-    handle, name = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
+    handle, name = tempfile.mkstemp(_PARTIAL, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -67,10 +72,41 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
         return dict(arrays)
 
 
-def tidy(folder: Path) -> None:
-    """Delete what writes into the folder that were killed have left; nobody may be writing now."""
-    for rest in folder.rglob(f"*{PARTIAL}"):
-        rest.unlink()
+def listing(folder: Path) -> dict[str, int]:
+    """The size of every file in a folder, by its path in there; -1 for what is not a regular file.
+
+    Links are named and never followed, so nothing outside the folder is ever read or deleted.
+    """
+    found, todo = {}, [folder] if folder.is_dir() else []
+    while todo:
+        with os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(Path(entry.path))
+                    continue
+                regular = entry.is_file(follow_symlinks=False)
+                name = Path(entry.path).relative_to(folder).as_posix()
+                found[name] = entry.stat(follow_symlinks=False).st_size if regular else -1
+    return found
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Delete these files of a folder, by their paths in there, and the folders left empty.
+
+    What somebody else has put there stays, and so does all that a link points to.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for name in names:
+        (folder / name).unlink()
+    for inner, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(inner)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a path ends as those of files do that were being written when a kill came."""
+    return _UNFINISHED.search(name) is not None
 
 
 def sync(path: Path) -> None:

@@ -1,50 +1,136 @@
-"""What a finished run consists of: every file with its SHA-256, in the attributes of its store."""
+"""What a finished store consists of: every file with its SHA-256, in the attributes of its root.
 
-import json
-from collections.abc import Iterator
+The root `zarr.json` vouches for all other files, and is sealed by its own checksum. Stores of
+rqf_jax 0.1 have no seal, and those that its `io.save` wrote have no manifest either.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from .files import DataFileError, fingerprint, replace
+from .arrays import GROUP, is_of_a_store
+from .documents import SEAL, blank, check_array, plain, seal, unseal
+from .files import DamagedError, DataFileError, fingerprint, is_partial, listing, replace
 
-ROOT = "zarr.json"
+ROOT = GROUP
 """The file of the store's root group: written last, it is the commit record."""
+
+_MANIFEST, _FORMAT = "manifest", 2
+_RESERVED = (SEAL, _MANIFEST)
+
+Reading = Literal["nothing", "descriptions", "everything"]
+"""Which files of a store are compared by content; sizes and names always are."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The plan of a run, and SHA-256 and size of every file of its store but the root's."""
+    """The plan of a run (None for an ensemble from memory), and SHA-256 and size of every file of
+    its store but the root's."""
 
-    plan: dict[str, Any]
+    plan: dict[str, Any] | None
     files: dict[str, tuple[str, int]]
 
-    @classmethod
-    def read(cls, store: Path) -> "Manifest | None":
-        """The manifest of a store; None if it has none, having been written in one piece.
+    def write(self, store: Path, attributes: Mapping[str, Any]) -> None:
+        """Make this manifest and the `attributes` those of the store, at once.
 
-        Raises `DataFileError` if the store's root cannot be read.
+        Raises ValueError for attributes of two reserved names, TypeError for one that JSON cannot
+        hold.
         """
-        entry = attributes(store).get("manifest")
-        if entry is None:
-            return None
+        for name, value in attributes.items():
+            if name in _RESERVED:
+                raise ValueError(
+                    f"the attribute {name!r} is written by the store itself; rename it."
+                )
+            try:
+                seal({"value": plain(value)})
+            except (TypeError, ValueError, RecursionError) as error:
+                raise TypeError(f"the attribute {name!r} must be JSON; {error}") from error
+        files = dict(sorted(self.files.items()))
+        entry = {"format": _FORMAT, "plan": self.plan, "files": files}
+        given = {str(name): plain(value) for name, value in attributes.items()}
+        document = {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": {**blank(), **given, _MANIFEST: entry},
+        }
+        replace(store / ROOT, seal(document))
+
+
+@dataclass(frozen=True)
+class Root:
+    """The root of a store that this library wrote: attributes, and a manifest unless it is old."""
+
+    attributes: dict[str, Any]
+    manifest: Manifest | None
+    sealed: bool
+
+    @classmethod
+    def read(cls, store: Path) -> "Root":
+        """The root of the store at `store`.
+
+        Raises `DataFileError` if there is none or if it is not ours, `DamagedError` if it changed.
+        """
+        if not store.exists():
+            raise DataFileError(f"{store}: no such run.")
+        if (store / ROOT).is_symlink() or not (store / ROOT).is_file():
+            raise DataFileError(f"{store}: not a zarr store (it has no file {ROOT}).")
         try:
-            files = {
-                name: (str(digest), int(size)) for name, (digest, size) in entry["files"].items()
-            }
-            return cls(entry["plan"], files)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataFileError(f"{store}: its manifest cannot be read ({error!r}).") from error
+            document, sealed = unseal((store / ROOT).read_bytes(), store / ROOT)
+        except OSError as error:
+            raise DataFileError(f"{store / ROOT}: cannot be read ({error.strerror}).") from error
+        attributes = document.get("attributes")
+        if document.get("zarr_format") != 3 or not isinstance(attributes, dict):
+            raise DataFileError(f"{store}: not a zarr store of format 3.")
+        if "rqf_jax" not in attributes:
+            raise DataFileError(f"{store}: not a run of rqf_jax; its attributes name no version.")
+        entry = attributes.pop(_MANIFEST, None)
+        attributes.pop(SEAL, None)
+        manifest = None if entry is None else _manifest(entry, store)
+        if sealed != (isinstance(entry, dict) and "format" in entry):
+            raise DamagedError(f"{store / ROOT}: damaged; its checksum or its manifest is gone.")
+        return cls(attributes, manifest, sealed)
 
-    def write(self, store: Path, others: dict[str, Any]) -> None:
-        """Make this manifest and the `others` the attributes of the store, at once."""
-        root = json.loads((store / ROOT).read_text(encoding="utf-8"))
-        entry = {"plan": self.plan, "files": self.files}
-        root["attributes"] = {**others, "manifest": entry}
-        replace(store / ROOT, json.dumps(root, ensure_ascii=False).encode())
+    @property
+    def note(self) -> str:
+        """A sentence on the checksums that an old store lacks; empty for a new one."""
+        if self.sealed:
+            return ""
+        version = self.attributes["rqf_jax"]
+        if self.manifest is None:
+            return f"rqf_jax {version} wrote this store without checksums: nothing can be verified."
+        return (
+            f"rqf_jax {version} wrote this store without a checksum of its root {ROOT}: a changed "
+            "config or attribute cannot be found."
+        )
+
+    def faults(self, store: Path, read: Reading) -> "Faults":
+        """The faults of the store: missing files, other sizes, another SHA-256 of what is read.
+
+        Only regular files inside the store count, whatever names the manifest holds. Where chunks
+        are not read, zarr finds a changed byte as it reads the chunk, by the chunk's CRC-32C.
+        """
+        sizes = listing(store)
+        if self.manifest is None:
+            return Faults((), tuple(sorted(name for name in sizes if not is_of_a_store(name))))
+        damaged, known = [], self.manifest.files
+        for name, expected in known.items():
+            wanted = read == "everything" or (read == "descriptions" and name.endswith(f"/{GROUP}"))
+            if sizes.get(name) != expected[1] or (wanted and fingerprint(store / name) != expected):
+                damaged.append(name)
+        strange = [name for name in sizes if name not in known and name != ROOT]
+        return Faults(tuple(damaged), tuple(sorted(n for n in strange if not is_partial(n))))
 
 
-def seal(store: Path) -> str | None:
+@dataclass(frozen=True)
+class Faults:
+    """How a store differs from its manifest: `damaged` files, and `strange` ones, not of it."""
+
+    damaged: tuple[str, ...]
+    strange: tuple[str, ...]
+
+
+def digest_of(store: Path) -> str | None:
     """What tells a finished run from every other one: SHA-256 of its root; None if it has none."""
     try:
         return fingerprint(store / ROOT)[0]
@@ -52,28 +138,26 @@ def seal(store: Path) -> str | None:
         return None
 
 
-def attributes(store: Path) -> dict[str, Any]:
-    """The attributes of a store's root; `DataFileError` if it has no readable root."""
-    if not store.exists():
-        raise DataFileError(f"{store}: no such run.")
+def check_arrays(store: Path) -> None:
+    """`DataFileError` unless every array in the store is plain numbers in zarr format 3."""
+    for path in sorted(store.glob(f"*/{GROUP}")):
+        if path.is_symlink() or path.parent.is_symlink():
+            raise DataFileError(f"{path}: is a link; a store holds its own files.")
+        check_array(path)
+
+
+def _manifest(entry: Any, store: Path) -> Manifest:
+    """The manifest as it stands in the attributes; `DataFileError` if it is none."""
     try:
-        return json.loads((store / ROOT).read_text(encoding="utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataFileError(f"{store}: not a zarr store ({error}).") from error
-
-
-def damaged(store: Path, manifest: Manifest, *, sizes_only: bool = False) -> Iterator[str]:
-    """The files of a store that are missing or not what its manifest says.
-
-    `sizes_only` looks at sizes and reads nothing; zarr then finds a changed byte in a chunk when
-    it reads it, by the chunk's own CRC-32C.
-    """
-    for name, expected in manifest.files.items():
-        path = store / name
-        try:
-            if path.stat().st_size != expected[1] or not (
-                sizes_only or fingerprint(path) == expected
-            ):
-                yield name
-        except OSError:
-            yield name
+        if entry.get("format", _FORMAT) != _FORMAT:
+            raise DataFileError(
+                f"{store}: a newer rqf_jax wrote it, in format {entry['format']}. Install that."
+            )
+        if not {"plan", "files"} <= set(entry) <= {"plan", "files", "format"}:
+            raise ValueError(f"keys {sorted(entry)}")
+        files = {str(name): (str(sha), int(size)) for name, (sha, size) in entry["files"].items()}
+        return Manifest(entry["plan"], files)
+    except DataFileError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataFileError(f"{store}: its manifest cannot be read ({error!r}).") from error

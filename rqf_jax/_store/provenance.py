@@ -1,16 +1,29 @@
-"""Where an ensemble came from: versions, code and machine."""
+"""Where an ensemble came from, and what decides over its bits: versions, settings and machine."""
 
-import functools
-import hashlib
 import importlib.metadata
+import os
 import platform
 from datetime import UTC, datetime
-from importlib import resources
+from pathlib import Path
 
 import jax
 
+NUMERICS = 1
+"""Raised by every change of this package that moves a bit of a stored result, and by no other."""
+
 _PACKAGES = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
 _PARTS_OF_A_RESULT = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox")
+_SETTINGS = (
+    "jax_threefry_partitionable",
+    "jax_default_prng_impl",
+    "jax_default_matmul_precision",
+    "jax_disable_jit",
+)
+# How many devices share the work, and what XLA writes down about itself, moves no bit.
+_OF_NO_INFLUENCE = ("--xla_force_host_platform_device_count", "--xla_dump_")
+# The extensions of x86 and ARM that decide how XLA vectorises, and so how sums are rounded.
+_INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve", "sve2")
+_CPU = Path("/proc") / "cpuinfo"
 
 
 def provenance() -> dict[str, str]:
@@ -25,27 +38,36 @@ def provenance() -> dict[str, str]:
 
 
 def identity() -> dict[str, str]:
-    """What decides, beside a config, over every bit of an ensemble.
+    """What decides, beside a config and the files that it reads, over every bit of an ensemble.
 
-    Versions of what computes, a digest of this package's own sources (a version does not change
-    with every edit), the kind of device and the width of floats.
+    Two runs of one config and one identity are equal bit for bit. It holds the versions of what
+    computes, `NUMERICS`, the settings of JAX and flags of XLA that reach a result, the width of
+    floats, the kind of device and, for a CPU, its architecture and vector instructions.
     """
     versions = {name: importlib.metadata.version(name) for name in _PARTS_OF_A_RESULT}
-    return versions | {
-        "code": _digest(),
-        "device": jax.devices()[0].device_kind,
-        "floats": "64 bits" if jax.config.jax_enable_x64 else "32 bits",  # pyright: ignore[reportAttributeAccessIssue]
-    }
+    device = jax.devices()[0]
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    settings = {name: str(getattr(jax.config, name)) for name in _SETTINGS}
+    return (
+        versions
+        | settings
+        | {
+            "numerics": str(NUMERICS),
+            "device": device.device_kind,
+            "processor": _processor() if device.platform == "cpu" else "",
+            "floats": "64 bits" if jax.config.jax_enable_x64 else "32 bits",  # pyright: ignore[reportAttributeAccessIssue]
+            "XLA_FLAGS": " ".join(sorted(f for f in flags if not f.startswith(_OF_NO_INFLUENCE))),
+        }
+    )
 
 
-@functools.cache
-def _digest() -> str:
-    hasher = hashlib.sha256()
-    todo = [resources.files("rqf_jax")]
-    while todo:
-        for entry in sorted(todo.pop().iterdir(), key=lambda entry: entry.name):
-            if entry.is_dir():
-                todo.append(entry)
-            elif entry.name.endswith(".py"):
-                hasher.update(entry.name.encode() + b"\0" + entry.read_bytes())
-    return hasher.hexdigest()[:12]
+def _processor() -> str:
+    """The architecture of this machine's CPU, and those of its vector instructions that count."""
+    known: set[str] = set()
+    if _CPU.exists():
+        for line in _CPU.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, words = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                known = set(words.split())
+                break
+    return " ".join([platform.machine(), *(name for name in _INSTRUCTIONS if name in known)])

@@ -19,7 +19,12 @@ app = typer.Typer(
 )
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A store that `rqf-jax run` wrote.")]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG", help="A TOML file, or the name of a config of the package, such as demo."
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
@@ -67,12 +72,12 @@ def _explained(error: Exception) -> tuple[int | None, str]:
     from .. import _store, io
     from .._ensemble import program as _program
     from .._ensemble.trajectories import NonFiniteError
-    from ..runs import config, session
+    from ..runs import config
 
     match error:
         case NonFiniteError():
             return 1, str(error)
-        case session.Damaged():
+        case io.DamagedError():
             return 1, str(error)
         case config.ConfigError() | io.DataFileError():
             return 2, str(error)
@@ -247,10 +252,10 @@ def info(run: Run) -> None:
         for name, value in dataset.attrs.items():
             if name != "config":
                 text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                rows.append((name, text))
+                rows.append((name, text.replace("\n", ", ")))
         console.print(_table(rows))
         if "config" in dataset.attrs:
-            print(f"\n{dataset.attrs['config'].rstrip()}")
+            print(f"\n{str(dataset.attrs['config']).rstrip()}")
 
 
 @app.command()
@@ -290,23 +295,27 @@ def fit(
 def verify(run: Run) -> None:
     """Read every file of a run, and compare it with the SHA-256 that was written with the run.
 
-    Damaged files are named, and the exit code is 1; the `run` that made them makes chunks again,
-    and everything with --force.
+    Lists damaged files, and files that were not written with the run, and exits with code 1. The
+    command that made the run computes damaged chunks again, and everything with --force.
 
     [bold]Example[/]
 
     rqf-jax verify runs/demo.zarr
     """
-    from .. import _store, io
+    from .. import _store
 
-    manifest = _store.Manifest.read(run)
-    if manifest is None:
-        raise io.DataFileError(f"{run}: has no manifest; it was not written by `rqf-jax run`.")
-    damaged = list(_store.damaged(run, manifest))
-    for name in damaged:
+    root = _store.Root.read(run)
+    faults = root.faults(run, "everything")
+    for name in faults.damaged:
         print(f"{run / name}: damaged")
-    print(f"{len(manifest.files) - len(damaged)} of {len(manifest.files)} files are as written.")
-    if damaged:
+    for name in faults.strange:
+        print(f"{run / name}: was not written with the run")
+    if root.manifest is not None:
+        total = len(root.manifest.files)
+        print(f"{total - len(faults.damaged)} of {total} files are as written.")
+    if root.note:
+        print(root.note)
+    if faults.damaged or faults.strange:
         raise typer.Exit(1)
 
 
@@ -337,6 +346,6 @@ def _console(hosts: str | None) -> Console:
     """Where to print, once this process has joined its hosts, of which only the first prints."""
     if hosts is None:
         return Console()
-    from ..runs import session
+    from ..runs import hosts as hosting
 
-    return Console(quiet=not session.join(hosts))
+    return Console(quiet=not hosting.join(hosts))

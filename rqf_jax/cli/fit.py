@@ -31,6 +31,12 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
             console.print(f"{len(sentences)} sentences, {count} tokens, dimension {dim}\n")
             _show_layers(inference.fit_hidden_states(sentences), console)
         return
+    if path.is_file():
+        raise io.DataFileError(
+            f"{path}: must be a run, which is a folder .zarr, or an .npz file of hidden states, as "
+            f"`rqf_jax.io.read_hidden_states` describes it; got a {path.suffix or 'plain'} file. "
+            "numpy.savez_compressed writes .npz files."
+        )
     with io.load(path) as dataset, _about(path):
         if "state" not in dataset:
             raise ValueError("the run did not save `state`; run it again with save = ['state'].")

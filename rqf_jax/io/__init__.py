@@ -5,9 +5,8 @@ from as attributes: versions, device, time of writing and the caller's own. `sav
 ensemble in memory; `load` opens one again.
 """
 
-from .._store import DataFileError
+from .._store import DamagedError, DataFileError
 from ._datasets import (
-    check_target,
     load,
     save,
     save_dataset,
@@ -22,10 +21,10 @@ from ._hidden_states import (
 from ._text import standard_library
 
 __all__ = [
+    "DamagedError",
     "DataFileError",
     "HiddenStates",
     "Sentence",
-    "check_target",
     "example_hidden_states",
     "load",
     "read_hidden_states",

@@ -1,8 +1,10 @@
 """Ensembles as labelled datasets: to zarr, from zarr, to netCDF."""
 
+import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -12,28 +14,51 @@ import numpy as np
 import xarray
 
 from .._ensemble.trajectories import Trajectories
-from .._store.draft import Draft
-from .._store.files import DataFileError
-from .._store.manifest import Manifest, attributes as attributes_of, damaged
-from .._store.provenance import provenance
+from .._store import (
+    DataFileError,
+    Draft,
+    Manifest,
+    Root,
+    attributes_of,
+    check_arrays,
+    check_target,
+    provenance,
+    real_target,
+    remove_store,
+    sync,
+    write_dataset,
+)
 
 _NETCDF3_BYTES = 2**32 - 4
+_ARRAY = "/zarr.json"
 
 
 def save(
     runs: Trajectories,
     path: str | os.PathLike,
     *,
-    attributes: Mapping[str, Any],
+    attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write an ensemble and where it came from to the zarr store `path`, or write nothing.
 
-    `attributes` are the caller's own facts (seed, parameters, the text of a config) as numbers,
-    strings and lists of them; versions, device, calculus and time of writing are added. See
-    `save_dataset` for what happens to the path, and `load` for the way back.
+    Arguments:
+        runs: the ensemble, as `simulate` returns it.
+        path: the store to be, by custom with the ending .zarr.
+        attributes: your own facts (seed, parameters, the text of a config) as numbers, strings and
+            lists of them. Versions, device, calculus and time of writing are added.
+        overwrite: whether a store of this library at `path` is replaced.
+
+    Raises: see `save_dataset`. `load` is the way back.
+
+    Example:
+        >>> import jax, rqf_jax as rqf
+        >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(3, 4)
+        >>> ts, key = jax.numpy.linspace(0.0, 1.0, 3), jax.random.key(0)
+        >>> runs = rqf.simulate(sde, law, ts, substeps=4, members=2, key=key)
+        >>> rqf.save(runs, "few.zarr", attributes={"seed": 0})  # doctest: +SKIP
     """
-    save_dataset(runs.to_xarray(), path, attributes=attributes, overwrite=overwrite)
+    save_dataset(runs.to_xarray(), path, attributes=attributes or {}, overwrite=overwrite)
 
 
 def save_dataset(
@@ -45,20 +70,31 @@ def save_dataset(
 ) -> None:
     """`save` for an ensemble that is a labelled dataset already, perhaps with variables added.
 
-    The store is written beside `path` under a temporary name and renamed when it is complete, so
-    a reader finds the old store, the new one or none, never a part.
+    The store is written beside `path` under a temporary name and renamed when all of it is on the
+    disk, so a reader, and a power cut, finds the old store, the new one or none, never a part.
+    Every chunk ends in a CRC-32C that any zarr reader checks, and a manifest in the attributes of
+    the store holds the SHA-256 of every file, for `rqf_jax.open` and `rqf-jax verify`. Labels that
+    `load` makes from the attribute `tokens` are left out.
 
     Raises FileExistsError for an existing path, unless `overwrite` is True and `path` is a store
-    that this library wrote: nothing else is ever deleted.
+    that this library wrote and nobody has put other files into; `DataFileError` for a path inside
+    another store; ValueError for a variable that holds no numbers; TypeError for an attribute that
+    JSON cannot hold.
     """
-    path = Path(path)
+    path = real_target(Path(path))
     check_target(path, overwrite=overwrite)
-    dataset = dataset.assign_attrs({**attributes, **provenance()})
+    facts = {**dataset.attrs, **attributes}
+    labels = [name for name in _labels(facts, dataset.sizes) if dataset[name].dtype.kind in "UOT"]
+    dataset = dataset.drop_vars(labels)
     path.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    new, old = workshop / "new", workshop / "old"
     try:
-        new, old = workshop / "new", workshop / "old"
-        dataset.to_zarr(new, mode="w", zarr_format=3, consolidated=False)
+        new.mkdir()
+        files = write_dataset(new, dataset)
+        facts = {**attributes_of(dataset), **attributes, **provenance()}
+        Manifest(None, files).write(new, facts)
+        sync(new)
         if path.exists():
             path.rename(old)
         try:
@@ -67,60 +103,71 @@ def save_dataset(
             if old.exists():
                 old.rename(path)
             raise
+        sync(path.parent)
     finally:
-        shutil.rmtree(workshop)
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """FileExistsError unless `save` may write `path`; the message says why."""
-    if not path.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(f"{path} exists.")
-    try:
-        _facts(path)
-    except DataFileError as error:
-        raise FileExistsError(f"{path} exists, and is no run of rqf_jax.") from error
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """The attributes of a store that this library wrote; `DataFileError` for every other."""
-    facts = attributes_of(path)
-    if "rqf_jax" not in facts:
-        raise DataFileError(f"{path}: not a run of rqf_jax; its attributes name no version.")
-    return facts
+        shutil.rmtree(new, ignore_errors=True)
+        remove_store(old)
+        workshop.rmdir()
 
 
 def load(path: str | os.PathLike, *, check: bool = True) -> xarray.Dataset:
-    """The run, sweep or ensemble at `path`, as a labelled dataset; also `rqf_jax.open`.
+    """Open the run, sweep or ensemble at `path` as a labelled dataset; also `rqf_jax.open`.
 
     Arrays are read when they are used, part by part if indexed first, so the run may be larger
     than memory: `rqf_jax.open(path).overlaps[:1000].mean()`. Dimensions are member, time and those
-    of each observable; attributes say where the run came from.
+    of each observable; attributes say where the run came from, and can be written to netCDF (a
+    list of strings is one string with a line for each).
+
+    Damage is never returned as data. Opening checks the attributes, the description of every array
+    and the presence and size of every file; each chunk is checked as it is read, by its CRC-32C,
+    and a wrong one is a ValueError. `rqf-jax verify` reads every byte. Stores that rqf_jax 0.1
+    wrote open too, and have fewer checksums; `rqf-jax verify` says which.
 
     Raises `DataFileError` if there is no such store, if it is not finished, if this library did
-    not write it, or, unless `check` is False, if files of it are missing or have another size. A
-    byte that changed is found when its chunk is read (ValueError), and by `rqf-jax verify`.
+    not write it, if it holds anything but numbers, or, unless `check` is False, if files of it are
+    missing or changed, or arrays were added.
     """
     path = Path(path)
     draft = Draft.folder_of(path)
     if not path.exists() and draft.exists():
-        raise DataFileError(f"{path}: not finished, see {draft}; the same `run` continues it.")
-    _facts(path)
-    manifest = Manifest.read(path)
-    if manifest is not None and check:
-        lost = list(damaged(path, manifest, sizes_only=True))
-        if lost:
-            raise DataFileError(
-                f"{path}: {len(lost)} of {len(manifest.files)} files are missing or cut short "
-                f"({lost[0]}{', …' if len(lost) > 1 else ''}); the same `run` computes them again."
-            )
+        raise DataFileError(
+            f"{path}: not finished, see {draft}; the same command that began it continues it."
+        )
+    root = Root.read(path)
+    if check:
+        _check(path, root)
+    check_arrays(path)
     try:
-        dataset = xarray.open_zarr(path, consolidated=False, chunks=None)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError) as error:
-        raise DataFileError(f"{path}: not a zarr store ({error}).") from error
-    dataset.attrs.pop("manifest", None)
-    return dataset.assign_coords(_labels(dataset))
+        with warnings.catch_warnings():
+            # Files that others have put into the store; `rqf-jax verify` names them.
+            warnings.filterwarnings("ignore", "Object at .* is not recognized")
+            dataset = xarray.open_zarr(
+                path, consolidated=False, chunks=None, mask_and_scale=False, decode_times=False
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataFileError(f"{path}: its arrays cannot be read ({error}).") from error
+    attributes = {name: _plain(value) for name, value in root.attributes.items()}
+    attributes.pop("coordinates", None)
+    dataset.attrs = attributes
+    return dataset.assign_coords(_labels(root.attributes, dataset.sizes))
+
+
+def _check(path: Path, root: Root) -> None:
+    """`DataFileError` if files of the store are missing or changed, or arrays were added."""
+    faults = root.faults(path, "descriptions")
+    if faults.damaged:
+        total = 0 if root.manifest is None else len(root.manifest.files)
+        raise DataFileError(
+            f"{path}: {len(faults.damaged)} of {total} files are missing, cut short or changed "
+            f"({faults.damaged[0]}{', …' if len(faults.damaged) > 1 else ''}); the same command "
+            "that made it computes chunks again."
+        )
+    added = [name for name in faults.strange if name.endswith(_ARRAY)]
+    if added and root.manifest is not None:
+        raise DataFileError(
+            f"{path}: {added[0].removesuffix(_ARRAY)} was not written with it. Move it out of the "
+            "store."
+        )
 
 
 def to_netcdf(dataset: xarray.Dataset, path: str | os.PathLike) -> None:
@@ -139,11 +186,7 @@ def to_netcdf(dataset: xarray.Dataset, path: str | os.PathLike) -> None:
         raise FileExistsError(f"{path} exists.")
     if not path.parent.is_dir():
         raise DataFileError(f"{path}: there is no folder {path.parent}.")
-    plain = {
-        name: "\n".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in dataset.attrs.items()
-    }
-    bare = dataset.assign_attrs(plain)
+    bare = dataset.assign_attrs({name: _plain(value) for name, value in dataset.attrs.items()})
     wide = {n: v.astype(np.float64) for n, v in bare.variables.items() if v.dtype == np.int64}
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -153,9 +196,24 @@ def to_netcdf(dataset: xarray.Dataset, path: str | os.PathLike) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _labels(dataset: xarray.Dataset) -> dict[str, Any]:
-    """Names of tokens and pairs as coordinates, where the run knows its tokens' names."""
-    tokens = [str(token) for token in dataset.attrs.get("tokens", ())]
-    pairs = [f"{a}–{b}" for a, b in combinations(tokens, 2)]
+def _plain(value: Any) -> Any:
+    """An attribute as netCDF can hold it: a text, a number, or a list of numbers."""
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list):
+        if all(isinstance(one, int | float) for one in value):
+            return value
+        if all(isinstance(one, str) for one in value):
+            return "\n".join(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _labels(facts: Mapping[str, Any], sizes: Mapping[Any, int]) -> dict[str, Any]:
+    """Names of tokens and pairs as coordinates, where the attributes name the tokens."""
+    tokens = facts.get("tokens", [])
+    tokens = tokens.split("\n") if isinstance(tokens, str) else tokens
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        return {}
+    pairs = [f"{a}–{b}" for a, b in combinations(tokens, 2)] if "pair" in sizes else []
     named = {"token": tokens, "pair": pairs}
-    return {name: (name, v) for name, v in named.items() if v and dataset.sizes.get(name) == len(v)}
+    return {name: (name, v) for name, v in named.items() if v and sizes.get(name) == len(v)}

@@ -78,8 +78,9 @@ def read_hidden_states(path: str | os.PathLike) -> HiddenStates:
         np.savez_compressed(path, sentences=texts, tokens_00=tokens, hidden_00=states, ...)
 
     Raises `DataFileError`, a ValueError, that names the file, the array and the rule if the file
-    is missing, is not an npz file or is cut short, if an array is missing or has the wrong type
-    or shape, or if a token is not finite or of norm zero, so that it has no place on the sphere.
+    is missing, is not an npz file, is cut short, encrypted or compressed by a method that NumPy
+    does not write, if an array is missing or has the wrong type or shape, or if a token is not
+    finite or of norm zero, so that it has no place on the sphere.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,12 +92,25 @@ def read_hidden_states(path: str | os.PathLike) -> HiddenStates:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataFileError(f"{path}: must be an npz file; got a single npy array.")
             with file:
+                _check_members(path, file.zip.infolist() if file.zip else ())
                 return HiddenStates(path, _sentences(_Arrays(path, file)))
     # NumPy takes whatever has neither magic number for a pickle, and refuses with a ValueError.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, DataFileError):
             raise
         raise DataFileError(f"{path}: not an npz file, or cut short ({error}).") from error
+
+
+def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """DataFileError for a zip archive that NumPy did not write."""
+    for member in members:
+        if member.flag_bits & 1:
+            raise DataFileError(f"{path}: `{member.filename}` is encrypted; save it without.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataFileError(
+                f"{path}: `{member.filename}` is compressed by method {member.compress_type}, and "
+                "NumPy reads none but 0 and 8; save it with numpy.savez_compressed."
+            )
 
 
 @dataclass(frozen=True)
@@ -124,7 +138,12 @@ class _Arrays:
     def _read(self, name: str, ndim: int) -> np.ndarray:
         if name not in self.file:
             raise self.error(name, f"is missing; the file has {', '.join(sorted(self.file))}")
-        array = self.file[name]
+        try:
+            array = self.file[name]
+        except MemoryError as error:
+            raise self.error(name, "needs more memory than there is") from error
+        if not isinstance(array, np.ndarray):
+            raise self.error(name, "must be an array in NumPy's format; got other bytes")
         if array.ndim != ndim:
             raise self.error(name, f"must have rank {ndim}; got shape {array.shape}")
         return array

@@ -6,26 +6,30 @@ is compiled, and what is written appears complete or not at all; see `session`.
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray
-from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from .. import _store, io, laws, plot
-from .._ensemble.program import Problem, Program
 from .._ensemble.simulate import simulate
 from .._sde import SDE
-from . import chunks, comparison as report, config as configs, session
+from .._store import Plan, Record, Result
+from . import comparison as report, config as configs, session
 from .comparison import ClosedForms
 from .config import Config, ConfigError
-from .problem import Save, check, equation, initial
+from .job import AbstractJob
+from .plan import portions
+from .problem import Start, check, equation, initial, inputs, problem
+from .summaries import digest, summarised, total, variables
+from .worker import Worker
 
 # No ensemble has this member, so its key is free for the companion run.
 _COMPANION = 2**32 - 1
@@ -41,14 +45,19 @@ def run(config: Config, out: Path, *, force: bool, console: Console) -> None:
     `NonFiniteError` if members became NaN or infinite and the config does not have them marked,
     and see `session.carry_out`. `force` replaces the run at `out`, and nothing that is not a run.
     """
-    folder = out.with_suffix("")
     if out.suffix != ".zarr":
         raise ConfigError(f"the path of a run must end in .zarr; got {out}.")
+    store, folder = _store.real_target(out), out.with_suffix("")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} exists.")
-    if folder.exists() and not (out.exists() or _store.Draft.folder_of(out).exists()):
+    if folder.exists() and not (store.exists() or _store.Draft.folder_of(store).exists()):
         raise FileExistsError(f"{folder} exists.")
-    new = session.carry_out(job(config, out, console), force=force, console=console)
+    job = EnsembleJob.of(config)
+    console.print(
+        f"[bold]{job.start.title}[/]\n"
+        f"{config.run.members:,} members to t = {job.problem.ts[-1]:g}\n"
+    )
+    new = session.carry_out(job, store, force=force, console=console)
     if jax.process_index() == 0 and (new or not _is_drawn(out, folder)):
         look(out, folder, console)
         console.print(f"The ensemble is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
@@ -81,67 +90,88 @@ def look(out: Path, folder: Path, console: Console, *, form: str = "png") -> Non
             draw(dataset, compare(dataset, console), folder, console, form=form)
 
 
-def job(config: Config, out: Path, console: Console) -> session.Job:
-    """The ensemble of a config as a job for `session.carry_out`.
+@dataclass(frozen=True)
+class EnsembleJob(AbstractJob):
+    """The ensemble of a config. Construct it with `of`."""
 
-    Everything that can be wrong with the config is found here; errors as of `run`.
-    """
-    start = initial(config.law)
-    sde = equation(config, start.size)
-    companion = None if config.companion is None else equation(config, (3,))
-    pair = [start.place(token) for token in config.report.angle_pair if start.tokens]
-    law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
-    ts = jnp.asarray(config.times.grid())
-    key = jax.random.key(config.run.seed)
-    members, every = config.run.members, config.run.checkpoint
-    problem = Problem(sde, law, ts, key, Save(config.run.save), config.run.substeps)
-    check(problem, members)
-    console.print(f"[bold]{start.title}[/]\n{members:,} members to t = {ts[-1]:g}\n")
+    config: Config
+    start: Start
+    companion: SDE | None
 
-    def plan() -> tuple[_store.Plan, Program]:
-        chunk, program = chunks.choose(
-            problem, members, config.run.chunk, every, jax.local_devices()
-        )
-        divided = (("member", members, chunk),)
-        kept = chunks.variables(problem, config.run.keep)
-        return _store.Plan(config.toml(), _store.identity(), divided, kept, program.batch), program
+    unit: ClassVar[str] = "members"
 
-    def compute(ensemble: session.Compute, plan: _store.Plan, region: int) -> session.Result:
-        (part,) = plan.slices(region)
-        ys, status = ensemble(problem, part.start, part.stop - part.start)
-        summaries = chunks.digest(ys, status, part.start, config.run.failures)
-        return session.Result(ys | {"status": status}, summaries, int(np.sum(status > 0)))
+    @classmethod
+    def of(cls, config: Config) -> "EnsembleJob":
+        """The job of a config; everything that can be wrong with the config is found here.
 
-    def finish(records: Iterator[_store.Record]) -> xarray.Dataset:
-        failed, total = 0, {}
-        for record in records:  # one by one: there may be many thousands
-            failed += record.failed
-            for name, part in record.summaries.items():
-                total[name] = total[name] + part if name in total else part
+        Raises `ConfigError` and `io.DataFileError`.
+        """
+        start = initial(config.law)
+        for token in config.report.angle_pair if start.tokens else ():
+            start.place(token)
+        companion = None if config.companion is None else equation(config, (3,))
+        one = problem(config, start)
+        check(one, config.run.members)
+        text, every = config.toml(), config.run.checkpoint
+        return cls(text, inputs(config), one, every, config, start, companion)
+
+    def plan(self, devices: Sequence[Any]) -> Plan:
+        """Members divided into chunks, as many as the memory and the disk like."""
+        run = self.config.run
+        chunk, batch = portions(self.problem, run.members, run.chunk, self.every, devices)
+        kept = variables(self.problem, run.keep)
+        divided = (("member", run.members, chunk),)
+        return Plan(self.text, self.files, _store.identity(), divided, kept, batch)
+
+    def compute(self, worker: Worker, chunk: int) -> Result:
+        """The members of one chunk."""
+        (part,) = worker.work.plan.slices(chunk)
+        ys, status = worker.members(self.problem, chunk, part.start, part.stop - part.start)
+        summaries = digest(ys, status, part.start, self.config.run.failures)
+        return Result(ys | {"status": status}, summaries, int(np.sum(status > 0)))
+
+    def finish(self, records: Iterator[Record], console: Console) -> xarray.Dataset:
+        """Summaries of all members, the language model's layers and the companion run."""
+        start, run, ts = self.start, self.config.run, np.asarray(self.problem.ts)
+        summaries, failed = total(records)
+        dataset = summarised(summaries, ts)
+        if start.layers is not None:
+            dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
+        if self.companion is not None:
+            dataset["companion"] = (("time", "companion_token", "axis"), self._companion())
+        if failed:
+            console.print(f"[bold red]{failed:,} of {run.members:,} members failed.[/]")
+        pair = [start.place(token) for token in self.config.report.angle_pair if start.tokens]
         facts = {
-            "config": config.toml(),
-            "seed": config.run.seed,
+            "config": self.text,
+            "seed": run.seed,
             "tokens": start.labels(),
             "dim": start.dim,
             **({} if start.rows is None else {"rows": start.rows}),
             "angle_pair": pair,
             "failed": failed,
         }
-        dataset = chunks.summarised(total, np.asarray(ts))
-        if start.layers is not None:
-            dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
-        if companion is not None:
-            states = _companion(config, companion, ts, key)
-            dataset["companion"] = (("time", "companion_token", "axis"), states)
-        if failed:
-            console.print(f"[bold red]{failed:,} of {members:,} members failed.[/]")
         return dataset.assign_attrs(facts | _store.provenance())
 
-    def size(plan: _store.Plan, region: int) -> int:
-        (part,) = plan.slices(region)
-        return part.stop - part.start
+    def _companion(self) -> np.ndarray:
+        """One member of uniform tokens in 3 dimensions (times, tokens, 3)."""
+        assert self.companion is not None and self.config.companion is not None
+        one = simulate(
+            self.companion,
+            laws.Uniform(self.config.companion.tokens, 3),
+            self.problem.ts,
+            substeps=self.config.run.substeps,
+            members=1,
+            key=self.problem.key,
+            first_member=_COMPANION,
+        )
+        return np.asarray(one.ys[0])
 
-    return session.Job(out, config.toml(), problem, every, plan, compute, finish, size)
+
+def tokens_of(dataset: xarray.Dataset) -> list[str]:
+    """The names of the tokens of a stored run."""
+    tokens = dataset.attrs["tokens"]
+    return tokens.split("\n") if isinstance(tokens, str) else list(tokens)
 
 
 def closed_forms(dataset: xarray.Dataset) -> ClosedForms:
@@ -168,7 +198,7 @@ def compare(dataset: xarray.Dataset, console: Console) -> list[report.Row]:
     rows = report.compare(
         dataset,
         forms,
-        labels=dataset.attrs["tokens"],
+        labels=tokens_of(dataset),
         log_det_times=config.report.log_det_times,
         one_point_times=config.report.one_point_times,
         spectrum_times=config.report.spectrum_times,
@@ -205,16 +235,6 @@ def draw(
     console.print(f"{', '.join(names)} are in {folder}.", soft_wrap=True)
 
 
-def _companion(
-    config: Config, sde: SDE, ts: Float[Array, " times"], key: PRNGKeyArray
-) -> Float[Array, "times tokens 3"]:
-    """One member of uniform tokens in 3 dimensions."""
-    assert config.companion is not None
-    law, substeps = laws.Uniform(config.companion.tokens, 3), config.run.substeps
-    one = simulate(sde, law, ts, substeps=substeps, members=1, key=key, first_member=_COMPANION)
-    return one.ys[0]
-
-
 def _figures(dataset: xarray.Dataset, config: Config) -> Mapping[str, Figure]:
     """The figures that a stored run has the variables for."""
     figures, forms = {}, closed_forms(dataset)
@@ -235,8 +255,8 @@ def _order(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
     """Order parameters, and the overlaps of the closest and the farthest pair, against time."""
     time = np.asarray(dataset.time, float)
     overlaps = np.asarray(dataset.overlaps, float)
-    tokens = len(dataset.attrs["tokens"])
-    labels = report.pair_labels(dataset.attrs["tokens"])
+    tokens = len(tokens_of(dataset))
+    labels = report.pair_labels(tokens_of(dataset))
     ranks = np.argsort(overlaps[:, 0].mean(0))
     chosen = dict.fromkeys((int(ranks[-1]), int(ranks[0])))
     polar, nematic = "mean token, $|\\bar{x}|^2$", "pairs, $\\langle x_a, x_b\\rangle^2$"

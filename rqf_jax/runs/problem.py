@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import io, laws, observables
+from .. import _store, io, laws, observables
 from .._ensemble.program import Problem, check as _check
 from .._sde import SDE
 from . import catalogue
@@ -110,6 +112,20 @@ def equation(config: Config, size: tuple[int, ...]) -> SDE:
         raise ConfigError(f"model.{error}") from error
     except ArithmeticError as error:
         raise ConfigError(f"model: its numbers must be of moderate size; got {error}.") from error
+
+
+def problem(config: Config, start: Start) -> Problem:
+    """The ensemble of a config that starts by `start`, not yet checked."""
+    law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
+    ts, key = jnp.asarray(config.times.grid()), jax.random.key(config.run.seed)
+    sde = equation(config, start.size)
+    return Problem(sde, law, ts, key, Save(config.run.save), config.run.substeps)
+
+
+def inputs(config: Config) -> dict[str, str]:
+    """The SHA-256 of every file that a config reads, by its key."""
+    file = getattr(config.law, "file", None)
+    return {} if file is None else {"law.file": _store.fingerprint(Path(file))[0]}
 
 
 def check(problem: Problem, members: int) -> None:

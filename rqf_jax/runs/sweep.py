@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,16 @@ import numpy as np
 import xarray
 from rich.console import Console
 
-from .. import _store, io, laws
-from .._ensemble.program import Problem, Program
-from . import chunks, config as configs, session
+from .. import _store, io
+from .._ensemble.program import Problem, outputs
+from .._store import Plan, Record, Result, Summary, Variable
+from . import config as configs, session
 from .config import Config, ConfigError
-from .problem import Save, check, equation, initial
+from .job import AbstractJob
+from .plan import portions
+from .problem import check, initial, inputs, problem
+from .summaries import digest, summarised, variables
+from .worker import Worker
 
 # A random sweep draws its points by the seed of the run, but not from the members' numbers.
 _DRAWS = 0x5EED
@@ -167,89 +172,108 @@ def sweep(config: Config, design: Design, out: Path, *, force: bool, console: Co
     """Simulate `config` at every point of `design`, into the one store `out`.
 
     Every point has all members of the config, by the same key: their noise is common to all
-    points, so differences between points are sharper than each of them. What is stored are the
-    summaries over members, with dimensions named by the keys; every member's values too if
-    `run.keep` says "trajectories". `failed` counts the members of each point that became NaN or
-    infinite, which are left out of its summaries; `Design.failed` are those points, for a sweep of
-    their own with the smaller steps that they need.
+    points, so differences between points are sharper than each of them. The store holds summaries
+    over members, with dimensions named by the keys; every member's values too if `run.keep` says
+    "trajectories". `failed` counts the members of each point that became NaN or infinite, which are
+    left out of its summaries; `Design.failed` are those points, for a sweep of their own with the
+    smaller steps that they need.
 
     Raises `ConfigError` for a point that cannot be run, before anything is compiled, and see
     `session.carry_out`.
     """
     if out.suffix != ".zarr":
         raise ConfigError(f"the path of a sweep must end in .zarr; got {out}.")
-    design = design.of(config)
-    points = design.points()
-    problems = [_problem(config, design, values) for values in points]
-    for problem in problems:
-        check(problem, config.run.members)
-    kinds = {problem.structure: problem for problem in problems}
-    shapes = {str(jax.tree.map(jnp.shape, chunks.outputs(problem))) for problem in kinds.values()}
-    if len(shapes) > 1:
-        raise ConfigError(f"points must save arrays of one shape; got {', '.join(sorted(shapes))}.")
-    members, every = config.run.members, config.run.checkpoint
-    text = config.toml() + design.toml()
-    console.print(f"{len(points):,} points of {members:,} members\n")
+    job = SweepJob.of(config, design)
+    console.print(f"{len(job.problems):,} points of {config.run.members:,} members\n")
+    session.carry_out(job, out, force=force, console=console)
+    console.print(f"The sweep is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
 
-    shape, ids = tuple(design.shape.values()), np.arange(len(points))
-    block = 1 if len(kinds) > 1 or every else max(1, min(shape[-1], _TOGETHER // members))
-    first = _stacked(problems[:block], block)
 
-    def plan() -> tuple[_store.Plan, Program]:
+@dataclass(frozen=True)
+class SweepJob(AbstractJob):
+    """The ensembles of all points of a design, in blocks of points. Construct it with `of`."""
+
+    config: Config
+    design: Design
+    problems: Sequence[Problem]
+    block: int
+
+    unit: ClassVar[str] = "points"
+
+    @classmethod
+    def of(cls, config: Config, design: Design) -> "SweepJob":
+        """The job of a config and a design; ConfigError for a point that cannot be run."""
+        design = design.of(config)
+        problems = [_problem(config, design, values) for values in design.points()]
+        for one in problems:
+            check(one, config.run.members)
+        kinds = {one.structure: one for one in problems}
+        shapes = {str(jax.tree.map(jnp.shape, outputs(one))) for one in kinds.values()}
+        if len(shapes) > 1:
+            raise ConfigError(
+                f"points must save arrays of one shape; got {', '.join(sorted(shapes))}."
+            )
+        every, last = config.run.checkpoint, tuple(design.shape.values())[-1]
+        alone = len(kinds) > 1 or every is not None
+        block = 1 if alone else max(1, min(last, _TOGETHER // config.run.members))
+        first = _stacked(problems[:block], block)
+        text = config.toml() + design.toml()
+        return cls(text, inputs(config), first, every, config, design, problems, block)
+
+    def plan(self, devices: Sequence[Any]) -> Plan:
+        """Points divided into blocks; all members of a point are computed together."""
+        run = self.config.run
         # Few members are not divided further: one device may compute all of a point.
-        chunk = config.run.chunk or (8 * members if block > 1 else None)
-        _, program = chunks.choose(first, members, chunk, every, jax.local_devices())
-        kept = [_store.Variable("failed", (), (), "int32")]
-        if config.run.keep == "trajectories":
-            kept += chunks.variables(problems[0], config.run.keep, {"member": members})
-        divided = design.divided(block)
-        return _store.Plan(text, _store.identity(), divided, tuple(kept), program.batch), program
+        most = run.chunk or (8 * run.members if self.block > 1 else None)
+        _, batch = portions(self.problem, run.members, most, self.every, devices)
+        kept = [Variable("failed", (), (), "int32")]
+        if run.keep == "trajectories":
+            kept += variables(self.problems[0], run.keep, {"member": run.members})
+        divided = self.design.divided(self.block)
+        return Plan(self.text, self.files, _store.identity(), divided, tuple(kept), batch)
 
-    def compute(ensemble: session.Compute, plan: _store.Plan, region: int) -> session.Result:
-        mine = ids.reshape(shape)[plan.slices(region)]
-        ys, status = ensemble(_stacked([problems[i] for i in mine.flat], block), 0, members)
-        if block == 1:
+    def compute(self, worker: Worker, chunk: int) -> Result:
+        """The members of one block of points."""
+        shape = tuple(self.design.shape.values())
+        mine = np.arange(len(self.problems)).reshape(shape)[worker.work.plan.slices(chunk)]
+        block = _stacked([self.problems[int(i)] for i in mine.flat], self.block)
+        ys, status = worker.members(block, chunk, 0, self.config.run.members)
+        if self.block == 1:
             ys, status = jax.tree.map(lambda leaf: leaf[np.newaxis], (ys, status))
         ys, status = jax.tree.map(lambda leaf: leaf[: mine.size], (ys, status))
         each = [
-            chunks.digest({name: y[i] for name, y in ys.items()}, status[i], 0, "mark")
+            digest({name: y[i] for name, y in ys.items()}, status[i], 0, "mark")
             for i in range(mine.size)
         ]
-        summaries = {
-            n: _store.Summary.combined(np.stack, [one[n] for one in each]) for n in each[0]
-        }
+        summaries = {n: Summary.combined(np.stack, [one[n] for one in each]) for n in each[0]}
         failed = np.sum(status > 0, axis=1, dtype=np.int32)
         values = {
             name: y.reshape(mine.shape + y.shape[1:])
             for name, y in (ys | {"status": status, "failed": failed}).items()
         }
-        return session.Result(values, summaries, int(np.sum(failed > 0)))
+        return Result(values, summaries, int(np.sum(failed > 0)))
 
-    def finish(records: Iterator[_store.Record]) -> xarray.Dataset:
-        def together(arrays: list[np.ndarray]) -> np.ndarray:
-            whole = np.concatenate(arrays)
-            return whole.reshape(shape + whole.shape[1:])
-
+    def finish(self, records: Iterator[Record], console: Console) -> xarray.Dataset:
+        """The summaries of every point, with the values of the keys as coordinates."""
         failed, parts = 0, []
         for record in records:
             failed += record.failed
             parts.append(record.summaries)
-        total = {
-            n: _store.Summary.combined(together, [part[n] for part in parts]) for n in parts[0]
-        }
-        dataset = chunks.summarised(total, np.asarray(problems[0].ts), tuple(design.shape))
-        dataset = dataset.assign_coords(design.coordinates())
+        whole = {n: Summary.combined(self._whole, [part[n] for part in parts]) for n in parts[0]}
+        dataset = summarised(whole, np.asarray(self.problems[0].ts), tuple(self.design.shape))
         if failed:
-            console.print(f"[bold red]{failed:,} of {len(points):,} points have failed members.[/]")
-        facts = {"config": text, "seed": config.run.seed, "members": members}
+            console.print(
+                f"[bold red]{failed:,} of {len(self.problems):,} points have failed members.[/]"
+            )
+        run = self.config.run
+        facts = {"config": self.text, "seed": run.seed, "members": run.members}
+        dataset = dataset.assign_coords(self.design.coordinates())
         return dataset.assign_attrs(facts | _store.provenance())
 
-    def size(plan: _store.Plan, region: int) -> int:
-        return math.prod(part.stop - part.start for part in plan.slices(region))
-
-    job = session.Job(out, text, first, every, plan, compute, finish, size, "points")
-    session.carry_out(job, force=force, console=console)
-    console.print(f"The sweep is {out}; rqf-jax info {out} looks into it.", soft_wrap=True)
+    def _whole(self, blocks: list[np.ndarray]) -> np.ndarray:
+        """The arrays of all blocks as one, with the axes of the design."""
+        whole = np.concatenate(blocks)
+        return whole.reshape(tuple(self.design.shape.values()) + whole.shape[1:])
 
 
 def _is_number(table: Mapping[str, Mapping[str, Any]], key: str) -> bool:
@@ -267,11 +291,7 @@ def _problem(config: Config, design: Design, values: tuple[float, ...]) -> Probl
         whole = isinstance(old, int) and value == math.floor(value)
         changes.append(f"{axis.key}={int(value) if whole else repr(value)}")
     one = configs.parse(config.toml(), changes, source=", ".join(changes))
-    start = initial(one.law)
-    law = laws.InSpan(start.law) if one.run.coordinates == "overlaps" else start.law
-    ts, key = jnp.asarray(one.times.grid()), jax.random.key(one.run.seed)
-    sde = equation(one, start.size)
-    return Problem(sde, law, ts, key, Save(one.run.save), one.run.substeps)
+    return problem(one, initial(one.law))
 
 
 def _stacked(problems: Sequence[Problem], block: int) -> Problem:

@@ -6,15 +6,15 @@ import pytest
 
 import rqf_jax as rqf
 from rqf_jax._ensemble import engine as _engine, program as _program
-from rqf_jax.runs import chunks
+from rqf_jax.runs import summaries
 
 
 def test_members_that_fail_end_a_run_by_name_or_are_left_out_of_its_summaries():
     rng = np.random.default_rng(0)
     ys, status = {"polar_order": rng.random((4, 3))}, np.array([0, 2, 0, 1])
     with pytest.raises(rqf.NonFiniteError, match=r"2 of 4 .*: 101, 103 \(the first between sav"):
-        chunks.digest(ys, status, 100, "stop")
-    total = chunks.digest(ys, status, 100, "mark")["polar_order"]
+        summaries.digest(ys, status, 100, "stop")
+    total = summaries.digest(ys, status, 100, "mark")["polar_order"]
     kept = ys["polar_order"][[0, 2]]
     np.testing.assert_array_equal(total.count, 2)
     np.testing.assert_allclose(total.mean, kept.mean(0))

@@ -24,7 +24,7 @@ def extract(monkeypatch):
 @pytest.fixture
 def texts(tmp_path):
     file = tmp_path / "texts.txt"
-    file.write_text("\n".join(TEXTS) + "\n\n", encoding="utf-8")
+    file.write_text("\n".join(TEXTS) + "\n\n", encoding="utf-8-sig")
     return file
 
 
@@ -138,6 +138,7 @@ def test_a_sentence_that_is_too_long_is_named(extract, folder, tmp_path, capsys)
 def test_arguments_are_checked_before_anything_is_imported(extract, texts, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "wide.txt").write_text("a dog", encoding="utf-16")
     here = str(tmp_path)
     for arguments, words in (
         ([f"{here}/none", f"{here}/o.npz"], "none: no such folder"),
@@ -146,6 +147,7 @@ def test_arguments_are_checked_before_anything_is_imported(extract, texts, tmp_p
         ([f"{here}/empty", f"{here}/no/o.npz"], "in a folder that exists"),
         ([f"{here}/empty", f"{here}/o.npz", "--sentences", f"{here}/no.txt"], "no such file"),
         ([f"{here}/empty", f"{here}/o.npz", "--sentences", f"{here}/blank.txt"], "it has none"),
+        ([f"{here}/empty", f"{here}/o.npz", "--sentences", f"{here}/wide.txt"], "must be UTF-8"),
     ):
         with pytest.raises(SystemExit) as info:
             extract.main(arguments)

@@ -100,22 +100,21 @@ def test_what_only_the_engine_refuses_is_an_error_of_the_config_by_its_key(
 ):
     table = SMALL | {section: SMALL[section] | {key: value}}
     with pytest.raises(config.ConfigError, match=rule):
-        runs.job(config.parse(toml(table)), tmp_path / "run.zarr", Console(quiet=True))
+        runs.EnsembleJob.of(config.parse(toml(table)))
 
 
 @pytest.mark.filterwarnings("ignore")
 @hypothesis.example(LARGE)
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @hypothesis.given(TABLES)
-def test_a_config_is_understood_or_refused_before_anything_is_compiled(tmp_path_factory, table):
-    out = tmp_path_factory.getbasetemp() / "run.zarr"
+def test_a_config_is_understood_or_refused_before_anything_is_compiled(table):
     try:
-        job = runs.job(config.parse(toml(table)), out, Console(quiet=True))
+        job = runs.EnsembleJob.of(config.parse(toml(table)))
     except (config.ConfigError, io.DataFileError) as error:
         hypothesis.event(type(error).__name__)
         return
     hypothesis.event("understood")
-    assert config.parse(job.config).toml() == job.config
+    assert config.parse(job.text).toml() == job.text
 
 
 ALONE = SMALL | {"run": {"members": 1, "substeps": 2}}  # found by the test below

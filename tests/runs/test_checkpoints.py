@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 from _stores import Killed, contents
-from rich.console import Console
 
 from rqf_jax import _store
 from rqf_jax._ensemble.program import Program, joined
@@ -76,7 +75,7 @@ def cut(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_cutting_a_path_moves_it_by_rounding_and_going_on_by_no_bit(tmp_path):
     one = config.parse(LONG)
-    problem = runs.job(one, tmp_path / "run.zarr", Console(quiet=True)).problem
+    problem = runs.EnsembleJob.of(one).problem
     whole, parts = (Program(problem, 8, jax.local_devices(), every) for every in (None, 3))
     expected, status = whole(problem, 5, 21)
     *_, middle, end = segments = list(parts.segments(problem, 5, 21))
@@ -133,7 +132,7 @@ def test_a_signal_stops_after_the_segment_in_hand(whole, tmp_path, monkeypatch, 
         patch.setattr(_store.Checkpoints, "write", interrupted)
         main(["run", str(tmp_path / "long.toml"), "--out", str(out)])
     assert info.value.code == 128 + signal.SIGTERM
-    assert "0 of 2 chunks are safe, and 55% of what is under way" in capsys.readouterr().err
+    assert "0 of 2 chunks are safe, and 55% of the paths of the next one" in capsys.readouterr().err
     assert len(list(_store.Draft.checkpoints(out, 0).read())) == 2
     simulated(out)
     assert contents(out) == contents(whole)

@@ -94,7 +94,10 @@ def test_a_run_leaves_a_store_a_table_and_three_figures(stored):
         "member": 60, "time": 4, "token": 3, "dim": 3, "pair": 3,
         "layer": 7, "companion_token": 5, "axis": 3, "bin": 64, "edge": 65,
     }  # fmt: skip
-    assert run.attrs["tokens"] == ["quick", "fox", "dog"] and run.attrs["angle_pair"] == [1, 0]
+    assert run.attrs["tokens"].split() == ["quick", "fox", "dog"] and run.attrs["angle_pair"] == [
+        1,
+        0,
+    ]
     complete = config.parse(run.attrs["config"])
     assert complete == config.read(folder / "fox.toml")
     assert run.attrs["seed"] == complete.run.seed == 0

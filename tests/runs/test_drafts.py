@@ -13,12 +13,11 @@ import pytest
 from _stores import TINY, Killed, contents, killed_before
 from jax.experimental import multihost_utils
 from matplotlib.figure import Figure
-from rich.console import Console
 
 import rqf_jax as rqf
 from rqf_jax import _store
 from rqf_jax.cli.app import main
-from rqf_jax.runs import chunks, config, ensemble as runs, session
+from rqf_jax.runs import config, ensemble as runs, hosts, session
 
 TWO = TINY.replace("members = 320", "members = 16")
 simulated = functools.partial(_stores.simulated, text=TWO)
@@ -203,7 +202,7 @@ def test_a_run_whose_arrays_are_not_described_any_more_is_replaced_with_force(
             main(command)
         assert info.value.code == 1
     assert "time/zarr.json damaged" in capsys.readouterr().err
-    with pytest.raises(session.Damaged, match="--force"):
+    with pytest.raises(_store.DamagedError, match="--force"):
         simulated(finished)
     simulated(finished, force=True)
     assert contents(finished) == contents(whole)
@@ -231,7 +230,9 @@ def test_figures_are_of_the_run_beside_them_wherever_it_was_killed(tmp_path, mon
 
 
 def test_processes_that_look_at_different_moments_divide_the_same_regions(tmp_path, monkeypatch):
-    draft = _store.Draft(tmp_path / "run.zarr", _store.Plan("", {}, (("member", 70, 10),), (), 8))
+    draft = _store.Draft(
+        tmp_path / "run.zarr", _store.Plan("", {}, {}, (("member", 70, 10),), (), 8)
+    )
     written, told = {1}, []
     monkeypatch.setattr(_store.Draft, "record", lambda _, region: region in written or None)
     monkeypatch.setattr(jax, "process_count", lambda: 3)
@@ -241,7 +242,7 @@ def test_processes_that_look_at_different_moments_divide_the_same_regions(tmp_pa
     shares = []
     for number in range(3):
         monkeypatch.setattr(jax, "process_index", lambda number=number: number)
-        shares.append(session.share(session._missing(draft), number, 3))
+        shares.append(hosts.mine(draft.missing(), 7)[1])
         written.add(shares[-1][0])
     assert shares == [[0, 4], [2, 5], [3, 6]]
 
@@ -263,14 +264,14 @@ def test_summaries_are_put_together_one_record_at_a_time(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_less_memory_than_before_is_told_and_noted(tmp_path, monkeypatch):
-    out, fitting = tmp_path / "run.zarr", chunks.fitting
+    out, fitting = tmp_path / "run.zarr", session.fitting
     killed(out, "00000001.npz", "run.members=512", "run.chunk=256")
     half = lambda problem, batch, *rest: fitting(problem, batch // 2, *rest)  # noqa: E731
-    monkeypatch.setattr(chunks, "fitting", half)
+    monkeypatch.setattr(session, "fitting", half)
     text = simulated(out, "run.members=512", "run.chunk=256")
     assert "Less memory is free" in text
     assert "Chunks of 256 members, 2 in all; computed by 16 members on every device" in text
-    assert _store.Manifest.read(out).plan["batch"] == 16
+    assert _store.Root.read(out).manifest.plan["batch"] == 16
 
 
 def test_a_disk_without_locks_is_a_warning(whole, tmp_path, monkeypatch):
@@ -296,5 +297,5 @@ def test_times_that_are_one_in_32_bits_are_an_error_of_the_config(tmp_path):
         jax.enable_x64(False),
         pytest.raises(config.ConfigError, match=r"^times must be strictly increasing; got 1\.0 th"),
     ):
-        runs.job(one, tmp_path / "run.zarr", Console(quiet=True))
+        runs.EnsembleJob.of(one)
     assert np.diff(one.times.grid()) > 0

@@ -1,4 +1,5 @@
 import importlib.metadata
+import io
 import json
 import zipfile
 
@@ -117,6 +118,46 @@ def test_a_file_with_changed_bytes_is_refused(arrays, write):
 def test_a_pickle_is_never_loaded(arrays, write):
     arrays["tokens_00"] = np.array(["a", "b", None], dtype=object)
     refused(write(arrays), "pickle")
+
+
+def test_an_archive_that_numpy_did_not_write_is_refused_by_its_member(arrays, write):
+    path = write(arrays)
+    with zipfile.ZipFile(path) as file:
+        members = {info.filename: file.read(info) for info in file.infolist()}
+    for compression, data, rule in (
+        (zipfile.ZIP_STORED, b"cos\nsystem\n(S'true'\ntR.", "`tokens_00` must be an array in Num"),
+        (zipfile.ZIP_BZIP2, members["tokens_00.npy"], "compressed by method 12"),
+    ):
+        with zipfile.ZipFile(path, "w", compression) as file:
+            for name, own in members.items():
+                file.writestr(name, data if name == "tokens_00.npy" else own)
+        refused(path, rule)
+    write(arrays)
+    locked, at = bytearray(path.read_bytes()), 0
+    while (at := locked.find(b"PK\x01\x02", at)) >= 0:
+        locked[at + 8] |= 1  # the flag of encryption, in the central directory
+        at += 1
+    path.write_bytes(locked)
+    refused(path, "is encrypted")
+    changed = bytearray(write(arrays).read_bytes())
+    place = changed.find(b"PK\x01\x02") + 10
+    changed[place] = 97
+    path.write_bytes(changed)
+    refused(path, "compressed by method 97")
+
+
+def test_an_array_that_claims_more_than_there_is_is_refused(arrays, write):
+    path = write(arrays)
+    with zipfile.ZipFile(path) as file:
+        members = {info.filename: file.read(info) for info in file.infolist()}
+    huge = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**5, 10**5, 10**5)}
+    np.lib.format.write_array_header_1_0(huge, header)
+    with zipfile.ZipFile(path, "w") as file:
+        for name, own in (members | {"hidden_00.npy": huge.getvalue()}).items():
+            file.writestr(name, own)
+    with pytest.raises(rqf.io.DataFileError, match=r"states\.npz"):
+        rqf.io.read_hidden_states(path)
 
 
 @pytest.mark.parametrize("name", ["sentences", "tokens_01", "hidden_00"])

@@ -127,7 +127,7 @@ def test_the_number_of_devices_moves_no_bit(wide, tmp_path, devices):
     assert contents(out) == contents(wide)
 
 
-JOIN = "from rqf_jax.runs import session; session.join('127.0.0.1:{port},{count},{number}')"
+JOIN = "from rqf_jax.runs import hosts; hosts.join('127.0.0.1:{port},{count},{number}')"
 
 
 def hosts(out, count, last="pass"):

@@ -12,8 +12,9 @@ from _stores import TINY, Killed, contents
 
 import rqf_jax as rqf
 from rqf_jax import _store, io
+from rqf_jax._ensemble.program import Program
 from rqf_jax.cli.app import main
-from rqf_jax.runs import chunks, ensemble as runs, session
+from rqf_jax.runs import ensemble as runs, plan, session
 
 simulated = functools.partial(_stores.simulated, text=TINY)
 
@@ -67,7 +68,7 @@ def test_a_run_is_the_ensemble_that_python_gives_and_its_summaries(whole):
 
 
 def test_a_complete_run_says_so_and_computes_nothing(whole, monkeypatch):
-    monkeypatch.setattr(chunks, "fitting", None)
+    monkeypatch.setattr(session, "fitting", None)
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert "is complete: " in simulated(whole)
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
@@ -112,7 +113,7 @@ def test_a_damaged_chunk_is_found_on_reading_and_computed_again(whole, tmp_path,
         chunk.unlink()
     else:
         chunk.write_bytes(data if harm == "flipped" else data[:-1])
-    with pytest.raises(ValueError, match=r"checksum|missing or cut short"):
+    with pytest.raises(ValueError, match=r"checksum|missing, cut short or changed"):
         rqf.open(out).overlaps.load()
     with pytest.raises(SystemExit) as info:
         main(["verify", str(out)])
@@ -126,7 +127,7 @@ def test_a_damaged_summary_is_not_made_up(whole, tmp_path):
     out = tmp_path / "run.zarr"
     shutil.copytree(whole, out)
     (out / "overlaps_mean" / "c" / "0" / "0").write_bytes(b"nonsense")
-    with pytest.raises(session.Damaged, match="overlaps_mean"):
+    with pytest.raises(_store.DamagedError, match="overlaps_mean"):
         simulated(out)
 
 
@@ -164,7 +165,7 @@ def test_a_signal_stops_between_chunks_and_a_second_one_at_once(
         patch.setattr(_store.Draft, "write", interrupted)
         main(["run", str(tmp_path / "tiny.toml"), "--out", str(out)])
     assert info.value.code == 128 + number
-    said = "what was in hand is dropped" if twice else "4 of 40 chunks are safe"
+    said = "the chunk in hand is lost" if twice else "4 of 40 chunks are safe"
     assert said in capsys.readouterr().err
     assert _store.Draft.find(out).written() == (3 if twice else 4)
     simulated(out)
@@ -217,7 +218,7 @@ def test_summaries_of_parts_add_up_to_the_summary_of_all():
     "error", [MemoryError("a large array"), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: HBM")]
 )
 def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, monkeypatch, error):
-    compute = chunks.Program.__call__
+    compute = Program.__call__
     asked = []
 
     def small(program, problem, first, count):
@@ -226,11 +227,11 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, monkeypatch
             raise error
         return compute(program, problem, first, count)
 
-    monkeypatch.setattr(chunks.Program, "__call__", small)
+    monkeypatch.setattr(Program, "__call__", small)
     text = simulated(tmp_path / "run.zarr", "run.chunk=256")
     assert asked == [32, 16, 8, 8] and "now 16 members at a time" in text
-    monkeypatch.setattr(chunks, "free_bytes", lambda device: 10)
-    with pytest.raises(chunks.OutOfMemoryError, match="8 members at a time need more memory"):
+    monkeypatch.setattr(plan, "free_bytes", lambda device: 10)
+    with pytest.raises(plan.OutOfMemoryError, match="8 members at a time need more memory"):
         simulated(tmp_path / "other.zarr")
     assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
 
