@@ -13,14 +13,13 @@ _ROUNDING = 1e-3
 
 class Checks(eqx.Module):
     """`rate` a first guess of σ_s² + σ_a²; `angle` the largest turn of a token in one step; `lag`
-    the correlation of successive increments with its z `lag_score`; `missing` how many tokens are
-    missing; `twins` whether tokens are equal or opposite in the first state."""
+    the correlation of successive increments with its z `lag_score`; `twins` whether tokens are
+    equal or opposite in the first state."""
 
     rate: Float[Array, ""]
     angle: Float[Array, ""]
     lag: Float[Array, ""]
     lag_score: Float[Array, ""]
-    missing: Float[Array, ""]
     twins: Bool[Array, ""]
 
 
@@ -37,15 +36,11 @@ def checks(
     martingale difference, which gives the z. Observation noise makes it negative.
     """
     dim = xs.shape[-1]
-    there = ~jnp.isnan(jnp.sum(xs, -1))
-    if mask is not None:
-        there = there & mask
-    missing = total((~there).astype(xs.dtype))
+    there = jnp.ones(xs.shape[:3], bool) if mask is None else mask
     first = jnp.where(there[0, 0][:, None], xs[0, 0], 0.0)
     overlaps = jnp.abs(jnp.matmul(first, first.T, precision="highest"))
     same = jnp.triu(overlaps, 1) > 1 - 1e-6
     x, seen = xs[:, :, :_TOKENS], there[:, :, :_TOKENS]
-    x = jnp.where(seen[..., None], x, 0.0)
     both = seen[:, :-1] & seen[:, 1:]
     on = both.astype(x.dtype)
     _, moved = half_angle(x[:, :-1], x[:, 1:])
@@ -55,7 +50,7 @@ def checks(
     angle = 2 * jnp.arctan(jnp.sqrt(jnp.max(squares)) / 2)
     zero = jnp.zeros((), x.dtype)
     if x.shape[1] < 3:
-        return Checks(rate, angle, zero, zero, missing, jnp.any(same))
+        return Checks(rate, angle, zero, zero, jnp.any(same))
     middle = x[:, 1:-1]
     scale = 1 / jnp.sqrt(dt)[None, :, None, None]
     before = _tangent(middle, middle - x[:, :-2]) * scale[:, :-1]
@@ -65,7 +60,7 @@ def checks(
     power = jnp.sum((jnp.sum(before**2, -1) + jnp.sum(after**2, -1)) * all_three, -1)
     lag = 2 * total(products) / jnp.maximum(total(power), 1e-30)
     spread = jnp.sqrt(jnp.maximum(total(products**2), 1e-30))
-    return Checks(rate, angle, lag, total(products) / spread, missing, jnp.any(same))
+    return Checks(rate, angle, lag, total(products) / spread, jnp.any(same))
 
 
 def _tangent(x, v):

@@ -1,14 +1,26 @@
-"""Trajectories of tokens as arrays for an estimator: checked once, before anything else."""
+"""What an estimator is given, as arrays: read and checked once, before anything else.
 
-from typing import Any, NamedTuple
+Times are differenced in float64 on the host, and data are computed with in the precision in which
+they were given, so that neither an offset of time nor float64 data lose digits on the way.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from .._arguments import finite
+from .._arguments import is_concrete
 from .._ensemble.trajectories import Trajectories
+from ._result import FitResult
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a token may be."""
@@ -16,68 +28,205 @@ NORM_TOLERANCE = 1e-3
 _SAMPLE = 4096
 """So many numbers are looked at to see whether the data are rounded."""
 
+_EQUAL = 1e-3
+"""How far from their mean, relatively, steps of equal length may be."""
+
 
 class Observed(NamedTuple):
-    """`xs` (members, times, tokens, dim), unit or NaN; lengths `dt` of the steps; `mask` where
-    given; `grid`, the spacing of the grid on which the first numbers lie as they were given, or 0.
+    """`xs` (members, times, tokens, dim) of length one; lengths `dt` of the steps; `mask`, which
+    tokens are there (None if all are: the others are e_1); how many are `missing`; `grid`, the
+    spacing of the grid on which the first numbers lie as they were given, or 0.
     """
 
     xs: Float[Array, "members times tokens dim"]
     dt: Float[np.ndarray, " steps"]
     mask: Bool[Array, "members times tokens"] | None
+    missing: Int[np.ndarray, ""]
     grid: Float[np.ndarray, ""]
 
 
+def double_precision(on: bool) -> AbstractContextManager[Any]:
+    """JAX computes in float64 inside if `on`, and as it is set otherwise."""
+    return jax.enable_x64(True) if on and not jax.config.jax_enable_x64 else nullcontext()
+
+
+def in_own_precision(estimator: Callable[P, R]) -> Callable[P, R]:
+    """An estimator of `runs` or `sentences`, its first argument, that computes in float64 where
+    they are float64.
+
+    Data in float32 need no more: they are differenced before anything is added up. Arrays that it
+    returns have the default precision again, that of the caller's other arrays.
+    """
+
+    @functools.wraps(estimator)
+    def fit(*args: P.args, **kwargs: P.kwargs) -> R:
+        data = args[0] if args else kwargs.get("runs", kwargs.get("sentences"))
+        with double_precision(_holds_doubles(data)):
+            result: Any = estimator(*args, **kwargs)
+        if isinstance(result, FitResult):
+            return replace(result, density=in_default_precision(result.density))
+        return in_default_precision(result)
+
+    return fit
+
+
+def in_default_precision(tree: R) -> R:
+    """`tree` with its arrays in the float type of the caller's other arrays."""
+    dtype = jnp.dtype(jax.dtypes.canonicalize_dtype(float))
+
+    def narrow(leaf):
+        if isinstance(leaf, jax.Array) and leaf.dtype == np.float64 and dtype != np.float64:
+            return jnp.asarray(np.asarray(leaf).astype(dtype))
+        return leaf
+
+    return jax.tree.map(narrow, tree)
+
+
+def _holds_doubles(data: Any) -> bool:
+    data = data.ys if isinstance(data, Trajectories) else data
+    parts = data if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    return any(
+        getattr(getattr(part, "states", part), "dtype", None) == np.float64 for part in parts
+    )
+
+
 def observed(runs: Any, times: Any, mask: Any, normalise: str) -> Observed:
-    """The arguments of an estimator, checked; see `fit_noise` for the rules."""
+    """The arguments of an estimator of tokens, checked; see `fit_noise` for the rules."""
     if normalise not in ("raise", "project"):
         raise ValueError(f"`normalise` must be 'raise' or 'project'; got {normalise!r}.")
+    values, ts = _read(runs, times)
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise ValueError(f"`runs` must hold floats; got dtype {values.dtype}.")
+    shape = values.shape
+    if len(shape) not in (3, 4) or 0 in shape or shape[-1] < 2:
+        raise ValueError(
+            "`runs` must be of shape ([members,] times, tokens, dim) with dim at least 2; "
+            f"got shape {shape}."
+        )
+    shape = shape if len(shape) == 4 else (1, *shape)
+    dt = _steps(ts, shape[1])
+    mask = None if mask is None else _mask(mask, shape[:3])
+    xs, mask, missing, grid = _unit(values, mask, normalise)
+    # NumPy's, which compiled functions take as they are: a conversion each costs more than a fit.
+    return Observed(xs, dt.astype(xs.dtype), mask, np.asarray(missing), np.asarray(grid, xs.dtype))
+
+
+def equally_spaced(
+    runs: Any, times: Any, *, least: int
+) -> tuple[Float[np.ndarray, "members times ..."], float]:
+    """States (members, times, *state) in float64 and the length of a step."""
+    values, ts = _read(runs, times)
+    if values.dtype.kind not in "iuf" and not jnp.issubdtype(values.dtype, jnp.floating):
+        raise ValueError(f"`runs` must hold real numbers; got dtype {values.dtype}.")
+    xs = np.asarray(values).astype(np.float64)
+    if not np.all(np.isfinite(xs)):
+        bad = tuple(np.argwhere(~np.isfinite(xs))[0].tolist())
+        raise ValueError(f"`runs` must be finite; got {xs[bad]} at index {bad}.")
+    if ts.ndim != 1 or ts.size < least:
+        raise ValueError(f"`times` must be one axis of at least {least}; got shape {ts.shape}.")
+    if xs.ndim >= 2 and xs.shape[0] == ts.size and not (xs.ndim > 2 and xs.shape[1] == ts.size):
+        xs = xs[None]
+    if xs.ndim < 3 or xs.shape[1] != ts.size or 0 in xs.shape:
+        raise ValueError(
+            f"`runs` must have shape ([members,] {ts.size}, *state) for {ts.size} times; got "
+            f"{xs.shape}."
+        )
+    steps = _steps(ts, ts.size)
+    h = float(steps.mean())
+    if not np.all(np.abs(steps - h) <= _EQUAL * h):
+        raise ValueError(
+            "`times` must be equally spaced; got steps from "
+            f"{steps.min():.6g} to {steps.max():.6g}."
+        )
+    return xs, h
+
+
+def _read(runs: Any, times: Any) -> tuple[Array | np.ndarray, np.ndarray]:
+    """States ([members,] times, ...) as they were given, and their times."""
     if isinstance(runs, Trajectories):
         if times is not None:
             raise ValueError("`times` must be left out for `Trajectories`, which know their times.")
         values, times = runs.ys, runs.ts
-    elif times is None:
-        raise ValueError("`times` must be given with an array: steps may be of any length.")
+        if not isinstance(values, jax.Array | np.ndarray):
+            raise ValueError(
+                "`runs` must hold whole states, one array; these trajectories hold "
+                f"{jax.tree.structure(values)}. Simulate without `save`, or pass one of the arrays "
+                "with `times`."
+            )
+    elif _is_labelled(runs):
+        values, times = _labelled(runs, times)
     else:
         values = runs
-    if not isinstance(values, jax.Array | np.ndarray):
-        raise ValueError(f"`runs` must be trajectories or an array of tokens; got {type(values)}.")
-    xs = jnp.asarray(values)
-    if not jnp.issubdtype(xs.dtype, jnp.floating):
-        raise ValueError(f"`runs` must hold floats; got dtype {xs.dtype}.")
-    if xs.ndim not in (3, 4) or 0 in xs.shape or xs.shape[-1] < 2:
+        if not isinstance(values, jax.Array | np.ndarray):
+            raise ValueError(
+                "`runs` must be `Trajectories`, an array with `times`, or a DataArray of xarray; "
+                f"got an object of type {type(runs).__name__}."
+            )
+    if times is None:
+        raise ValueError("`times` must be given with an array: steps may be of any length.")
+    if not is_concrete((values, times)):
         raise ValueError(
-            "`runs` must be of shape ([members,] times, tokens, dim) with dim at least 2; "
-            f"got shape {np.shape(values)}."
+            "`runs` must be known, because a fit looks at its data; got a traced array. Call the "
+            "fit outside `jit`, `vmap` and `grad`."
         )
-    shape = xs.shape if xs.ndim == 4 else (1, *xs.shape)
-    dt = _steps(times, shape[1])
-    mask = None if mask is None else _mask(mask, shape[:3])
-    xs, grid = _unit(xs, mask, normalise)
-    # NumPy's, which compiled functions take as they are: a conversion each costs more than a fit.
-    return Observed(xs, dt.astype(xs.dtype), mask, np.asarray(grid, xs.dtype))
+    return values, _times(times)
 
 
-def _steps(times: Any, count: int) -> Float[np.ndarray, " steps"]:
-    ts = np.asarray(finite("times", times), float)
+def _is_labelled(runs: Any) -> bool:
+    """Whether `runs` is a DataArray; nobody has one without having imported xarray."""
+    xarray = sys.modules.get("xarray")
+    return xarray is not None and isinstance(runs, xarray.DataArray)
+
+
+def _labelled(runs: Any, times: Any) -> tuple[np.ndarray, Any]:
+    if "time" not in runs.dims:
+        raise ValueError(f"`runs` must have a dimension 'time'; got {runs.dims}.")
+    if times is None and "time" in runs.coords:
+        times = runs["time"].to_numpy()
+    first = [name for name in ("member", "time") if name in runs.dims]
+    return runs.transpose(*first, ...).to_numpy(), times
+
+
+def _times(times: Any) -> np.ndarray:
+    """A NumPy array of the dtype that was given, finite."""
+    try:
+        ts = np.asarray(times)
+    except (TypeError, ValueError, OverflowError):
+        ts = np.asarray(None)
+    if ts.dtype.kind not in "iuf" and not jnp.issubdtype(ts.dtype, jnp.floating):
+        raise ValueError(f"`times` must be real numbers; got {times!r:.80}.")
+    if not np.all(np.isfinite(ts)):
+        bad = int(np.argwhere(~np.isfinite(ts))[0][0]) if ts.ndim else 0
+        raise ValueError(f"`times` must be finite; got {ts.flat[bad]} at index {bad}.")
+    return ts
+
+
+def _steps(ts: np.ndarray, count: int) -> Float[np.ndarray, " steps"]:
+    """Lengths of the steps in float64. Steps that are equal but for the rounding of their times in
+    the type in which they were given are equal."""
     if ts.shape != (count,):
         raise ValueError(f"`times` must have shape ({count},) like the data; got {ts.shape}.")
     if count < 2:
         raise ValueError(f"`times` must be at least 2, for one step; got {count}.")
-    steps = np.diff(ts)
+    exact = ts.astype(np.float64)
+    steps = np.diff(exact)
     if not np.all(steps > 0):
         i = int(np.flatnonzero(~(steps > 0))[0])
         raise ValueError(
             f"`times` must be strictly increasing; got {ts[i]} then {ts[i + 1]} at index {i}."
         )
+    mean = (exact[-1] - exact[0]) / steps.size
+    eps = float(jnp.finfo(ts.dtype).eps) if jnp.issubdtype(ts.dtype, jnp.floating) else 0.0
+    if np.all(np.abs(steps - mean) <= 2 * eps * np.abs(exact).max()):
+        return np.full_like(steps, mean)
     return steps
 
 
-def _mask(mask: Any, shape: tuple[int, ...]) -> Bool[Array, "members times tokens"]:
+def _mask(mask: Any, shape: tuple[int, ...]) -> Bool[np.ndarray, "members times tokens"]:
     if not isinstance(mask, jax.Array | np.ndarray) or mask.dtype != bool:
         raise ValueError(f"`mask` must be an array of booleans, True where observed; got {mask!r}.")
     try:
-        return jnp.asarray(np.broadcast_to(np.asarray(mask), shape))
+        return np.broadcast_to(np.asarray(mask), shape)
     except ValueError:
         raise ValueError(
             f"`mask` must fit (members, times, tokens) = {shape}; got shape {mask.shape}."
@@ -85,30 +234,33 @@ def _mask(mask: Any, shape: tuple[int, ...]) -> Bool[Array, "members times token
 
 
 def _unit(values, mask, normalise: str):
-    """Tokens of length one, and `Observed.grid`; ValueError for those without a length or a
-    direction."""
-    xs, norms, seen = _lengths(values, mask)
-    first, worst, shortest, some, infinite = jax.device_get(seen)
+    """Tokens of length one, `Observed.mask`, `.missing` and `.grid`; ValueError for tokens without
+    a length or a direction."""
+    xs, norms, there, seen = _lengths(values, mask)
+    first, worst, shortest, some, infinite, missing = jax.device_get(seen)
     if infinite:
         raise ValueError("`runs` must be finite, or NaN where missing; got an infinite entry.")
     if not some:
         raise ValueError("`runs` must have tokens seen at two times in a row; all are missing.")
     if shortest == 0:
         raise ValueError("`runs` must not hold zero vectors, which have no direction; got one.")
-    if worst <= NORM_TOLERANCE:
-        return xs, _spacing(first)
-    if normalise == "raise":
-        raise ValueError(
-            f"`runs` must hold unit tokens, to {NORM_TOLERANCE:g}; got one that is off by "
-            f"{worst:.3g}. Pass `normalise='project'` if only directions matter."
-        )
-    return _divide(xs, norms), _spacing(first)
+    grid = _spacing(first)
+    if missing:
+        xs = _without_missing(xs, there)
+    if worst > NORM_TOLERANCE:
+        if normalise == "raise":
+            raise ValueError(
+                f"`runs` must hold unit tokens, to {NORM_TOLERANCE:g}; got one that is off by "
+                f"{worst:.3g}. Pass `normalise='project'` if only directions matter."
+            )
+        xs = _divide(xs, norms)
+    return xs, there if missing else None, missing, grid
 
 
 @jax.jit
 def _lengths(values, mask):
-    """The tokens with all four axes, at least in single precision; their lengths; what there is to
-    say about them before anything is fitted."""
+    """The tokens with all four axes, at least in single precision; their lengths, 1 where they are
+    missing; which are there; what there is to say about them before anything is fitted."""
     xs = values if values.ndim == 4 else values[None]
     xs = xs.astype(jnp.float32) if xs.dtype.itemsize < 4 else xs
     norms = jnp.sqrt(jnp.sum(xs * xs, -1))
@@ -119,7 +271,14 @@ def _lengths(values, mask):
     some = jnp.any(there[:, 1:] & there[:, :-1])
     infinite = jnp.any(jnp.isinf(known))
     first = xs[0, : max(2, _SAMPLE // (xs.shape[2] * xs.shape[3]))]
-    return xs, norms, (first, jnp.max(jnp.abs(known - 1)), jnp.min(known), some, infinite)
+    first = jnp.where(jnp.isnan(first), jnp.inf, first)
+    worst, shortest = jnp.max(jnp.abs(known - 1)), jnp.min(known)
+    return xs, known, there, (first, worst, shortest, some, infinite, jnp.sum(~there))
+
+
+@jax.jit
+def _without_missing(xs, there):
+    return jnp.where(there[..., None], xs, jnp.eye(1, xs.shape[-1], dtype=xs.dtype)[0])
 
 
 @jax.jit

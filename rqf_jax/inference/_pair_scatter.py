@@ -47,7 +47,6 @@ def score_scatter(
     member, step = member[sample], step[sample]
     x = np.asarray(xs)[member, step][:, tokens]
     dim = x.shape[-1]
-    x = np.where(np.isnan(x), np.eye(1, dim, dtype=x.dtype), x)
     if tokens.size < dim:
         # Overlaps move in the span of the tokens as in any space around it.
         x = np.swapaxes(np.linalg.qr(np.swapaxes(x, -1, -2))[1], -1, -2)

@@ -51,7 +51,6 @@ def chosen(
 
     Tokens that do not count, which come last, stand still at a pole: both ends are e_1.
     """
-    available = available & ~jnp.isnan(jnp.sum(x, -1)) & ~jnp.isnan(jnp.sum(y, -1))
     indices, active = choose(jnp.where(available[:, None], x, 0.0), least, available)
     pole = jnp.eye(1, x.shape[-1], dtype=x.dtype)
     here = active[:, None]

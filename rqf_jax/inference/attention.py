@@ -1,7 +1,7 @@
 """The strength and inverse temperature of attention, from trajectories of tokens under noise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from .._arguments import scalar
 from ..drifts import AbstractAttention
 from ..manifolds import Sphere
-from ._data import Observed, observed
+from ._data import Observed, in_own_precision, observed
 from ._likelihood import levy_floor, total
 from ._result import FitResult, IdentifiabilityError, normal
 from ._steps import over_steps, threshold
@@ -42,6 +42,24 @@ class Sums(eqx.Module):
     tokens: Float[Array, ""]
 
 
+class LogDensity(eqx.Module):
+    """The log quasi-likelihood of attention at a strength, and if given at a β."""
+
+    data: Observed
+    unit: AbstractAttention
+    p: Float[Array, ""]
+    used_null: bool = eqx.field(static=True)
+
+    def __call__(self, parameters: Mapping[str, Any]) -> Float[Array, ""]:
+        """Up to a constant, at `parameters` like `FitResult.estimate`."""
+        beta = jnp.asarray(parameters.get("beta", self.unit.beta), self.unit.beta.dtype)
+        found = _sums(self.data, eqx.tree_at(lambda a: a.beta, self.unit, beta), self.p)
+        products = found.span + (found.null if self.used_null else 0.0)
+        strength = jnp.asarray(parameters["strength"]).astype(products.dtype)
+        return strength * products[0, 1] - strength**2 * products[1, 1] / 2
+
+
+@in_own_precision
 def fit_attention(
     runs: Any,
     times: Any = None,
@@ -96,6 +114,8 @@ def fit_attention(
     if sigma == 0:
         raise ValueError("`noise` must be positive; got 0.")
     unit = eqx.tree_at(lambda a: a.strength, attention, jnp.ones_like(attention.strength))
+    dtype = data.xs.dtype
+    unit = jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, unit)
     p = jnp.asarray(sigma**2, data.xs.dtype)
     beta, sums = float(unit.beta), _sums(data, unit, p)
     if not float(sums.steps):
@@ -147,14 +167,6 @@ def fit_attention(
     if len(names) == 2:
         text += f"; correlation {covariance[0, 1] / errors.prod():+.2f}"
 
-    def density(values):
-        beta = jnp.asarray(values.get("beta", unit.beta), unit.beta.dtype)
-        there = eqx.tree_at(lambda a: a.beta, unit, beta)
-        found = _sums(data, there, p)
-        products = found.span + (found.null if used_null else 0.0)
-        strength = jnp.asarray(values["strength"]).astype(products.dtype)
-        return strength * products[0, 1] - strength**2 * products[1, 1] / 2
-
     steps = round(float(sums.steps))
     return FitResult(
         estimate={name: float(value) for name, value in estimate.items()},
@@ -163,7 +175,7 @@ def fit_attention(
         bound=dict(zip(names, map(float, bounds), strict=True)),
         method="range and free directions" if used_null else "range",
         intervals=partial(normal, names, list(estimate.values()), errors),
-        density=density,
+        density=LogDensity(data, unit, p, used_null),
         steps_used=steps,
         steps_dropped=members * (count - 1) - steps,
         tokens_used=float(sums.tokens) / steps,
@@ -205,10 +217,7 @@ def _sums(data: Observed, unit: AbstractAttention, p: Float[Array, ""]) -> Sums:
     xs, dt = data.xs, data.dt
     members, times, tokens, dim = xs.shape
     size = members * (times - 1)
-    there = ~jnp.isnan(jnp.sum(xs, -1))
-    if data.mask is not None:
-        there = there & data.mask
-    whole = jnp.all(there, -1)
+    whole = jnp.ones(xs.shape[:2], bool) if data.mask is None else jnp.all(data.mask, -1)
     zero = jnp.zeros((), xs.dtype)
 
     def pulls(x):
@@ -241,9 +250,6 @@ def _sums(data: Observed, unit: AbstractAttention, p: Float[Array, ""]) -> Sums:
 
     x, y = (part.reshape(size, tokens, dim) for part in (xs[:, :-1], xs[:, 1:]))
     whole = (whole[:, :-1] & whole[:, 1:]).reshape(size)
-    x, y = (
-        jnp.where(whole[:, None, None], part, jnp.eye(1, dim, dtype=x.dtype)) for part in (x, y)
-    )
     lengths = jnp.broadcast_to(dt, (members, times - 1)).reshape(size)
     span, null, dof, free, kept = over_steps(products, dim)(x, y, lengths, whole)
     span, null = (

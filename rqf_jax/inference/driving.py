@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import scalar
-from ._data import observed
+from ._data import in_own_precision, observed
 from ._likelihood import levy_floor
 from ._steps import chosen, over_steps, threshold
 from .increments import half_angle
@@ -29,6 +29,7 @@ class DrivingNoise(eqx.Module):
     seen: Float[Array, "members steps"]
 
 
+@in_own_precision
 def recover_noise(
     runs: Any,
     times: Any = None,

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import scalar
+from ._data import double_precision, equally_spaced
 from ._result import FitResult, IdentifiabilityError, log_normal
-from ._states import equally_spaced
 
 METHODS = ("tamed", "cir")
 _NEWTON_STEPS = 60
@@ -95,15 +95,15 @@ def fit_dyson(
     variation = float(np.sum(np.diff(xs, axis=1) ** 2)) / (2 * n * total * h)
     x, y = xs[:, :-1].reshape(-1, n), xs[:, 1:].reshape(-1, n)
     instrument, repulsion = _forces(x, 4 * variation * h)
-    dtype = jnp.result_type(float)
-    data, given = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, dtype), (_Steps(x, y, instrument, repulsion, h), known)
-    )
     start = {"g": math.sqrt(variation), "rate": 1 / (10 * h * (count - 1)) + 0.1, "beta": 1.5}
-    theta = jnp.log(jnp.asarray([start[name] for name in names], dtype))
-    theta, size, slope, spread = _solve(theta, data, given, names, "cir")
-    if method == "tamed" and "beta" in names:
-        theta, size, slope, spread = _solve(theta, data, given, names, "tamed")
+    theta = np.log([start[name] for name in names])
+    with double_precision(True):
+        data, given = jax.tree.map(
+            jnp.asarray, (_Steps(x, y, instrument, repulsion, np.asarray(h)), known)
+        )
+        theta, size, slope, spread = _solve(jnp.asarray(theta), data, given, names, "cir")
+        if method == "tamed" and "beta" in names:
+            theta, size, slope, spread = _solve(theta, data, given, names, "tamed")
     slope, spread = np.asarray(slope, float), np.asarray(spread, float)
     if not (np.all(np.isfinite(slope)) and float(size) < 1e-3):
         raise IdentifiabilityError(

@@ -1,7 +1,6 @@
 """The strengths of common matrix noise, from trajectories of tokens."""
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,8 @@ from jaxtyping import Array, Float
 
 from .._linalg.jacobi import inverse
 from ._checks import Checks, checks, rounding_warning
-from ._data import Observed, observed
+from ._data import Observed, double_precision, in_own_precision, observed
+from ._density import OfPositive
 from ._goodness import in_out, null_error, scatter
 from ._likelihood import deviance, information, levy_floor, maximise, start, total, without_mixed
 from ._result import FitResult, IdentifiabilityError, chi_square, log_normal
@@ -36,9 +36,9 @@ class LogDensity(eqx.Module):
     steps: Steps
     names: tuple[str, ...] = eqx.field(static=True)
 
-    def __call__(self, parameters: Mapping[str, Any]) -> Float[Array, ""]:
+    def __call__(self, parameters: dict[str, Array]) -> Float[Array, ""]:
         """Up to a constant, at `parameters` like `FitResult.estimate`."""
-        logs = jnp.stack([2 * jnp.log(jnp.asarray(parameters[name])) for name in self.names])
+        logs = jnp.stack([2 * jnp.log(parameters[name]) for name in self.names])
         return -total(deviance(logs.astype(self.steps.dt.dtype), self.steps)) / 2
 
 
@@ -57,6 +57,7 @@ class NoiseFit(eqx.Module):
     sums: Float[Array, " sums"]
 
 
+@in_own_precision
 def fit_noise(
     runs: Any,
     times: Any = None,
@@ -151,13 +152,12 @@ def _without_step_error(
     available = jnp.ones((size, tokens), bool)
     if data.mask is not None:
         available = data.mask[member, step] & data.mask[member, step + 1]
-    later = jnp.isnan(jnp.sum(data.xs[member, step + 1], -1))
     result: Corrected = correct(
         fit.theta,
         steps,
         data.xs[member, step],
         jnp.asarray(data.dt)[step],
-        available & ~later,
+        available,
         rate,
         key,
         robust=robust,
@@ -262,8 +262,8 @@ def _report(
     if count > 2:
         goodness["lag-1 correlation"] = (lag, lag_score)
     total_steps = members * (count - 1)
-    if int(seen.missing):
-        warnings.append(f"{int(seen.missing)} tokens are missing and left out where they are.")
+    if data.missing:
+        warnings.append(f"{data.missing} tokens are missing and left out where they are.")
     if bool(seen.twins):
         warnings.append("some tokens are equal or opposite from the start; one of each is used.")
     fraction = n["dof"] / full
@@ -330,7 +330,7 @@ def _report(
         bound=dict(zip(names, map(float, bound), strict=True)),
         method=method,
         intervals=intervals,
-        density=LogDensity(used, names),
+        density=OfPositive(LogDensity(used, names), names),
         dof_used=n["dof"] if method == "qmle" else n["n_s"] + n["n_o"],
         dof_available=float(full),
         steps_used=round(n["steps"]),
@@ -353,8 +353,9 @@ def _two_intervals(names, theta, covariance, steps, robust, level):
     if errors[1] > 0.5:
         used = without_mixed(steps) if robust else steps
         grid = np.linspace(theta[0] - 12, theta[0] + 3, 151)
-        log_p, log_r = (jnp.asarray(part, steps.dt.dtype) for part in (theta[0], grid))
-        profile = np.asarray(_profile(used, log_p, log_r), float)
+        with double_precision(steps.dt.dtype == np.float64):
+            log_p, log_r = (jnp.asarray(part, steps.dt.dtype) for part in (theta[0], grid))
+            profile = np.asarray(_profile(used, log_p, log_r), float)
         inside = np.flatnonzero(profile - profile.min() <= ndtri((1 + level) / 2) ** 2)
         found[names[1]] = (0.0, math.exp(float(grid[min(inside[-1] + 1, 150)]) / 2))
     return found

@@ -13,17 +13,35 @@ from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Bool, Float
 
 from ..theory.sphere import symmetric_rank
-from ._data import observed
+from ._data import in_own_precision, observed
+from ._density import OfPositive
 from ._likelihood import levy_floor
 from ._result import FitResult, log_normal
 
 LARGEST = 256
 """tokens · dim may be so large: the filter factorises a matrix of this size in every step."""
 
+NAMES = ("symmetric", "observation")
+"""The parameters, σ_s and τ."""
+
 _NEWTON_STEPS = 25
 _LONGEST = 0.7
 
 
+class LogDensity(eqx.Module):
+    """The log likelihood of observed tokens at two strengths."""
+
+    ys: Float[Array, "members times tokens dim"]
+    there: Bool[Array, "members times tokens"]
+    dt: Float[Array, " steps"]
+
+    def __call__(self, parameters: dict[str, Array]) -> Float[Array, ""]:
+        """Up to a constant, at `parameters` like `FitResult.estimate`."""
+        point = jnp.stack([2 * jnp.log(parameters[name]) for name in NAMES])
+        return -_deviance(point.astype(self.ys.dtype), self.ys, self.there, self.dt)[0] / 2
+
+
+@in_own_precision
 def fit_noise_observed(
     runs: Any, times: Any = None, *, mask: Any = None, normalise: str = "raise"
 ) -> FitResult:
@@ -73,7 +91,7 @@ def fit_noise_observed(
     _, fisher, square = (np.asarray(part, float) for part in slopes(theta))
     covariance = np.linalg.pinv(fisher, hermitian=True)
     logs = np.asarray(theta, float)
-    names, strengths = ("symmetric", "observation"), np.exp(logs / 2)
+    names, strengths = NAMES, np.exp(logs / 2)
     errors = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     warnings = []
     step, (p, noise) = float(np.max(data.dt)), np.exp(logs)
@@ -88,10 +106,6 @@ def fit_noise_observed(
     scale = strengths / 2
     bound = scale * np.sqrt(2 / np.array([full, members * count * tokens * (dim - 1)]))
 
-    def density(values):
-        point = jnp.stack([2 * jnp.log(jnp.asarray(values[name])) for name in names])
-        return -_deviance(point.astype(theta.dtype), ys, there, data.dt)[0] / 2
-
     return FitResult(
         estimate=dict(zip(names, map(float, strengths), strict=True)),
         covariance=covariance * np.outer(scale, scale),
@@ -99,7 +113,7 @@ def fit_noise_observed(
         bound=dict(zip(names, map(float, bound), strict=True)),
         method="extended Kalman filter",
         intervals=partial(log_normal, names, strengths, errors / 2),
-        density=density,
+        density=OfPositive(LogDensity(ys, there, jnp.asarray(data.dt)), names),
         steps_used=members * (count - 1),
         tokens_used=float(np.mean(np.sum(seen[:, 1:], -1))),
         tokens_available=tokens,
@@ -115,9 +129,7 @@ def _start(xs, dt, mask):
     """Tokens of length one (0 where missing), which are there, and a first guess of θ: ln σ_s² and
     ln τ² from the variance of increments and their correlation in succession."""
     dim = xs.shape[-1]
-    there = ~jnp.isnan(jnp.sum(xs, -1))
-    if mask is not None:
-        there = there & mask
+    there = jnp.ones(xs.shape[:3], bool) if mask is None else mask
     ys = jnp.where(there[..., None], xs / jnp.sqrt(jnp.sum(xs**2, -1, keepdims=True)), 0.0)
     on = there.astype(xs.dtype)
     both = on[:, 1:] * on[:, :-1]

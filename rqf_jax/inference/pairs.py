@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..theory.sphere import symmetric_rank
 from ._checks import rounding_warning
-from ._data import observed
+from ._data import in_own_precision, observed
+from ._density import OfPositive
 from ._likelihood import total
 from ._pair_law import log_cosh, log_density, rapidity
 from ._pair_scatter import score_scatter
@@ -35,6 +36,18 @@ class Pairs(eqx.Module):
     dt: Float[Array, " steps"]
 
 
+class LogDensity(eqx.Module):
+    """The composite log likelihood of pairs at a strength."""
+
+    pairs: Pairs
+
+    def __call__(self, parameters: dict[str, Array]) -> Float[Array, ""]:
+        """Up to a constant, at `parameters` like `FitResult.estimate`."""
+        theta = 2 * jnp.log(parameters["symmetric"])
+        return total(_log_likelihood(theta.astype(self.pairs.dt.dtype), self.pairs))
+
+
+@in_own_precision
 def fit_pairs(
     runs: Any, times: Any = None, *, mask: Any = None, normalise: str = "raise"
 ) -> FitResult:
@@ -97,10 +110,6 @@ def fit_pairs(
     if coarse:
         warnings.append(coarse)
 
-    def density(parameters):
-        point = 2 * jnp.log(jnp.asarray(parameters["symmetric"]))
-        return total(_log_likelihood(point.astype(pairs.dt.dtype), pairs))
-
     return FitResult(
         estimate={"symmetric": strength},
         covariance=np.array([[variance * scale**2]]),
@@ -108,7 +117,7 @@ def fit_pairs(
         bound={"symmetric": scale * math.sqrt(2 / full)},
         method="pairs",
         intervals=partial(chi_square, "symmetric", strength**2, 2 / variance),
-        density=density,
+        density=OfPositive(LogDensity(pairs), ("symmetric",)),
         dof_used=float(used),
         dof_available=float(members * (count - 1) * tokens * (tokens - 1) // 2),
         steps_used=blocks,
@@ -125,9 +134,9 @@ def _pairs(xs, dt, mask, rows, columns) -> tuple[Pairs, Bool[Array, ""], Int[Arr
     """The pairs, whether any moves, and how many are left out because they are too close."""
     xs = xs / jnp.sqrt(jnp.sum(xs * xs, -1, keepdims=True))
     u, gap = rapidity(xs[:, :, rows], xs[:, :, columns])
-    seen = ~jnp.isnan(u)
+    seen = jnp.ones(u.shape, bool)
     if mask is not None:
-        seen = seen & mask[:, :, rows] & mask[:, :, columns]
+        seen = mask[:, :, rows] & mask[:, :, columns]
     known = seen[:, :-1] & seen[:, 1:]
     apart = gap[:, :-1] > _SMALLEST_GAP * float(jnp.finfo(xs.dtype).eps)
     there = known & apart

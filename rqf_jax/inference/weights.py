@@ -9,9 +9,10 @@ import numpy as np
 
 from .._arguments import finite
 from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Symmetric
+from ._data import equally_spaced
+from ._density import OfPositive
 from ._ou_likelihood import conditional_likelihood, stationary_likelihood
 from ._result import FitResult, IdentifiabilityError, log_normal
-from ._states import equally_spaced
 
 
 def fit_matrix_ou(
@@ -50,9 +51,16 @@ def fit_matrix_ou(
     of every entry, whose first maximum above the regression is the estimate. With a stationary
     start the likelihood is exact, and around an unknown target the restricted one, that of all
     differences; the bias of its maximum, of the order of one over the entries, is taken off the
-    rate, and `log_density()` keeps it. `bound` is that of a known target: over a time T in units of
-    1/rate an unknown one allows 1.31 (T = 5), 1.16 (10) and 1.03 (50) bounds where starts are known
-    to be stationary, and 1.49, 1.23 and 1.04 where they are so and nobody knows.
+    rate, and `log_density()` keeps it.
+
+    `log_density()` is -inf unless both parameters are positive. As the rate tends to 0 it tends to
+    a constant, and as the rate tends to infinity to one along s² ∝ rate: a prior that is flat in
+    ln(rate) has no proper posterior. Take one whose tails can be integrated, for instance the
+    half-Cauchy law of scale 1/T over a time T, 1/(1 + (T rate)²).
+
+    `bound` is that of a known target: over a time T in units of 1/rate an unknown one allows 1.31
+    (T = 5), 1.16 (10) and 1.03 (50) bounds where starts are known to be stationary, and 1.49, 1.23
+    and 1.04 where they are so and nobody knows.
 
     **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if deviations do
     not shrink, which no pull explains.
@@ -86,20 +94,21 @@ def fit_matrix_ou(
     law = stationary_likelihood if stationary else conditional_likelihood
     entries = _entries(xs, manifold)
     likelihood = law(entries, centred=target is None)
-    slope, seen = likelihood.largest(), likelihood.seen
-    if not 0 < slope < 1:
+    shrink, seen = likelihood.largest(), likelihood.seen
+    if not 0 < shrink < 1:
         raise IdentifiabilityError(
             f"deviations change by the factor {seen:.4g} in a step of length {h:.3g}, which no "
             "pull at a rate > 0 does. What is identified is the variance of a step: take a longer "
             "run" + (" or give the `target`." if target is None else ".")
         )
-    slope = likelihood.unbiased(slope)
-    rate = -math.log(slope) / h
-    innovation, information = likelihood.around(slope)
-    square = innovation * 2 * rate / (1 - slope**2)
-    # d(a, ln v)/d(ln rate, ln s), for v = s² (1 - a²)/(2 rate).
-    log_slope = 2 * rate * h * slope**2 / (1 - slope**2) - 1
-    jacobian = np.array([[-rate * h * slope, 0.0], [log_slope, 2.0]])
+    shrink = likelihood.unbiased(shrink)
+    slope, lost = 1 - shrink, shrink * (2 - shrink)
+    rate = -math.log1p(-shrink) / h
+    innovation, information = likelihood.around(shrink)
+    square = innovation * 2 * rate / lost
+    # d(u, ln v)/d(ln rate, ln s), for v = s² (1 - a²)/(2 rate).
+    log_slope = 2 * rate * h * slope**2 / lost - 1
+    jacobian = np.array([[rate * h * slope, 0.0], [log_slope, 2.0]])
     information_log = jacobian.T @ information @ jacobian
     scale = np.array([rate, math.sqrt(square)])
     names = ("rate", "s")
@@ -112,7 +121,7 @@ def fit_matrix_ou(
     def log_density(parameters):
         r, s = parameters["rate"], parameters["s"]
         v = -(s**2) * jnp.expm1(-2 * r * h) / (2 * r)
-        return likelihood.log(jnp.exp(-r * h), v)
+        return likelihood.log(-jnp.expm1(-r * h), v)
 
     method = "exact likelihood"
     if target is None:
@@ -124,7 +133,7 @@ def fit_matrix_ou(
         bound=dict(zip(names, map(float, bound), strict=True)),
         method=method,
         intervals=partial(log_normal, names, scale, np.sqrt(np.diagonal(covariance_log))),
-        density=log_density,
+        density=OfPositive(log_density, names),
         dof_used=float(likelihood.degrees),
         dof_available=float(full),
         steps_used=members * steps,
