@@ -5,7 +5,6 @@ they were given, so that neither an offset of time nor float64 data lose digits 
 """
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._arguments import is_concrete
+from .._arguments import host, is_concrete, one_of, shown
 from .._ensemble.trajectories import Trajectories
 from ._result import FitResult
 
@@ -92,8 +91,7 @@ def _holds_doubles(data: Any) -> bool:
 
 def observed(runs: Any, times: Any, mask: Any, normalise: str) -> Observed:
     """The arguments of an estimator of tokens, checked; see `fit_noise` for the rules."""
-    if normalise not in ("raise", "project"):
-        raise ValueError(f"`normalise` must be 'raise' or 'project'; got {normalise!r}.")
+    one_of("raise", "project")("normalise", normalise)
     values, ts = _read(runs, times)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(f"`runs` must hold floats; got dtype {values.dtype}.")
@@ -116,12 +114,7 @@ def equally_spaced(
 ) -> tuple[Float[np.ndarray, "members times ..."], float]:
     """States (members, times, *state) in float64 and the length of a step."""
     values, ts = _read(runs, times)
-    if values.dtype.kind not in "iuf" and not jnp.issubdtype(values.dtype, jnp.floating):
-        raise ValueError(f"`runs` must hold real numbers; got dtype {values.dtype}.")
-    xs = np.asarray(values).astype(np.float64)
-    if not np.all(np.isfinite(xs)):
-        bad = tuple(np.argwhere(~np.isfinite(xs))[0].tolist())
-        raise ValueError(f"`runs` must be finite; got {xs[bad]} at index {bad}.")
+    xs = finite_numbers("runs", values)
     if ts.ndim != 1 or ts.size < least:
         raise ValueError(f"`times` must be one axis of at least {least}; got shape {ts.shape}.")
     if xs.ndim >= 2 and xs.shape[0] == ts.size and not (xs.ndim > 2 and xs.shape[1] == ts.size):
@@ -160,11 +153,11 @@ def _read(runs: Any, times: Any) -> tuple[Array | np.ndarray, np.ndarray]:
         if not isinstance(values, jax.Array | np.ndarray):
             raise ValueError(
                 "`runs` must be `Trajectories`, an array with `times`, or a DataArray of xarray; "
-                f"got an object of type {type(runs).__name__}."
+                f"got {shown(runs)}."
             )
     if times is None:
         raise ValueError("`times` must be given with an array: steps may be of any length.")
-    if not is_concrete((values, times)):
+    if not is_concrete(values):
         raise ValueError(
             "`runs` must be known, because a fit looks at its data; got a traced array. Call the "
             "fit outside `jit`, `vmap` and `grad`."
@@ -173,9 +166,8 @@ def _read(runs: Any, times: Any) -> tuple[Array | np.ndarray, np.ndarray]:
 
 
 def _is_labelled(runs: Any) -> bool:
-    """Whether `runs` is a DataArray; nobody has one without having imported xarray."""
-    xarray = sys.modules.get("xarray")
-    return xarray is not None and isinstance(runs, xarray.DataArray)
+    """Whether `runs` is a DataArray of xarray, which takes a second to import."""
+    return all(hasattr(runs, name) for name in ("dims", "coords", "to_numpy"))
 
 
 def _labelled(runs: Any, times: Any) -> tuple[np.ndarray, Any]:
@@ -189,16 +181,19 @@ def _labelled(runs: Any, times: Any) -> tuple[np.ndarray, Any]:
 
 def _times(times: Any) -> np.ndarray:
     """A NumPy array of the dtype that was given, finite."""
-    try:
-        ts = np.asarray(times)
-    except (TypeError, ValueError, OverflowError):
-        ts = np.asarray(None)
-    if ts.dtype.kind not in "iuf" and not jnp.issubdtype(ts.dtype, jnp.floating):
-        raise ValueError(f"`times` must be real numbers; got {times!r:.80}.")
-    if not np.all(np.isfinite(ts)):
-        bad = int(np.argwhere(~np.isfinite(ts))[0][0]) if ts.ndim else 0
-        raise ValueError(f"`times` must be finite; got {ts.flat[bad]} at index {bad}.")
-    return ts
+    exact = finite_numbers("times", times)
+    given = np.asarray(times)
+    return given if jnp.issubdtype(given.dtype, jnp.floating) else exact
+
+
+def finite_numbers(name: str, value: Any) -> Float[np.ndarray, "..."]:
+    """`value` in float64 on the host, without NaN or infinity."""
+    array = host(name, value)
+    if not np.all(np.isfinite(array)):
+        bad = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        where = f" at index {bad}" if bad else ""
+        raise ValueError(f"`{name}` must be finite; got {array[bad]}{where}.")
+    return array
 
 
 def _steps(ts: np.ndarray, count: int) -> Float[np.ndarray, " steps"]:
@@ -224,7 +219,9 @@ def _steps(ts: np.ndarray, count: int) -> Float[np.ndarray, " steps"]:
 
 def _mask(mask: Any, shape: tuple[int, ...]) -> Bool[np.ndarray, "members times tokens"]:
     if not isinstance(mask, jax.Array | np.ndarray) or mask.dtype != bool:
-        raise ValueError(f"`mask` must be an array of booleans, True where observed; got {mask!r}.")
+        raise ValueError(
+            f"`mask` must be an array of booleans, True where observed; got {shown(mask)}."
+        )
     try:
         return np.broadcast_to(np.asarray(mask), shape)
     except ValueError:

@@ -96,7 +96,9 @@ def _per_layer(steps: Steps) -> dict[str, Float[Array, "layers ..."]]:
                 "log_in_out_variance": square,
                 **whole,
             }
-        moved = -jnp.einsum("mij,mj->mi", jax.vmap(_inverse)(fisher[None] - each), scores(theta, layer))
+        moved = -jnp.einsum(
+            "mij,mj->mi", jax.vmap(_inverse)(fisher[None] - each), scores(theta, layer)
+        )
         alone = jax.vmap(summary)(jax.tree.map(lambda x: x[:, None], layer))
         rest = jax.tree.map(lambda total, part: total - part, whole, alone)
         ratios = jax.vmap(_log_in_out, (0, None, 0))(rest, theta, moved)

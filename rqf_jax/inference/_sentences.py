@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .._arguments import shown
+
 SINK = 5.0
 """A token is a sink if in some layer its norm is above so many times the median of the layer."""
 
@@ -73,7 +75,7 @@ def _states(sentences: Any) -> tuple[list[Float[np.ndarray, "layers _ dim"]], fl
     if not isinstance(sentences, Sequence) or isinstance(sentences, str) or not sentences:
         raise ValueError(
             "`sentences` must be a sequence of at least one `Sentence`, as `io.read_hidden_states` "
-            f"returns; got an object of type {type(sentences).__name__}."
+            f"returns; got {shown(sentences)}."
         )
     found, eps = [], 0.0
     for number, sentence in enumerate(sentences):

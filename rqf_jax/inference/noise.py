@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arguments import flag, one_of
 from .._linalg.jacobi import inverse
 from ._checks import Checks, checks, rounding_warning
 from ._data import Observed, double_precision, in_own_precision, observed
@@ -96,8 +97,7 @@ def fit_noise(
     Source: derived for this library from the law of one step; see `inference.whitening` for the
     likelihood and `inference._step_error` for the correction, with their sources.
     """
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
+    method, antisymmetric = one_of(*METHODS)("method", method), flag("antisymmetric", antisymmetric)
     data = observed(runs, times, mask, normalise)
     members, count, tokens, dim = data.xs.shape
     data = _candidates(data)

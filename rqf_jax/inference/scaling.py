@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import finite, integer
+from .._arguments import integer
+from ._data import finite_numbers
 from ._result import FitResult, IdentifiabilityError, normal
 
 
@@ -53,7 +54,8 @@ def fit_scaling(
             ("batch_size", batch_size),
         )
     )
-    freedom = _positive("dof", np.broadcast_to(np.asarray(finite("dof", dof)), variances.shape))
+    freedom = finite_numbers("dof", dof)
+    freedom = _positive("dof", np.full_like(variances, freedom) if freedom.ndim == 0 else freedom)
     for name, value in (("learning_rate", rates), ("batch_size", batches), ("dof", freedom)):
         if value.shape != variances.shape:
             raise ValueError(f"`{name}` must have shape {variances.shape}; got {value.shape}.")
@@ -114,7 +116,7 @@ def _regression(design, logs, weights):
 
 
 def _positive(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(finite(name, value), float)
+    array = finite_numbers(name, value)
     if array.ndim != 1:
         raise ValueError(f"`{name}` must be one axis of runs; got shape {array.shape}.")
     if not np.all(array > 0):

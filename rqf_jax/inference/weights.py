@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .._arguments import finite
+from .._arguments import flag
 from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Symmetric
-from ._data import equally_spaced
+from ._data import equally_spaced, finite_numbers
 from ._density import OfPositive
 from ._ou_likelihood import conditional_likelihood, stationary_likelihood
 from ._result import FitResult, IdentifiabilityError, log_normal
@@ -70,6 +70,7 @@ def fit_matrix_ou(
     the restricted one is Patterson & Thompson's, Biometrika 58 (1971) 545 (recalled; its
     determinants derived).
     """
+    stationary = flag("stationary", stationary)
     manifold = Euclidean() if manifold is None else manifold
     if not isinstance(manifold, Euclidean | Symmetric | Hermitian):
         raise ValueError(f"`manifold` must be a linear space of matrices; got {manifold!r}.")
@@ -83,7 +84,7 @@ def fit_matrix_ou(
             raise ValueError(f"`runs` must hold symmetric matrices; got entries {skew:.3g} apart.")
     members, steps = xs.shape[0], xs.shape[1] - 1
     if target is not None:
-        centre = np.asarray(finite("target", target), float)
+        centre = finite_numbers("target", target)
         if centre.shape not in ((), shape):
             raise ValueError(
                 f"`target` must be a number or have shape {shape}; got {centre.shape}."

@@ -31,7 +31,7 @@ def tokens():
 
 @functools.cache
 def weights():
-    return ou_paths(1, 4, 40, rate=20.0, s=0.8, h=TIMES[1])[0]
+    return ou_paths(1, 4, 40, rate=100.0, s=0.8, h=TIMES[1])[0]
 
 
 @functools.cache
@@ -48,10 +48,10 @@ def attention(xs, ts):
 
 FITS = [
     (fit_noise, tokens),
-    (functools.partial(fit_noise, antisymmetric=True), tokens),
+    pytest.param(functools.partial(fit_noise, antisymmetric=True), tokens, marks=pytest.mark.slow),
     (fit_pairs, tokens),
-    (fit_noise_observed, tokens),
-    (attention, tokens),
+    pytest.param(fit_noise_observed, tokens, marks=pytest.mark.slow),
+    pytest.param(attention, tokens, marks=pytest.mark.slow),
     (fit_matrix_ou, weights),
     (functools.partial(fit_matrix_ou, target=0.0, stationary=True), weights),
     (functools.partial(fit_dyson, rate=1.0, beta=1.0), eigenvalues),
@@ -132,10 +132,11 @@ def test_labelled_arrays_know_their_times(unchecked):
 def test_what_is_no_data_is_named(unchecked, fit, wrong):
     with pytest.raises(ValueError, match="`runs` must be `Trajectories`, an array"):
         fit(wrong, TIMES)
-    with pytest.raises(ValueError, match="`times` must be real numbers"):
+    with pytest.raises(ValueError, match="`times` must be a real number"):
         fit(tokens(), "now")
 
 
+@pytest.mark.slow
 def test_missing_tokens_do_not_trip_over_a_search_for_nan(unchecked):
     holes = np.array(tokens())
     holes[1, 3:9, 2] = np.nan

@@ -210,7 +210,7 @@ def test_a_run_without_states_and_a_wrong_option_are_one_message(tmp_path, capsy
     rqf.io.save(overlaps, tmp_path / "overlaps.zarr", attributes={})
     for arguments, words in (
         (["overlaps.zarr"], "did not save `state`"),
-        (["whole.zarr", "--method", "best"], "`method` must be one of qmle, robust; got 'best'"),
+        (["whole.zarr", "--method", "best"], "`method` must be qmle or robust; got 'best'"),
         (["whole.zarr", "--method", "pairs", "--antisymmetric"], "nothing about antisymmetric"),
         (["none.zarr"], "no such run"),
     ):
