@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import jax
+from jax import numpy_dtype_promotion, numpy_rank_promotion
+
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -20,9 +23,17 @@ SLOW = {"docs/tour.md": {3, 4}, "docs/inference.md": {0, 1}}
 
 
 def run(name, numbers=None, most=200):
-    """Run blocks of a page in order in one namespace, with at most `most` members; return it."""
+    """Run blocks of a page in order in one namespace, with at most `most` members; return it.
+
+    As a user runs them: in float32 and with JAX's own rules of promotion.
+    """
     namespace = {"__name__": name}
     for number in range(len(PROGRAMS[name])) if numbers is None else numbers:
         program = re.sub(r"\b(members\s*=\s*)[\d_]{4,}", rf"\g<1>{most}", PROGRAMS[name][number])
-        exec(compile(program, f"{name}, block {number}", "exec"), namespace)
+        with (
+            jax.enable_x64(False),
+            numpy_dtype_promotion("standard"),
+            numpy_rank_promotion("allow"),
+        ):
+            exec(compile(program, f"{name}, block {number}", "exec"), namespace)
     return namespace
