@@ -74,7 +74,7 @@ def fit(
     part(SDE)("sde", sde)
     function_of("an equation and a key")("loss", loss)
     function_of("an equation")("where", where)
-    steps, key = integer("steps", steps), typed_key(prng_key("key", key))
+    steps, key = integer("steps", steps, maximum=2**31 - 1), typed_key(prng_key("key", key))
     optimizer = _adam(steps) if optimizer is None else optimizer
     part(optax.GradientTransformation, "a gradient transformation of optax")("optimizer", optimizer)
     chosen, minima = _chosen(sde, where)

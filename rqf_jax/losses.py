@@ -98,7 +98,7 @@ class SimulatedMoments(eqx.Module):
         shape = _observed_shape(law, self.ts, observable)
         if self.target.shape != shape:
             raise ValueError(
-                f"`target` must have the shape of the observable at all times, {shape}; got "
+                f"`target` must have the shape of `observable` at all `ts`, {shape}; got "
                 f"{self.target.shape}."
             )
         if self.error.shape not in ((), shape):
@@ -178,8 +178,8 @@ class MaximumMeanDiscrepancy(eqx.Module):
         shape = _observed_shape(law, self.ts, observable)
         if self.samples.shape[1:] != shape or self.samples.shape[0] < 2:
             raise ValueError(
-                f"`samples` must have at least 2 members and shape (members, *{shape}); got "
-                f"{self.samples.shape}."
+                "`samples` must have at least 2 members and the shape that `law`, `ts` and "
+                f"`observable` make, (members, *{shape}); got {self.samples.shape}."
             )
         if bandwidth is None:
             flat = _flat(self.samples)
@@ -237,7 +237,7 @@ class TransitionLikelihood(eqx.Module):
         if self.ys.ndim < 3 or self.ys.shape[1] != self.ts.size or self.ts.size < 2:
             raise ValueError(
                 "`runs` must have shape (members, times, *state) with at least 2 times; got "
-                f"{self.ys.shape} for {self.ts.size} times."
+                f"{self.ys.shape} for `ts` of {self.ts.size} times."
             )
         if is_concrete(self.ts) and np.any(np.diff(np.asarray(self.ts)) <= 0):
             raise ValueError(f"`ts` must be strictly increasing; got {np.asarray(self.ts)}.")

@@ -29,6 +29,7 @@ from .rules import (
     squared,
     takes,
     whole,
+    words,
 )
 from .shown import described, shown, table
 from .types import Key, Real, Times
@@ -68,4 +69,5 @@ __all__ = [
     "table",
     "takes",
     "whole",
+    "words",
 ]

@@ -281,6 +281,13 @@ def one_of(*choices: Any, remedy: str = "") -> Rule:
     return rule
 
 
+def words(name: str, value: Any) -> str:
+    """A rule: a string."""
+    if not isinstance(value, str):
+        raise ValueError(f"`{name}` must be a string; got {shown(value)}.")
+    return value
+
+
 def flag(name: str, value: Any) -> bool:
     """A rule: True or False."""
     if not isinstance(value, bool | np.bool_):

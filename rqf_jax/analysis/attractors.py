@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .._arguments import Key, Times, floating, integer
+from .._arguments import Key, Times, fitting, floating, integer
 from .._brownian.path import stream
 from .._ensemble.members import member_keys
 from .._ensemble.simulate import checked
@@ -138,7 +138,8 @@ def attractor_distances(
     x, attractor = one_state(x), one_state(attractor, "attractor")
     if attractor.shape[1] != x.shape[1]:
         raise ValueError(
-            f"`attractor` must be points in dimension {x.shape[1]}; got shape {attractor.shape}."
+            f"`attractor` must be points in the dimension {x.shape[1]} of `x`; got shape "
+            f"{attractor.shape}."
         )
     apart = jax.vmap(lambda a: jnp.sum((x - a[None]) ** 2, -1))(attractor)
     beside = jax.vmap(lambda a: jnp.sum((x + a[None]) ** 2, -1))(attractor)
@@ -156,11 +157,11 @@ def dispersion(cloud: Float[Array, "points *state"]) -> Float[Array, ""]:
 
 def _checked(sde, law, ts, substeps, points, key, solver, member):
     """The checked run, and its noise's member as an array: another one compiles nothing."""
-    points, member = integer("points", points), integer("member", member, minimum=0)
-    if member >= 2**32:
-        raise ValueError(f"`member` must be less than 2³²; got {member}.")
+    points = integer("points", points, maximum=2**32 - 1)
+    member = integer("member", member, minimum=0, maximum=2**32 - 1)
     run = checked(sde, law, ts, substeps, points, key, solver, 0)
     check_flow(sde)
+    fitting("points", (points, run.ts.size, *run.state.shape))
     return run, jnp.asarray(member, jnp.uint32)
 
 

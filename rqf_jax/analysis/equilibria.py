@@ -142,7 +142,8 @@ def find_equilibria(
     found = np.flatnonzero(np.asarray(settled) & (np.asarray(residuals) <= tolerance))
     if not found.size:
         raise ValueError(
-            f"`duration` must be long enough for some start to settle; got {float(duration):g}."
+            "`duration` must be long enough for some start to settle to `tolerance`; got "
+            f"{float(duration):g}."
         )
     states, residuals = states[found], np.asarray(residuals, float)[found]
     spectra = _spectra(drift, manifold, states)

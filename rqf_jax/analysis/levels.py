@@ -54,7 +54,7 @@ def number_variance(levels: Any, length: Any, *, bulk: Any = 0.5) -> tuple[float
     `levels` are unfolded (members, n); stretches lie side by side in the middle `bulk` of each
     spectrum. Raises ValueError if not even one fits, and for other shapes.
     """
-    levels_, length = _spectra(levels, 2), float(scalar("length", minimum=0)(length))
+    levels_, length = _spectra(levels, 2, "levels"), float(scalar("length", minimum=0)(length))
     n = levels_.shape[1]
     middle = _middle(n, bulk)
     start, stop = middle.start, middle.stop
@@ -98,8 +98,8 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
 
     Raises ValueError unless `values` are n ≤ rows singular values along one axis, not all 0.
     """
-    squares = np.sort(np.asarray(finite("values", values), float)) ** 2
-    if squares.ndim != 1 or squares.size < 2 or not squares[-1] > 0:
+    squares = np.sort(np.asarray(finite("values", values), float), axis=None) ** 2
+    if np.ndim(values) != 1 or squares.size < 2 or not squares[-1] > 0:
         raise ValueError(
             f"`values` must be singular values along one axis, not all 0; got {squares.shape}."
         )
@@ -155,6 +155,10 @@ def tail_exponent(values: Any, start: Any = None) -> TailExponent:
             f"{f', the least of them {found.min():g}' if found.size else ''}."
         )
     threshold = None if start is None else float(scalar("start", minimum=0)(start))
+    if threshold is not None and not threshold < found.max():
+        raise ValueError(
+            f"`start` must be below the largest value, {found.max():g}; got {threshold:g}."
+        )
     try:
         import powerlaw
     except ImportError:
@@ -185,17 +189,17 @@ def _middle(count: int, bulk: Any) -> slice:
     return slice(start, start + kept)
 
 
-def _spectra(values: Any, least: int) -> Float[np.ndarray, "members n"]:
-    array = np.asarray(finite("values", values), float)
+def _spectra(values: Any, least: int, name: str = "values") -> Float[np.ndarray, "members n"]:
+    array = np.asarray(finite(name, values), float)
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < least:
         raise ValueError(
-            f"`values` must be spectra (members, n) of at least 2 members and {least} values; got "
+            f"`{name}` must be spectra (members, n) of at least 2 members and {least} values; got "
             f"shape {array.shape}."
         )
     steps = np.diff(array, axis=1)
     if steps.size and steps.min() < 0:
         member = int(np.argwhere(steps < 0)[0, 0])
         raise ValueError(
-            f"`values` must ascend in each spectrum; got member {member} out of order."
+            f"`{name}` must ascend in each spectrum; got member {member} out of order."
         )
     return array

@@ -328,9 +328,10 @@ def kaplan_yorke_dimension(exponents: Any) -> float:
     0 if all exponents are negative (a point), and their number if all sums are ≥ 0.
     Raises ValueError unless `exponents` is one axis of finite numbers.
     """
-    values = np.sort(np.asarray(finite("exponents", exponents), float))[::-1]
+    values = np.asarray(finite("exponents", exponents), float)
     if values.ndim != 1 or not values.size:
         raise ValueError(f"`exponents` must be one axis of numbers; got shape {values.shape}.")
+    values = np.sort(values)[::-1]
     sums = np.cumsum(values)
     j = int(np.sum(sums >= 0))
     if j in (0, values.size):

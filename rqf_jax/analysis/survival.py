@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import gammaincinv, ndtri
 
-from .._arguments import finite, floating, part, scalar
+from .._arguments import finite, floating, host, part, scalar
 from .._ensemble.trajectories import Trajectories
 
 
@@ -27,13 +27,14 @@ class Durations(eqx.Module):
 
     def __init__(self, times: Any, observed: Any):
         self.times = np.asarray(finite("times", times), float)
+        host("observed", observed)
         self.observed = np.asarray(observed)
         if self.times.ndim != 1 or not self.times.size or np.any(self.times < 0):
             raise ValueError(f"`times` must be one axis of times ≥ 0; got {self.times}.")
         if self.observed.shape != self.times.shape or self.observed.dtype != bool:
             raise ValueError(
-                f"`observed` must be {self.times.size} booleans; got {self.observed.dtype} of "
-                f"shape {self.observed.shape}."
+                f"`observed` must be {self.times.size} booleans, one for each of `times`; got "
+                f"{self.observed.dtype} of shape {self.observed.shape}."
             )
 
     def __repr__(self) -> str:

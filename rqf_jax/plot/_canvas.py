@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rcsetup
 from matplotlib.axes import Axes
 
-from .._arguments import host, part
+from .._arguments import host, integer, part, shown
 
 # Okabe & Ito's colours, told apart with every common colour blindness; yellow, too pale for lines
 # on white, is left out.
@@ -92,6 +92,14 @@ def finite(value: Any, name: str) -> np.ndarray:
         bad = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
         raise ValueError(f"`{name}` must be finite; got {array[bad]} at index {bad}.")
     return array
+
+
+def pair(name: str, value: Any) -> tuple[Any, Any]:
+    """`value` as two things; ValueError otherwise."""
+    sequence = isinstance(value, tuple | list) or getattr(value, "ndim", 0) > 0
+    if not sequence or len(value) != 2:
+        raise ValueError(f"`{name}` must be a pair; got {shown(value)}.")
+    return value[0], value[1]
 
 
 def axis(ax: Axes | None) -> Axes:

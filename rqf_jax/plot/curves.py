@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from .._arguments import Real, maybe, part
+from .._arguments import Real, maybe, part, takes, words
 from ._canvas import TIME, axis, finite
 from .errors import MEANING, error_band, legend, theory_line
 
 
+@takes(label=maybe(words), xlabel=words, ylabel=maybe(words))
 def fan(
     ts: Real,
     values: Real,
@@ -78,6 +79,7 @@ def fan(
     return ax
 
 
+@takes(xlabel=words, ylabel=maybe(words))
 def mean_lines(
     ts: Real,
     values: Mapping[str, Real],
@@ -175,7 +177,8 @@ def _series(ts: Any, values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"`ts` must be (times,), not empty; got shape {ts.shape}.")
     if values.ndim != 2 or values.shape[1] != len(ts) or len(values) == 0:
         raise ValueError(
-            f"`{name}` must be (members, times) with {len(ts)} times; got shape {values.shape}."
+            f"`{name}` must be (members, times) with the {len(ts)} times of `ts`; got shape "
+            f"{values.shape}."
         )
     return ts, values
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from .._arguments import Real, integer
+from .._arguments import Real, integer, maybe, number, takes, words
 from ..theory.dyson import semicircle_density
-from ._canvas import INK, PALETTE, axis, finite
+from ._canvas import INK, PALETTE, axis, finite, pair
 from .curves import matching
 from .errors import legend, theory_line
 
 
+@takes(label=maybe(words))
 def angle_histogram(
     angles: Real,
     *,
@@ -76,6 +77,7 @@ def angle_histogram(
     return ax
 
 
+@takes(label=maybe(words))
 def spectrum(
     values: Real,
     *,
@@ -126,7 +128,12 @@ def spectrum(
     elif density is not None:
         curve = _density_curve(density)
     ax = axis(ax)
-    heights, walls = np.histogram(values, bins=bins, density=True)
+    least, most = float(values.min()), float(values.max())
+    # Bins of equal values must be wide enough for their walls to differ.
+    margin = max(0.5, 1e-3 * abs(least)) if most - least <= 1e-9 * abs(least) else 0.0
+    heights, walls = np.histogram(
+        values, bins=bins, range=(least - margin, most + margin), density=True
+    )
     ax.stairs(heights, walls, fill=True, color=PALETTE[0], alpha=0.35, linewidth=0, label=label)
     if curve is not None:
         theory_line(ax, *curve)
@@ -136,6 +143,7 @@ def spectrum(
     return ax
 
 
+@takes(xlabel=maybe(words), ylabel=maybe(words), label=maybe(words), threshold=words)
 def phase_diagram(
     x: Real,
     y: Real,
@@ -179,6 +187,8 @@ def phase_diagram(
         >>> print(*ax.get_xlim())
         0.0 1.0
     """
+    limits = None if limits is None else pair("limits", limits)
+    boundary = None if boundary is None else pair("boundary", boundary)
     grids = {"x": finite(x, "x"), "y": finite(y, "y")}
     for name, grid in grids.items():
         if grid.ndim != 1 or grid.size < 2 or np.any(np.diff(grid) <= 0):
@@ -189,7 +199,9 @@ def phase_diagram(
             f"`values` must have shape {(grids['x'].size, grids['y'].size)}; got {values.shape}."
         )
     ax = axis(ax)
-    low, high = (None, None) if limits is None else limits
+    low, high = (None, None)
+    if limits is not None:
+        low, high = (float(number()("limits", limit)) for limit in limits)
     walls = [_walls(grid) for grid in grids.values()]
     image = ax.pcolormesh(*walls, values.T, cmap="cividis", vmin=low, vmax=high)
     image.set_rasterized(True)
@@ -214,6 +226,8 @@ def _walls(grid: np.ndarray) -> np.ndarray:
 
 
 def _density_curve(density: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not callable(density):
+        pair("density", density)
     if callable(density):
         # Midpoints: the ends, where a density may be infinite, are left out.
         theta = (np.arange(600) + 0.5) * (math.pi / 600)

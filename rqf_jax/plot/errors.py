@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from .._arguments import Real
+from .._arguments import Real, maybe, one_of, takes, words
 from ._canvas import INK, PALE, STANDARD_ERROR, axis, finite
 
 # Marks artists that only say in a legend what a band or a bar means.
 MEANING = "meaning"
 
 
+@takes(label=maybe(words), band=words)
 def error_band(
     x: Real,
     values: Real,
@@ -52,6 +53,7 @@ def error_band(
         '± 1 standard error'
     """
     x, values, below, above = _measured(x, values, errors)
+    step = maybe(one_of("pre", "post", "mid"))("step", step)
     ax = axis(ax)
     drawn = f"steps-{step}" if step else "default"
     (line,) = ax.plot(x, values, drawstyle=drawn, color=color, label=label, zorder=3)
@@ -70,6 +72,7 @@ def error_band(
     return ax
 
 
+@takes(label=maybe(words), marker=words, bars=words)
 def error_bars(
     x: Real,
     values: Real,
@@ -156,7 +159,7 @@ def _measured(x: Any, values: Any, errors: Any) -> tuple[np.ndarray, ...]:
     if x.ndim != 1 or x.size == 0:
         raise ValueError(f"`x` must be (points,), not empty; got shape {x.shape}.")
     if values.shape != x.shape:
-        raise ValueError(f"`values` must have shape {x.shape}; got shape {values.shape}.")
+        raise ValueError(f"`values` must have the shape {x.shape} of `x`; got {values.shape}.")
     if errors.shape not in (x.shape, (2, *x.shape)):
         raise ValueError(
             f"`errors` must have shape {x.shape} or {(2, *x.shape)}; got shape {errors.shape}."

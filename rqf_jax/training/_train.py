@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
 from .._arguments import Key, flag, function_of, host, integer, maybe, part, prng_key
-from .._ensemble.members import member_keys, member_range, raise_failed, typed_key, whole_state
+from .._ensemble.members import member_keys, raise_failed, typed_key, whole_state
 from .._ensemble.trajectories import Trajectories
 from ._process import AbstractProcess
 
@@ -74,9 +74,8 @@ def train(
     maybe(function_of("the share that is done"))("progress", progress)
     throw = flag("throw", throw)
     counts = _counts(updates)
-    # Named as the caller knows them, before they are checked as members are.
-    seeds, first_seed = integer("seeds", seeds), integer("first_seed", first_seed, minimum=0)
-    member_range(seeds, first_seed)
+    seeds = integer("seeds", seeds, maximum=2**32 - 1)
+    first_seed = integer("first_seed", first_seed, minimum=0, maximum=2**32 - seeds)
     key = typed_key(prng_key("key", key))
     batch_size = _batch_size(process, key, seeds, batch_size)
 

@@ -143,9 +143,9 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
         self.heads = integer("heads", heads)
         self.width = integer("width", width)
         sizes = (self.layers, 4 * self.width, self.width)
-        fitting("width", sizes)
-        fitting("vocabulary", (self.vocabulary, self.width))
-        fitting("batch", (self.batch, self.context + 1, 4 * self.width))
+        fitting(("layers", "width"), sizes)
+        fitting(("vocabulary", "width"), (self.vocabulary, self.width))
+        fitting(("batch", "context", "width"), (self.batch, self.context + 1, 4 * self.width))
         if self.width % self.heads:
             raise ValueError(
                 f"`width` must be a multiple of `heads`; got {self.width} and {self.heads}."
@@ -218,7 +218,8 @@ def _tokens(text: Any, vocabulary: int, context: int) -> Int[Array, " tokens"]:
         raise ValueError(f"`text` must be along one axis; got shape {array.shape}.")
     if array.size <= context:
         raise ValueError(
-            f"`text` must be longer than a piece of {context + 1} tokens; got {array.size}."
+            f"`text` must be longer than a piece of `context` + 1 = {context + 1} tokens; got "
+            f"{array.size}."
         )
     if is_concrete(array):
         least, most = int(np.min(np.asarray(array))), int(np.max(np.asarray(array)))

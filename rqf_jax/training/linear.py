@@ -147,10 +147,12 @@ class DeepLinear(AbstractProcess[tuple[Array, ...]]):
         self.teacher = finite("teacher", teacher)
         self.layers = each(finite)("layers", layers)
         shapes = [layer.shape for layer in self.layers]
-        if self.teacher.ndim != 2 or not _is_chain(shapes, self.teacher.shape):
+        if self.teacher.ndim != 2:
+            raise ValueError(f"`teacher` must be a matrix; got shape {self.teacher.shape}.")
+        if not _is_chain(shapes, self.teacher.shape):
             raise ValueError(
-                "`layers` must be matrices (W_1, …, W_L) with a product W_L … W_1 of the teacher's "
-                f"shape {self.teacher.shape}; got shapes {shapes}."
+                "`layers` must be matrices (W_1, …, W_L) with a product W_L … W_1 of the shape of "
+                f"`teacher`, {self.teacher.shape}; got shapes {shapes}."
             )
         self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
         self.scale = scalar("scale", minimum=0)(scale)

@@ -142,7 +142,7 @@ def test_the_pair_and_the_centre_are_recovered_from_their_clusters():
     [
         ({"points": 0}, "`points` must be at least 1; got 0"),
         ({"member": -1}, "`member` must be at least 0; got -1"),
-        ({"member": 2**32}, "`member` must be less than 2³²; got 4294967296"),
+        ({"member": 2**32}, "`member` must be at most 4294967295; got 4294967296"),
         ({"substeps": 0}, "`substeps` must be at least 1; got 0"),
     ],
 )

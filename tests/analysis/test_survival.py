@@ -158,7 +158,10 @@ def test_estimates_print_with_their_errors():
     ("call", "message"),
     [
         (lambda: Durations([-1.0], [True]), "`times` must be one axis of times ≥ 0"),
-        (lambda: Durations([1.0], [1.0]), "`observed` must be 1 booleans; got float64"),
+        (
+            lambda: Durations([1.0], [1.0]),
+            "`observed` must be 1 booleans, one for each of `times`; got float64",
+        ),
         (lambda: kaplan_meier(exponential(5), confidence=1), r"`confidence` must be in \(0, 1\)"),
         (
             lambda: kaplan_meier(Durations([1.0, 2.0], [True, False])).restricted_mean(99),

@@ -403,7 +403,7 @@ PARTICULAR = {
         "x": [0.0, 1.0],
         "y": [0.0, 1.0, 2.0],
         "values": np.ones((2, 3)),
-        "threshold": None,
+        "threshold": "theory",
     },
     "plot.spectrum": {"values": SPECTRUM, "density": None},
     "plot.sphere": {"x": TOKENS},

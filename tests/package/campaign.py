@@ -11,6 +11,7 @@ for every argument and every value of `_calls.HOSTILE`, and what becomes of it i
 - other: the library's own error, which names another one;
 - raw: an error from inside, of Python, NumPy or JAX;
 - nan: NaN or infinity out of numbers that are finite, and no error or warning;
+- user: an error of a function that was given;
 - hang: no answer in time; crash: the process ended.
 
 The default suite makes a small sample of the calls (`test_campaign.py`).
@@ -32,7 +33,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-SECONDS = 60.0
+SECONDS = 240.0
 """So long a call may take, compilation included, on a busy machine."""
 
 
@@ -93,12 +94,17 @@ def call(name, argument, value):
             result = function(*positional, **keywords)
             bad = not_finite(result)
         except Exception as error:
+            if argument in FUNCTIONS and callable(arguments[argument]):
+                return "user", f"{error!r}"[:200]
             return judged(error, argument)
     known = argument is not None and not_finite(arguments[argument])
     if bad and not known and not said and name not in INFINITE:
         return "nan", f"{result!r}"[:200]
     return "valid", ""
 
+
+FUNCTIONS = {"density", "distance", "function", "loss", "observable", "progress", "save", "where"}
+"""Arguments that are functions of the user, whose own errors are not ours to word."""
 
 INFINITE = {
     # Infinite by what they say: tokens that depend on each other, times that never come.

@@ -314,7 +314,7 @@ def test_a_phase_diagram_draws_no_cell_beyond_the_parameters_that_were_tried():
         ),
         (
             lambda: plot.fan(TS, VALUES.T),
-            r"`values` must be \(members, times\) with 9 times; got shape \(9, 50\)",
+            r"`values` must be \(members, times\) with the 9 times of `ts`; got shape \(9, 50\)",
         ),
         (lambda: plot.fan(TS, VALUES * np.nan), "`values` must be finite; got nan at index"),
         (lambda: plot.fan(TS, VALUES, theory=TS[1:]), r"`theory` must have shape \(9,\)"),
@@ -330,7 +330,7 @@ def test_a_phase_diagram_draws_no_cell_beyond_the_parameters_that_were_tried():
             r"`errors` must have shape \(9,\) or \(2, 9\); got shape \(8,\)",
         ),
         (lambda: plot.error_bars(TS, TS, -TS), "`errors` must not be negative; got -2"),
-        (lambda: plot.error_bars(TS, VALUES, TS), r"`values` must have shape \(9,\)"),
+        (lambda: plot.error_bars(TS, VALUES, TS), r"`values` must have the shape \(9,\)"),
         (lambda: plot.error_bars(1.0, 1.0, 1.0), r"`x` must be \(points,\), not empty"),
         (lambda: plot.shades(0), "`count` must be at least 1; got 0"),
         (lambda: plot.spectrum([]), "`values` must hold at least one eigenvalue"),

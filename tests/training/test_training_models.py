@@ -172,7 +172,7 @@ def test_without_powerlaw_the_tail_exponent_says_what_to_install(monkeypatch):
     [
         (lambda: small(heads=3), "`width` must be a multiple of `heads`; got 8 and 3"),
         (lambda: small(vocabulary=3), "`text` must have tokens from 0 to 2; got 0 to 3"),
-        (lambda: small(context=120), "longer than a piece of 121 tokens; got 120"),
+        (lambda: small(context=120), "longer than a piece of `context` . 1 = 121 tokens; got 120"),
         (
             lambda: GPT(np.zeros(100)),
             "`text` must be whole numbers; got dtype float",

@@ -478,7 +478,7 @@ def test_noise_on_both_layers_makes_the_balance_of_a_network_diffuse():
         (lambda: slow_flow(regression(Normal((5,)), ())), "besides batches; got none"),
         (
             lambda: DeepLinear(np.eye(2), [np.zeros((3, 2)), np.zeros((2, 2))], learning_rate=0.1),
-            r"of the teacher's shape \(2, 2\); got shapes \[\(3, 2\), \(2, 2\)\]",
+            r"of the shape of `teacher`, \(2, 2\); got shapes \[\(3, 2\), \(2, 2\)\]",
         ),
         (
             lambda: learning.stationary_variance(1.0, learning_rate=2.0, gradient_variance=1.0),
