@@ -116,8 +116,9 @@ def gaps(values: Float[Array, " n"]) -> Float[Array, " pairs"]:
 def spacing_ratios(values: Float[Array, " n"]) -> Float[Array, " triples"]:
     """min(S_i, S_{i+1})/max(S_i, S_{i+1}) of neighbouring gaps, in [0, 1]; 0 where both are 0.
 
-    It needs no unfolding; the mean is `theory.levels.mean_spacing_ratio` for three values. Raises
-    ValueError unless `values` are at least three along one axis.
+    It needs no unfolding; the mean is `theory.levels.mean_spacing_ratio` for three values, and
+    `theory.levels.bulk_spacing_ratio` in the middle of many. Raises ValueError unless `values` are
+    at least three along one axis.
     """
     spacing = jnp.diff(_spectrum(values, 3))
     larger = jnp.maximum(spacing[1:], spacing[:-1])

@@ -2,9 +2,9 @@
 
     du = b(u) dt + √(2 a(u)) dW
 
-Where u is beyond ±20, 1 ∓ tanh u is below 1e-17: coefficients are constant there in float64, and
-no float64 overlap other than ±1 has such a rapidity. So integrals run over [-20, 20] and tails are
-exponentials.
+No float64 overlap other than ±1 has a rapidity beyond ±20. Coefficients may go on changing, where
+a large number multiplies 1 ∓ tanh u, but beyond ±40 less than 1e-16 of any integral is left:
+integrals run over [-40, 40] and tails are exponentials.
 """
 
 import math
@@ -17,7 +17,7 @@ from ._rapidity import Values, log_cosh
 
 Function = Callable[[np.ndarray], Values]
 
-REACH = 20.0
+REACH = 40.0
 
 
 def _collocation(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,21 +61,43 @@ def panels(
 
     Panels end where ∫ |rate| passes `most`.
     """
-    grid = np.linspace(start, stop, 8001)
-    steepness = np.concatenate([[0], np.cumsum(np.abs(rate(nodes(grid))) @ WEIGHTS)])
-    steepness *= grid[1] - grid[0]
+    grid = np.linspace(start, stop, 16001)
+    # Cut, because a rate may overflow; panels that are still too long are split below.
+    rates = np.minimum(np.abs(rate(nodes(grid))), min(most, 1e9) / (grid[1] - grid[0]))
+    steepness = np.concatenate([[0], np.cumsum(totals(grid, rates))])
     last = min(int(np.searchsorted(steepness, most)), len(grid) - 1)
     count = (grid - start + steepness)[: last + 1]
-    wanted = np.linspace(0, count[-1], math.ceil(count[-1]) + 1)
-    edges = np.interp(wanted, count, grid[: last + 1])
-    return np.unique(np.concatenate([edges, np.clip(points, edges[0], edges[-1])]))
+    wanted = _room(count[-1])
+    edges = np.interp(np.linspace(0, count[-1], wanted), count, grid[: last + 1])
+    edges = np.unique(np.concatenate([edges, np.clip(points, edges[0], edges[-1])]))
+    while True:
+        costs = totals(edges, np.minimum(np.abs(rate(nodes(edges))), 1e9 / np.diff(edges)[:, None]))
+        last = int(np.searchsorted(np.cumsum(costs), most)) + 1
+        edges, costs = edges[: last + 1], costs[:last]
+        parts = np.where((costs > 4) & (np.diff(edges) > 1e-15), 8, 1)
+        if parts.max() == 1:
+            return edges
+        _room(float(parts.sum()))
+        within = np.concatenate([np.arange(n) / n for n in parts])
+        inner = np.repeat(edges[:-1], parts) + np.repeat(np.diff(edges), parts) * within
+        edges = np.unique(np.append(inner, edges[-1]))
+
+
+def _room(panels: float) -> int:
+    """As many edges as so many panels have, unless there is no room for them."""
+    if not panels < 1e7:
+        raise ValueError(
+            "Rates must differ less: the quadrature would take more than 10 million panels, "
+            f"{1e7 * len(NODES) * 8:.2g} bytes. Take a smaller `dim`, `beta` or `strength`."
+        )
+    return math.ceil(panels) + 1
 
 
 def probability_down(pull: Function, start: Values) -> Values:
     """P(u → -∞ before +∞) from the rapidities `start`, where b/a = tanh u + pull(u).
 
     ∫_{u_0}^∞ s' du / ∫ s' du with s' = sech(u) exp(-∫_0^u pull), 0 if s' is not integrable at -∞
-    and 1 if it is not integrable at +∞. `pull` has one sign and is constant beyond ±20.
+    and 1 if it is not integrable at +∞. `pull` has one sign and is constant beyond ±40.
     """
     start = np.asarray(start)
     lower, upper = np.asarray(pull(np.array([-np.inf, np.inf])))

@@ -1,14 +1,20 @@
 """Checks of numbers and arrays: float64 NumPy arrays in their domain, or one clear ValueError."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from numpy import typing as npt
 
-from .._arguments import Real
+from .._arguments import Real, fitting, host, integer
 from ._rapidity import Values
 
 # Angles and overlaps measured in float32 may pass their bounds by a rounding error.
 ROUNDING = 1e-5
+
+# The largest integer up to which float64 counts every one.
+LARGEST_COUNT = 2**53
 
 
 def check(name: str, value: Real, valid: npt.ArrayLike, rule: str) -> None:
@@ -18,16 +24,28 @@ def check(name: str, value: Real, valid: npt.ArrayLike, rule: str) -> None:
         raise ValueError(f"`{name}` must {rule}; got {shown[~valid].flat[0]}.")
 
 
+def count(name: str, value: Any, *, minimum: int = 1) -> int:
+    """An integer that float64 can count, at least `minimum`."""
+    return integer(name, value, minimum=minimum, maximum=LARGEST_COUNT)
+
+
+def size(name: str, value: Any, *, minimum: int = 1, axes: int = 1) -> int:
+    """A count of which an array of float64 numbers with so many `axes` fits the memory."""
+    found = count(name, value, minimum=minimum)
+    fitting(name, (found,) * axes, 8)
+    return found
+
+
 def real(name: str, value: Real) -> Values:
     """Finite numbers."""
-    array = np.asarray(value, float)
+    array = host(name, value)
     check(name, array, np.isfinite(array), "be finite")
     return array
 
 
 def nonnegative(name: str, value: Real) -> Values:
     """Finite numbers of at least 0."""
-    array = np.asarray(value, float)
+    array = host(name, value)
     rule = "be finite and at least 0"
     check(name, array, np.isfinite(array) & (array >= 0), rule)
     return array
@@ -35,23 +53,47 @@ def nonnegative(name: str, value: Real) -> Values:
 
 def positive(name: str, value: Real) -> Values:
     """Finite numbers above 0."""
-    array = np.asarray(value, float)
+    array = host(name, value)
     check(name, array, np.isfinite(array) & (array > 0), "be finite and positive")
+    return array
+
+
+def duration(name: str, value: Real) -> Values:
+    """Numbers of at least 0 that may be infinite: the limit t → ∞."""
+    array = host(name, value)
+    check(name, array, array >= 0, "be at least 0")
     return array
 
 
 def angles(name: str, value: Real) -> Values:
     """Numbers in [0, π]."""
-    array = np.asarray(value, float)
+    array = host(name, value)
     check(name, array, (array >= 0) & (array <= np.pi + ROUNDING), "lie in [0, pi]")
     return np.minimum(array, np.pi)
 
 
 def overlaps(name: str, value: Real) -> Values:
     """Numbers in [-1, 1]."""
-    array = np.asarray(value, float)
+    array = host(name, value)
     check(name, array, np.abs(array) <= 1 + ROUNDING, "lie in [-1, 1]")
     return np.clip(array, -1, 1)
+
+
+def scalar(rule: Callable[[str, Any], Values], name: str, value: Any) -> np.float64:
+    """One number that keeps `rule`; NumPy's, which overflows to infinity where Python's raises."""
+    array = np.asarray(rule(name, value))
+    if array.ndim:
+        raise ValueError(f"`{name}` must be one number; got shape {array.shape}.")
+    return np.float64(array)
+
+
+def index(name: str, value: Any, *choices: int) -> int:
+    """One of a few integers, such as the Dyson indices 1, 2 and 4."""
+    number = scalar(real, name, value)
+    if number not in choices:
+        known = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+        raise ValueError(f"`{name}` must be {known}; got {value}.")
+    return int(number)
 
 
 def rapidity_of_angle(name: str, angle: Real) -> Values:
@@ -70,7 +112,7 @@ def rapidity_of_overlap(name: str, overlap: Real) -> Values:
 
 def square_matrix(name: str, value: Real) -> Float[np.ndarray, "rows rows"]:
     """A finite square matrix that is not empty."""
-    array = np.asarray(value, float)
+    array = host(name, value)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
         raise ValueError(f"`{name}` must be a square matrix; got shape {array.shape}.")
     check(name, array, np.isfinite(array), "be finite")

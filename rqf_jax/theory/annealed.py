@@ -10,23 +10,29 @@ was derived for this library and is checked in its tests.
 import math
 
 import numpy as np
-from scipy.special import ellipkm1, expit, gamma
+from scipy.special import gamma, log_expit
 
+from ._contract import finite
 from ._numbers import Real, angles, check, nonnegative, overlaps, rapidity_of_angle
 from ._rapidity import Values, log_cosh
+from ._special import elliptic
 
 
+@finite
 def mean_cotangent(time: Real, angle: Real, *, sigma: Real) -> Values:
     """E cot θ_t = e^{2σ²t} cot θ_0, exact at all times. Raises ValueError unless 0 < θ_0 < π."""
-    return np.exp(2 * _clock(time, sigma)) * _cotangent(angle)
+    cotangent = _cotangent(angle)
+    return np.sign(cotangent) * np.exp(2 * _clock(time, sigma) + np.log(np.abs(cotangent)))
 
 
+@finite
 def mean_squared_cotangent(time: Real, angle: Real, *, sigma: Real) -> Values:
     """E cot²θ_t = (cot²θ_0 + 1/3) e^{6σ²t} - 1/3, exact at all times; heavy tails when sampled."""
     clock = 6 * _clock(time, sigma)
-    return _cotangent(angle) ** 2 * np.exp(clock) + np.expm1(clock) / 3
+    return np.exp(clock + 2 * np.log(np.abs(_cotangent(angle)))) + np.expm1(clock) / 3
 
 
+@finite
 def sine_moment_rate(power: Real, *, sigma: Real) -> Values:
     """Rate of decay of E sin^pθ: (p - p²)σ² for 0 ≤ p < 1/2, σ²/4 for p ≥ 1/2.
 
@@ -36,6 +42,7 @@ def sine_moment_rate(power: Real, *, sigma: Real) -> Values:
     return (p - p**2) * nonnegative("sigma", sigma) ** 2
 
 
+@finite
 def late_mean_sine(time: Real, angle: Real, *, sigma: Real) -> Values:
     """E sin θ_t ≈ C (σ²t)^{-3/2} e^{-σ²t/4} as σ²t → ∞, with K of parameter m and
 
@@ -46,27 +53,29 @@ def late_mean_sine(time: Real, angle: Real, *, sigma: Real) -> Values:
     """
     u, clock = rapidity_of_angle("angle", angle), _clock(time, sigma)
     check("time", time, clock > 0, "be such that sigma**2 * time is positive")
-    # ellipkm1(1 - m) is K(m), precise where m is close to 1; sin θ = 1/cosh u.
+    # The two complements 1 - m are expit(±2u); sin θ = 1/cosh u.
     inner = np.where(np.isfinite(u), u, 0.0)
-    waves = ellipkm1(expit(2 * inner)) + ellipkm1(expit(-2 * inner))
+    waves = elliptic(log_expit(2 * inner)) + elliptic(log_expit(-2 * inner))
     profile = np.where(np.isfinite(u), np.exp(-log_cosh(inner) / 2) * waves, 0.0)
     constant = math.sqrt(math.pi) / 4 * (gamma(0.25) / gamma(0.75)) ** 2
-    return constant * profile * clock**-1.5 * np.exp(-clock / 4)
+    return constant * profile * np.exp(-clock / 4 - 1.5 * np.log(clock))
 
 
+@finite
 def root_sine_bound(time: Real, overlap0: Real, *, sigma: Real) -> Values:
     """E(1 - r_t²)^{1/4} ≤ (1 - r_0²)^{1/4} e^{-σ²t/4}: E √sin θ_t is below this at all times."""
     r = overlaps("overlap0", overlap0)
-    return (1 - r**2) ** 0.25 * np.exp(-_clock(time, sigma) / 4)
+    return ((1 - r) * (1 + r)) ** 0.25 * np.exp(-_clock(time, sigma) / 4)
 
 
+@finite
 def distance_bound(time: Real, *, sigma: Real) -> Values:
     """E dist(x_t, {±a}) ≤ (π/√2) e^{-σ²t/4}, the angle from the attractor {a, -a} (Prop. 3.8)."""
     return math.pi / math.sqrt(2) * np.exp(-_clock(time, sigma) / 4)
 
 
 def _clock(time: Real, sigma: Real) -> Values:
-    return nonnegative("sigma", sigma) ** 2 * nonnegative("time", time)
+    return (nonnegative("sigma", sigma) * np.sqrt(nonnegative("time", time))) ** 2
 
 
 def _cotangent(angle: Real) -> Values:

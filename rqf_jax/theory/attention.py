@@ -17,20 +17,33 @@ arXiv:2312.10794 (recalled). Every formula below was derived for this library an
 tests; none was found in a source that could be read.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.special import betainc, entr, expit
 
-from .._arguments import integer
+from .._arguments import fitting, function_of, host, takes
+from ._contract import extended, finite
 from ._diffusion import NODES, WEIGHTS, probability_down
-from ._numbers import Real, check, nonnegative, overlaps, positive, rapidity_of_overlap, real
+from ._numbers import (
+    Real,
+    check,
+    count,
+    nonnegative,
+    overlaps,
+    positive,
+    rapidity_of_overlap,
+    real,
+    scalar,
+)
 from ._rapidity import Values
 
 Weight = Callable[..., Values]
 
 
+@finite
 def softmax_weight(overlap: Real, *, beta: Real, tokens: int = 2) -> Values:
     """w(r) = e^{βr}/(e^β + (N-1) e^{βr}), the weight of each other token at common overlap r.
 
@@ -38,16 +51,22 @@ def softmax_weight(overlap: Real, *, beta: Real, tokens: int = 2) -> Values:
     tokens ≥ 2.
     """
     gap = real("beta", beta) * (1 - overlaps("overlap", overlap))
-    others = integer("tokens", tokens, minimum=2) - 1
-    return expit(np.log(others) - gap) / others
+    others = count("tokens", tokens, minimum=2) - 1
+    return expit(math.log(others) - gap) / others
 
 
+@extended
 def unnormalised_weight(overlap: Real, *, beta: Real, tokens: int = 2) -> Values:
-    """w(r) = e^{βr}/N, the same weight without the softmax's denominator."""
+    """w(r) = e^{βr}/N, the same weight without the softmax's denominator.
+
+    Infinite where float64 ends, for βr above 709.
+    """
     exponent = real("beta", beta) * overlaps("overlap", overlap)
-    return np.exp(exponent) / integer("tokens", tokens, minimum=2)
+    return np.exp(exponent) / count("tokens", tokens, minimum=2)
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def overlap_drift(
     overlap: Real, weight: Weight, *, beta: Real, strength: Real, sigma: Real
 ) -> Values:
@@ -57,9 +76,11 @@ def overlap_drift(
     """
     r = overlaps("overlap", overlap)
     pull = 2 * real("strength", strength) * weight(r, beta=beta)
-    return (pull - nonnegative("sigma", sigma) ** 2 * r) * (1 - r**2)
+    return (pull - nonnegative("sigma", sigma) ** 2 * r) * (1 - r) * (1 + r)
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def rapidity_drift(
     overlap: Real, weight: Weight, *, beta: Real, strength: Real, sigma: Real
 ) -> Values:
@@ -73,6 +94,8 @@ def rapidity_drift(
     return pull + nonnegative("sigma", sigma) ** 2 * r
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def antipodal_rate(weight: Weight, *, beta: Real, strength: Real, sigma: Real) -> Values:
     """σ² - 2λ w(-1): ln sin θ falls at this rate near antipodal tokens; they attract if positive.
 
@@ -81,6 +104,8 @@ def antipodal_rate(weight: Weight, *, beta: Real, strength: Real, sigma: Real) -
     return -rapidity_drift(-1.0, weight, beta=beta, strength=strength, sigma=sigma)
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def critical_strength(weight: Weight, *, beta: Real, sigma: Real) -> Values:
     """λ_c = σ²/2w(-1): σ² e^β for USA, σ² (1 + e^{2β})/2 for SA.
 
@@ -90,6 +115,8 @@ def critical_strength(weight: Weight, *, beta: Real, sigma: Real) -> Values:
     return nonnegative("sigma", sigma) ** 2 / (2 * weight(-1.0, beta=beta))
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def antipodal_probability(
     overlap0: Real, weight: Weight, *, beta: float, strength: float, sigma: float
 ) -> Values:
@@ -99,11 +126,14 @@ def antipodal_probability(
     ∫_{u_0}^∞ s' du/∫ s' du, by quadrature with an absolute error below 1e-12, for an array of
     overlaps at once. λ may be negative; σ must be positive.
     """
-    ratio = 2 * float(real("strength", strength)) / float(positive("sigma", sigma)) ** 2
-    start = rapidity_of_overlap("overlap0", overlap0)
-    return probability_down(lambda u: ratio * weight(np.tanh(u), beta=beta), start)
+    ratio = 2 * scalar(real, "strength", strength) / scalar(positive, "sigma", sigma) ** 2
+    start, inverse = rapidity_of_overlap("overlap0", overlap0), scalar(real, "beta", beta)
+    if ratio == 0:
+        return probability_down(np.zeros_like, start)
+    return probability_down(lambda u: ratio * weight(np.tanh(u), beta=inverse), start)
 
 
+@finite
 def uniform_antipodal_probability(overlap0: Real, *, strength: Real, sigma: Real) -> Values:
     """P(r → -1) at β = 0, κ = λ/σ²: I_x((1 + κ)/2, (1 - κ)/2) at x = (1 - r_0)/2, 0 for κ ≥ 1.
 
@@ -119,6 +149,7 @@ def uniform_antipodal_probability(overlap0: Real, *, strength: Real, sigma: Real
     return np.where(x == 1, 1.0, inside)[()]
 
 
+@finite
 def softmax_split_rate(fraction: Real, *, beta: Real, strength: Real, sigma: Real = 0.0) -> Values:
     """g(f) - σ²: growth rate of the misalignment of two antipodal clusters, SA, any N.
 
@@ -136,12 +167,15 @@ def softmax_split_rate(fraction: Real, *, beta: Real, strength: Real, sigma: Rea
     return real("strength", strength) * growth - nonnegative("sigma", sigma) ** 2
 
 
+@finite
 def unnormalised_split_rate(*, beta: Real, strength: Real, sigma: Real = 0.0) -> Values:
     """λ e^{-β} - σ²: the same growth rate under USA, the same for every split."""
     growth = np.exp(-real("beta", beta))
     return real("strength", strength) * growth - nonnegative("sigma", sigma) ** 2
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def equiangular_velocity(
     overlap: Real, weight: Weight, *, beta: Real, strength: Real = 1.0, tokens: int
 ) -> Values:
@@ -155,6 +189,8 @@ def equiangular_velocity(
     return rate * (1 - gamma) * (1 + (tokens - 1) * gamma)
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def equiangular_time(
     overlap0: Real,
     overlap: Real,
@@ -174,11 +210,13 @@ def equiangular_time(
     stop = _simplex_rapidity("overlap", overlap, tokens)
     check("overlap0", overlap0, np.isfinite(start), "lie strictly between -1/(N-1) and 1")
     check("overlap", overlap, np.isfinite(stop), "lie strictly between -1/(N-1) and 1")
-    rate = 2 * tokens * float(positive("strength", strength))
+    rate = 2 * tokens * scalar(positive, "strength", strength)
     start, stop = np.broadcast_arrays(start, stop)
     result = np.empty(start.shape)
     # 1/ω changes by a factor e^β while y changes by about 4.
-    density = 1 + abs(float(real("beta", beta))) / 4
+    density = 1 + abs(scalar(real, "beta", beta)) / 4
+    longest = float(np.max(np.abs(stop - start), initial=0.0)) * density
+    fitting("beta", (math.ceil(longest) + 1, len(NODES)), 64)
     for index in np.ndindex(start.shape):
         a, b = start[index], stop[index]
         edges = np.linspace(a, b, int(np.ceil(abs(b - a) * density)) + 1)
@@ -188,6 +226,8 @@ def equiangular_time(
     return result[()]
 
 
+@finite
+@takes(weight=function_of("an overlap and `beta`"))
 def equiangular_overlap(
     time: Real, overlap0: float, weight: Weight, *, beta: float, strength: float = 1.0, tokens: int
 ) -> Values:
@@ -197,12 +237,19 @@ def equiangular_overlap(
     """
     times = np.asarray(nonnegative("time", time))
     start = float(_simplex_rapidity("overlap0", overlap0, tokens))
-    rate = 2 * tokens * float(real("strength", strength))
+    rate = 2 * tokens * scalar(real, "strength", strength)
     if not np.isfinite(start) or not times.size or times.max() == 0:
         return np.broadcast_to(_simplex_gamma(start, tokens), times.shape)[()]
     moments, where = np.unique(times, return_inverse=True)
+    inverse = scalar(real, "beta", beta)
+
+    def velocity(_, y):
+        # At |y| = 800 nothing is left of the distance from the end.
+        pull = weight(_simplex_gamma(y, tokens), beta=inverse, tokens=tokens)
+        return np.where(np.abs(y) < 800, rate * np.minimum(pull, 1e100), 0.0)
+
     solution = solve_ivp(
-        lambda _, y: rate * weight(_simplex_gamma(y, tokens), beta=beta, tokens=tokens),
+        velocity,
         (0.0, moments[-1]),
         [start],
         method="DOP853",
@@ -210,9 +257,12 @@ def equiangular_overlap(
         rtol=1e-11,
         atol=1e-11,
     )
+    if not solution.success:
+        raise ValueError(f"`time` must be in reach of the solver; got {moments[-1]:g}.")
     return _simplex_gamma(solution.y[0][where].reshape(times.shape), tokens)
 
 
+@finite
 def equiangular_entropy(overlap: Real, *, tokens: int) -> Values:
     """S = -Σ p ln p, p the eigenvalues of G/N for N tokens of one common overlap γ.
 
@@ -225,14 +275,14 @@ def equiangular_entropy(overlap: Real, *, tokens: int) -> Values:
 
 
 def _fraction(fraction: Real) -> Values:
-    f = np.asarray(fraction, float)
+    f = host("fraction", fraction)
     check("fraction", f, (f >= 0) & (f <= 1), "lie in [0, 1]")
     return f
 
 
 def _simplex_overlap(name: str, overlap: Real, tokens: int) -> Values:
     """An overlap that N unit vectors can share."""
-    least = -1 / (integer("tokens", tokens, minimum=2) - 1)
+    least = -1 / (count("tokens", tokens, minimum=2) - 1)
     gamma = overlaps(name, overlap)
     # A regular simplex may miss its overlap by a rounding error.
     check(name, gamma, gamma >= least - 1e-5, f"be at least -1/(N - 1) = {least:.6g}")
@@ -248,5 +298,5 @@ def _simplex_rapidity(name: str, overlap: Real, tokens: int) -> Values:
 
 def _simplex_gamma(y: Values, tokens: int) -> Values:
     """γ = (e^y - 1)/(e^y + N - 1), without overflow."""
-    up = expit(y - np.log(tokens - 1))
-    return up - expit(np.log(tokens - 1) - y) / (tokens - 1)
+    up = expit(y - math.log(tokens - 1))
+    return up - expit(math.log(tokens - 1) - y) / (tokens - 1)

@@ -15,14 +15,26 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import beta as beta_function, expit
+from scipy.special import expit
 
-from .._arguments import integer
+from ._contract import finite
 from ._diffusion import mean_passage_time
-from ._numbers import Real, check, nonnegative, overlaps, positive, rapidity_of_overlap
+from ._numbers import (
+    Real,
+    check,
+    count,
+    nonnegative,
+    overlaps,
+    positive,
+    rapidity_of_overlap,
+    scalar,
+    size,
+)
 from ._rapidity import Values
+from ._special import log_gamma_step
 
 
+@finite
 def one_point_correlation(
     time: Real, *, symmetric: Real, antisymmetric: Real = 0.0, forcing: Real, dim: int
 ) -> Values:
@@ -35,16 +47,18 @@ def one_point_correlation(
         + nonnegative("antisymmetric", antisymmetric) ** 2
         + 2 * nonnegative("forcing", forcing) ** 2
     )
-    return np.exp(-(integer("dim", dim) - 1) * rate * nonnegative("time", time) / 4)
+    return np.exp(-(count("dim", dim) - 1) * rate * nonnegative("time", time) / 4)
 
 
+@finite
 def overlap_drift(overlap: Real, *, sigma: Real, forcing: Real, dim: int) -> Values:
     """(1-z)[g²(n-2-z) - σ²z(1+z)], the Itô drift of an overlap z (Lemma 3.11 there)."""
-    z, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    z, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     push = nonnegative("forcing", forcing) ** 2 * (n - 2 - z)
     return (1 - z) * (push - nonnegative("sigma", sigma) ** 2 * z * (1 + z))
 
 
+@finite
 def overlap_variance(overlap: Real, *, sigma: Real, forcing: Real) -> Values:
     """d<z>/dt = 2(1-z)²(1+z)[σ²(1+z) + g²], the variance it gains per unit time (same source)."""
     z = overlaps("overlap", overlap)
@@ -52,13 +66,15 @@ def overlap_variance(overlap: Real, *, sigma: Real, forcing: Real) -> Values:
     return 2 * (1 - z) ** 2 * (1 + z) * spread
 
 
+@finite
 def lyapunov_spectrum(dim: int, *, sigma: Real, forcing: Real) -> Float[np.ndarray, " exponents"]:
     """λ_i = -iσ² - g²(n-1)/2, i = 1, ..., n-1: the Lyapunov exponents, largest first."""
-    n = integer("dim", dim, minimum=2)
+    n = size("dim", dim, minimum=2)
     common = nonnegative("forcing", forcing) ** 2 * (n - 1) / 2
     return -np.arange(1.0, n) * nonnegative("sigma", sigma) ** 2 - common
 
 
+@finite
 def scale_density(overlap: Real, *, sigma: Real, forcing: Real, dim: int) -> Values:
     """s'(z) up to a constant, w = 1 + z (Feller's scale of the overlap):
 
@@ -67,16 +83,17 @@ def scale_density(overlap: Real, *, sigma: Real, forcing: Real, dim: int) -> Val
     Not integrable at w = 0, for n ≥ 3: tokens never become antipodal. Raises ValueError unless
     -1 < z < 1, σ > 0.
     """
-    z, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    z, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     check("overlap", overlap, np.abs(z) < 1, "lie strictly between -1 and 1")
     square = 2 * (nonnegative("forcing", forcing) / positive("sigma", sigma)) ** 2
     w = 1 + z
     log_density = -(n - 1) / 2 * np.log(w)
-    log_density += (square * (n - 3) - 4) / (2 * (4 + square)) * np.log1p(-z)
-    log_density += 2 * (n - 2) / (4 + square) * np.log(2 * w + square)
+    log_density = log_density + (square * (n - 3) - 4) / (2 * (4 + square)) * np.log1p(-z)
+    log_density = log_density + 2 * (n - 2) / (4 + square) * np.log(2 * w + square)
     return np.exp(log_density)
 
 
+@finite
 def mean_merge_time(
     *, sigma: float, forcing: float, dim: int, overlap0: Real = -1.0, overlap: float = 0.999
 ) -> Values:
@@ -85,21 +102,26 @@ def mean_merge_time(
     The quadrature of the scale and speed densities, to a relative 1e-9. Raises ValueError unless
     σ ≥ 0, g > 0 and -1 < `overlap` < 1.
     """
-    rate, push = float(nonnegative("sigma", sigma)) ** 2, float(positive("forcing", forcing)) ** 2
-    n, stop = integer("dim", dim, minimum=2), float(rapidity_of_overlap("overlap", overlap))
+    push = scalar(positive, "forcing", forcing)
+    # In units of 1/g², with σ²/g².
+    rate = (scalar(nonnegative, "sigma", sigma) / push) ** 2
+    check("forcing", forcing, rate < np.inf, "be at least 1e-154 of `sigma`")
+    n, stop = count("dim", dim, minimum=2), scalar(rapidity_of_overlap, "overlap", overlap)
     check("overlap", overlap, math.isfinite(stop), "lie strictly between -1 and 1")
     start = rapidity_of_overlap("overlap0", overlap0)
     # Below it σ²(1 + z) is 1e-17 of g².
-    bottom = min(math.log(push / max(rate, push)) / 2, stop) - 20
-    return mean_passage_time(
-        lambda u: rate * np.tanh(u) + push * (n - 2 + np.tanh(u)) / (2 * expit(2 * u)),
-        lambda u: rate + push / (2 * expit(2 * u)),
+    bottom = min(-math.log(max(rate, 1.0)) / 2, stop) - 20
+    times = mean_passage_time(
+        lambda u: rate * np.tanh(u) + (n - 2 + np.tanh(u)) / (2 * expit(2 * u)),
+        lambda u: rate + 1 / (2 * expit(2 * u)),
         start,
         stop,
         bottom=bottom,
     )
+    return times / push**2
 
 
+@finite
 def weak_merge_time(
     *, sigma: Real, forcing: Real, dim: int, overlap0: Real = -1.0, overlap: Real = 1.0
 ) -> Values:
@@ -110,18 +132,23 @@ def weak_merge_time(
     an about exponential time that grows as 1/γ, not as 1/γ². Raises ValueError unless σ, g > 0.
     """
     s, g = positive("sigma", sigma), positive("forcing", forcing)
-    n = integer("dim", dim, minimum=2)
+    n = count("dim", dim, minimum=2)
     start, stop = np.arccos(overlaps("overlap0", overlap0)), np.arccos(overlaps("overlap", overlap))
-    waiting = np.pi / (2 * math.sqrt(2) * s * g) * beta_function((n - 1) / 2, 0.5)
+    # B(a, 1/2) = √π Γ(a)/Γ(a + 1/2).
+    waiting = np.pi / (2 * math.sqrt(2) * s * g) * math.sqrt(np.pi)
+    waiting = waiting * np.exp(-log_gamma_step((n - 1) / 2))
     return waiting * np.maximum(start - stop, 0) / np.pi
 
 
+@finite
 def distance_bound(time: Real, *, sigma: Real, forcing: Real, dim: int) -> Values:
     """E dist ≤ π exp(-σ²g²(n-1)t/(2σ² + g²)), the angle from the attractor (Theorem 3.4 there).
 
     In the clock of the source π e^{-λt}, λ = 2γ²(n-1)/(γ²+4).
     """
-    s2, g2 = nonnegative("sigma", sigma) ** 2, nonnegative("forcing", forcing) ** 2
-    total = 2 * s2 + g2
-    rate = s2 * g2 * (integer("dim", dim, minimum=2) - 1) / np.where(total > 0, total, 1.0)
+    s, g = nonnegative("sigma", sigma), nonnegative("forcing", forcing)
+    # Neither the product of the squares nor their sum, which may leave float64.
+    total = np.hypot(math.sqrt(2) * s, g)
+    root = s * (g / np.where(total > 0, total, 1.0))
+    rate = root**2 * (count("dim", dim, minimum=2) - 1)
     return np.pi * np.exp(-rate * nonnegative("time", time))

@@ -12,11 +12,12 @@ were derived for this library; all are checked in its tests.
 
 import numpy as np
 
-from .._arguments import integer
-from ._numbers import Real, nonnegative, overlaps, real
+from ._contract import finite
+from ._numbers import Real, check, count, nonnegative, overlaps, real
 from ._rapidity import Values
 
 
+@finite
 def overlap_drift(
     overlap: Real, product: Real, square: Real, other_square: Real, *, dim: int
 ) -> Values:
@@ -25,11 +26,12 @@ def overlap_drift(
     For the tokens i and j `product` is s_ij = E<a_i, a_j>, `square` is s_ii and `other_square` is
     s_jj.
     """
-    r, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     squares = nonnegative("square", square) + nonnegative("other_square", other_square)
     return (n - 2 + r**2) / n * real("product", product) - (n - 1) / (2 * n) * r * squares
 
 
+@finite
 def simplex_drift(overlap: Real, own: Real, common: Real, *, dim: int) -> Values:
     """((n-2+γ²)/n)(γ + (1-γ)g) - ((n-1)/n) γ(γ + (1-γ)f), tokens of one common overlap γ.
 
@@ -39,9 +41,11 @@ def simplex_drift(overlap: Real, own: Real, common: Real, *, dim: int) -> Values
     gamma = overlaps("overlap", overlap)
     f, g = nonnegative("own", own), nonnegative("common", common)
     product, square = gamma + (1 - gamma) * g, gamma + (1 - gamma) * f
+    check("own", f, square >= 0, "make the squared length γ + (1-γ)f at least 0")
     return overlap_drift(gamma, product, square, square, dim=dim)
 
 
+@finite
 def wide_simplex_drift(overlap: Real, own: Real, common: Real) -> Values:
     """b(γ) = γ + (1-γ)g - γ(γ + (1-γ)f), the limit n → ∞ of `simplex_drift`."""
     gamma = overlaps("overlap", overlap)
@@ -49,6 +53,7 @@ def wide_simplex_drift(overlap: Real, own: Real, common: Real) -> Values:
     return gamma + (1 - gamma) * g - gamma * (gamma + (1 - gamma) * f)
 
 
+@finite
 def mean_overlap(time: Real, mean_overlap0: Real) -> Values:
     """u(t) = u_0/(u_0 + (1-u_0) e^{-t}), high temperature: m = N^{-2} Σ_ij <x_i, x_j> follows it.
 
@@ -59,22 +64,25 @@ def mean_overlap(time: Real, mean_overlap0: Real) -> Values:
     return u / (u + (1 - u) * np.exp(-nonnegative("time", time)))
 
 
+@finite
 def low_temperature_sigma(dim: int) -> float:
     """n^{-1/2}: overlaps follow the law of `theory.sphere` with this σ at low temperature.
 
     Each token attends to itself (a_i = x_i), so overlaps are frozen for t ≪ n and move as under
     random quadratic forms on the clock t/n.
     """
-    return integer("dim", dim) ** -0.5
+    return count("dim", dim) ** -0.5
 
 
+@finite
 def uniform_overlap_drift(overlap: Real, square: Real, *, dim: int) -> Values:
     """(s/n)(1-r)(n-2-r), β = 0: all tokens feel their mean, of squared length `square` = s."""
-    r, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     return nonnegative("square", square) / n * (1 - r) * (n - 2 - r)
 
 
+@finite
 def uniform_overlap_variance(overlap: Real, square: Real, *, dim: int) -> Values:
     """d<r>/dt = (2s/n)(1-r²)(1-r) at β = 0."""
-    r, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     return 2 * nonnegative("square", square) / n * (1 - r**2) * (1 - r)

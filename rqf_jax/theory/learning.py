@@ -12,11 +12,12 @@ experiments are those of Aarts, Lucini & Park, arXiv:2407.16427 (abstract and pr
 import numpy as np
 from jaxtyping import Float
 
-from .._arguments import integer
-from ._numbers import Real, check, nonnegative, positive, real, vector
+from ._contract import finite
+from ._numbers import Real, check, count, nonnegative, positive, real, scalar, vector
 from ._rapidity import Values
 
 
+@finite
 def stationary_variance(
     curvature: Real, *, learning_rate: Real, gradient_variance: Real, momentum: Real = 0.0
 ) -> Values:
@@ -32,6 +33,7 @@ def stationary_variance(
     return alpha * c * (1 + b) / (kappa * (1 - b) * (2 * (1 + b) - alpha * kappa))
 
 
+@finite
 def label_noise_imbalance(time: Real, imbalance: Real, *, feature: Real = 1.0) -> Values:
     """D e^{-x² t}: the imbalance u² - v² of a product x u v under label noise.
 
@@ -42,6 +44,7 @@ def label_noise_imbalance(time: Real, imbalance: Real, *, feature: Real = 1.0) -
     return real("imbalance", imbalance) * np.exp(-decay)
 
 
+@finite
 def dropout_ratio(time: Real, ratio: Real, *, target: Real = 1.0) -> Values:
     """[1 + (q⁻² - 1) e^{2yt}]^{-1/2}: what dropout makes of two units that share a target y > 0.
 
@@ -51,9 +54,11 @@ def dropout_ratio(time: Real, ratio: Real, *, target: Real = 1.0) -> Values:
     """
     q, y = positive("ratio", ratio), positive("target", target)
     check("ratio", q, q <= 1, "be at most 1")
-    return (1 + (q**-2.0 - 1) * np.exp(2 * y * nonnegative("time", time))) ** -0.5
+    odds = np.log(np.expm1(-2 * np.log(q))) + 2 * y * nonnegative("time", time)
+    return np.exp(-np.logaddexp(0.0, odds) / 2)
 
 
+@finite
 def teacher_gap(*, learning_rate: float, batch: int, noise: float) -> float:
     """The mean gap of the two singular values of a `training.TeacherStudent` of a teacher c·1.
 
@@ -64,25 +69,29 @@ def teacher_gap(*, learning_rate: float, batch: int, noise: float) -> float:
     whose second moments solve a linear equation. For large B it is √π A √(α/B)/√(1 - α/2): linear
     scaling with its first correction. Redrawn inputs.
     """
-    alpha, strength = float(positive("learning_rate", learning_rate)), nonnegative("noise", noise)
-    b, one = integer("batch", batch), np.eye(2)
+    alpha = scalar(positive, "learning_rate", learning_rate)
+    strength = scalar(nonnegative, "noise", noise)
+    b, one = count("batch", batch), np.eye(2)
     # Pairs of indices on one row: E Ĉ_kl Ĉ_pq and E S_ik S_jl are sums of products of deltas.
     straight = np.einsum("kl,pq->klpq", one, one)
     crossed = np.einsum("kp,lq->klpq", one, one) + np.einsum("kq,lp->klpq", one, one)
-    step = (1 - 2 * alpha) * straight + alpha**2 * (straight + crossed / b)
-    kick = (alpha * strength) ** 2 / b * (np.einsum("ij,kl->ikjl", one, one)
-                                          + np.einsum("il,jk->ikjl", one, one))  # fmt: skip
+    # One step takes moments m to (1 - α L) m + α K: L and K are found without a subtraction.
+    pull = 2 * straight - alpha * (straight + crossed / b)
+    kick = alpha * strength**2 / b * (np.einsum("ij,kl->ikjl", one, one)
+                                      + np.einsum("il,jk->ikjl", one, one))  # fmt: skip
     # Moments E D_ik D_jl: the step acts on the second index of each D.
-    linear = np.einsum("ia,jb,pkql->ikjlapbq", one, one, step).reshape(16, 16)
-    if np.abs(np.linalg.eigvals(linear)).max() >= 1:
+    linear = np.einsum("ia,jb,pkql->ikjlapbq", one, one, pull).reshape(16, 16)
+    rates = np.linalg.eigvals(linear).real
+    if rates.min() <= 0 or alpha * rates.max() >= 2:
         raise ValueError(
             f"`learning_rate` must keep the descent stable; got {alpha:g} for a batch of {b}."
         )
-    moments = np.linalg.solve(np.eye(16) - linear, kick.reshape(16)).reshape(2, 2, 2, 2)
+    moments = np.linalg.solve(linear, kick.reshape(16)).reshape(2, 2, 2, 2)
     variance = moments[0, 0, 0, 0] + moments[1, 1, 1, 1] - 2 * moments[0, 0, 1, 1]
     return float(np.sqrt(np.pi / 2 * variance))
 
 
+@finite
 def machine_gap(
     precision: Real, *, mass: Real, learning_rate: Real, batch: int, sweeps: int | None = None
 ) -> Values:
@@ -93,15 +102,17 @@ def machine_gap(
     gaps of ten units are some 5 to 10 per cent smaller, as the well is not harmonic and levels
     repel those of other modes.
     """
-    x = _square(precision, mass)
-    alpha, b = positive("learning_rate", learning_rate), integer("batch", batch)
+    x, square = _square(precision, mass), positive("mass", mass) ** 2
+    alpha, b = positive("learning_rate", learning_rate), count("batch", batch)
     gap = np.sqrt(2 * np.pi * alpha * x / b)
     if sweeps is None:
         return gap
-    rho = (x / positive("mass", mass) ** 2) ** (2 * integer("sweeps", sweeps))
-    return gap * np.sqrt((1 + rho) / (1 - rho))
+    # ρ = (1 - κ/μ²)^{2k}, of which 1 - ρ may be all that matters.
+    memory = 2 * count("sweeps", sweeps) * np.log1p(-positive("precision", precision) / square)
+    return gap * np.sqrt((1 + np.exp(memory)) / -np.expm1(memory))
 
 
+@finite
 def machine_shift(
     precisions: Real, *, mass: Real, learning_rate: Real, batch: int
 ) -> Float[np.ndarray, " n"]:
@@ -117,9 +128,11 @@ def machine_shift(
     the value of κ = 4 in the papers' machine was found 0.003κ off. Modes closer than their noise
     need more than the first order.
     """
-    kappa, square = vector("precisions", precisions), positive("mass", mass) ** 2
-    x = np.asarray(_square(kappa, mass))
-    unit = positive("learning_rate", learning_rate) / (2 * integer("batch", batch))
+    kappa, square = vector("precisions", precisions), scalar(positive, "mass", mass) ** 2
+    valid = (kappa > 0) & (kappa < square)
+    check("precisions", kappa, valid, "be positive and below the squared mass")
+    x = square - kappa
+    unit = scalar(positive, "learning_rate", learning_rate) / (2 * count("batch", batch))
     sums = x[:, None] + x[None, :]
     width = unit * (np.sum(sums / kappa[None, :], 1) + 2 * x / kappa)
     apart = x[:, None] - x[None, :]
@@ -128,10 +141,12 @@ def machine_shift(
     return -square / x * width + unit * (1 + kappa / x * np.sum(x / kappa) + repulsion)
 
 
+@finite
 def machine_relaxation(precision: Real, *, mass: Real, learning_rate: Real) -> Values:
     """2αx/κ², the rate per update at which a squared singular value returns to x = μ² - κ."""
     x = _square(precision, mass)
-    return 2 * positive("learning_rate", learning_rate) * x / positive("precision", precision) ** 2
+    kappa = positive("precision", precision)
+    return 2 * positive("learning_rate", learning_rate) * (x / kappa) / kappa
 
 
 def _square(precision: Real, mass: Real) -> Values:

@@ -14,25 +14,31 @@ solution was derived for this library. Both are checked against gradient descent
 
 import numpy as np
 
+from ._contract import finite
 from ._numbers import Real, check, nonnegative, positive, real
 from ._rapidity import Values
 
 
+@finite
 def balanced_mode(time: Real, start: Real, *, target: Real, scale: Real = 1.0) -> Values:
     """a(t) = s e^{2st/τ}/(e^{2st/τ} - 1 + s/a₀), the product ab for equal layers, from a₀ > 0."""
     s, a0 = positive("target", target), positive("start", start)
-    # Divided by the exponential, which overflows at late times.
+    # Divided by the exponential, which overflows at late times, and by s/a₀, which may.
     decay = np.exp(-2 * s * nonnegative("time", time) / positive("scale", scale))
-    return s / (1 + (s / a0 - 1) * decay)
+    return s * (a0 / (a0 + (s - a0) * decay))
 
 
+@finite
 def balanced_time(end: Real, start: Real, *, target: Real, scale: Real = 1.0) -> Values:
     """(τ/2s) ln[a_f (s - a₀)/(a₀ (s - a_f))], when the product has grown from a₀ to a_f."""
     s, a0, af = positive("target", target), positive("start", start), positive("end", end)
     check("end", af, (af >= a0) & (af < s), "lie between `start` and `target`")
-    return positive("scale", scale) / (2 * s) * np.log(af * (s - a0) / (a0 * (s - af)))
+    # A sum of two positive logarithms, precise for the shortest times.
+    growth = np.log1p((af - a0) / a0) + np.log1p((af - a0) / (s - af))
+    return positive("scale", scale) / (2 * s) * growth
 
 
+@finite
 def unbalanced_mode(
     time: Real, start: Real, *, target: Real, imbalance: Real, scale: Real = 1.0
 ) -> Values:
@@ -43,13 +49,14 @@ def unbalanced_mode(
     """
     s, d = positive("target", target), positive("imbalance", imbalance)
     theta = real("start", start)
-    speed = np.sqrt(4 * s**2 + d**2)
-    # w₊ w₋ = -1; taken from the larger, where nothing cancels. The same for w from θ₀.
-    high = (2 * s + speed) / d
-    low = -1 / high
-    half = (2 * np.abs(theta) + np.sqrt(4 * theta**2 + d**2)) / d
-    w = np.where(theta >= 0, half, 1 / half)
+    speed = np.hypot(2 * s, d)
+    # Dw, so that D may be small. w₊ w₋ = -1; taken from the larger, where nothing cancels. The same
+    # for w from θ₀.
+    high = 2 * s + speed
+    low = -d * (d / high)
+    half = 2 * np.abs(theta) + np.hypot(2 * theta, d)
+    w = np.where(theta >= 0, half, d * (d / half))
     decay = np.exp(-speed * nonnegative("time", time) / positive("scale", scale))
     ratio = (w - high) / (w - low) * decay
     w = (high - low * ratio) / (1 - ratio)
-    return d / 4 * (w - 1 / w)
+    return (w - d * (d / w)) / 4

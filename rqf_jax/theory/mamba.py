@@ -21,11 +21,16 @@ from jaxtyping import Float
 from scipy.integrate import quad
 from scipy.special import lambertw
 
-from .._arguments import integer
-from ._numbers import Real, check, nonnegative, positive, real
+from .._arguments import host
+from ._contract import extended, finite
+from ._numbers import Real, check, nonnegative, positive, real, scalar, size
 from ._rapidity import Values
 
+# The largest exponent of e that float64 holds.
+LARGEST = 709.0
 
+
+@finite
 def decay_constants(
     tokens: int, *, product: float, decay: float, step_bias: float = 0.0
 ) -> Float[np.ndarray, " tokens"]:
@@ -33,14 +38,18 @@ def decay_constants(
 
     Δ = softplus(b), ln 2 for b = 0. Raises ValueError unless μ < 0 and a ≥ 0.
     """
-    mu, a = float(real("product", product)), float(nonnegative("decay", decay))
+    mu, a = scalar(real, "product", product), scalar(nonnegative, "decay", decay)
     check("product", mu, mu < 0, "be negative")
-    step = np.logaddexp(0.0, real("step_bias", step_bias))
-    factors = np.full(integer("tokens", tokens), -np.expm1(-a * step))
-    factors[0] = 1
-    return np.sqrt(factors / (-2 * mu * step))
+    # By the logarithm of Δ, which may be far below the range of float64.
+    log_step = _log_softplus(scalar(real, "step_bias", step_bias))
+    z = a * np.exp(log_step)
+    share = -np.expm1(-z) / z if z > 0 else 1.0
+    constants = np.full(size("tokens", tokens), np.sqrt(a * share / (-2 * mu)))
+    constants[0] = np.exp(-(np.log(-2 * mu) + log_step) / 2)
+    return constants
 
 
+@finite
 def slow_growth(time: Real, *, product: float, step_slope: float, step_bias: float = 0.0) -> Values:
     """|x_1(t)| for μ > 0, s x_1 < 0 and large t: the larger root x of
 
@@ -49,15 +58,21 @@ def slow_growth(time: Real, *, product: float, step_slope: float, step_bias: flo
     W_{-1} the lower real branch of Lambert's function. The relative error falls as 1/ln t. Raises
     ValueError where t is too small for a root, or unless μ > 0 and s ≠ 0.
     """
-    mu, slope = float(positive("product", product)), abs(float(real("step_slope", step_slope)))
+    mu, slope = scalar(positive, "product", product), abs(scalar(real, "step_slope", step_slope))
     check("step_slope", step_slope, slope > 0, "differ from 0")
     t = positive("time", time)
-    scale = mu * slope * t * np.exp(real("step_bias", step_bias))
-    argument = -slope / 3 * scale ** (-1 / 3)
-    check("time", time, argument >= -math.exp(-1), "be large enough for the growth law")
-    return -3 / slope * lambertw(argument, -1).real
+    log_scale = np.log(mu) + np.log(slope) + np.log(t) + real("step_bias", step_bias)
+    # W = -w with w - ln w = y, y = -ln of minus the argument: W where the argument is a float64.
+    y = log_scale / 3 - np.log(slope / 3)
+    check("time", time, y >= 1, "be large enough for the growth law")
+    w = y + np.log(y)
+    for _ in range(60):
+        w = y + np.log(w)
+    near = -lambertw(-np.exp(-np.minimum(y, 30.0)), -1).real
+    return 3 / slope * np.where(y < 30, near, w)
 
 
+@extended
 def first_token_time(
     start: float, stop: float, *, product: float, step_slope: float, step_bias: float = 0.0
 ) -> float:
@@ -67,32 +82,34 @@ def first_token_time(
     time leaves float64; `stop` may be infinite (`blow_up_time`). Negative if the token moves the
     other way. Raises ValueError unless start and stop have one sign, and start and μ are not 0.
     """
-    x0, mu = float(real("start", start)), float(real("product", product))
-    s, b = float(real("step_slope", step_slope)), float(real("step_bias", step_bias))
+    x0, mu = scalar(real, "start", start), scalar(real, "product", product)
+    s, b = scalar(real, "step_slope", step_slope), scalar(real, "step_bias", step_bias)
     check("start", x0, x0 != 0, "differ from 0")
     check("product", mu, mu != 0, "differ from 0")
-    stop = float(stop)
+    stop = float(host("stop", stop))
     check("stop", stop, stop * x0 >= 0, "have the sign of `start`")
     if stop == 0:
         return math.copysign(math.inf, -mu)
-    # Where softplus has underflowed the token has all but stopped.
-    if s * x0 < 0 and s * stop + b < -700:
-        return math.copysign(math.inf, mu)
+    # With x = x_0 e^y: dx/(μ x³ Δ) = dy/(μ x² Δ), by its logarithm.
+    origin = math.log(abs(x0))
 
-    # With x = x_0 e^y: dx/(μ x³ Δ) = dy/(μ x² Δ).
-    def slowness(y: float) -> float:
-        x = x0 * math.exp(y)
-        return math.exp(-2 * y) / _softplus(s * x + b)
+    def log_slowness(y: Values) -> Values:
+        x = np.sign(x0) * np.exp(origin + y)
+        return -2 * (origin + y) - math.log(abs(mu)) - _log_softplus(s * x + b)
 
-    end = math.log(stop / x0) if math.isfinite(stop) else 20.0
-    pieces = max(1, math.ceil(abs(end)))
-    edges = np.linspace(0.0, end, pieces + 1)
+    end = math.log(abs(stop)) - origin if math.isfinite(stop) else max(20.0, 20.0 - origin)
+    edges = np.linspace(0.0, end, max(1, math.ceil(abs(end))) + 1)
+    ends = log_slowness(edges)
+    if not np.all(ends < LARGEST):
+        return math.copysign(math.inf, mu * end)
     total = sum(
-        quad(slowness, low, high, epsabs=0.0, epsrel=1e-11)[0] for low, high in pairwise(edges)
+        quad(lambda y: np.exp(log_slowness(y)), low, high, epsabs=0.0, epsrel=1e-11)[0]
+        for low, high in pairwise(edges)
     )
-    return total / (mu * x0**2)
+    return float(math.copysign(total, mu * end))
 
 
+@finite
 def blow_up_time(
     start: float, *, product: float, step_slope: float, step_bias: float = 0.0
 ) -> float:
@@ -100,8 +117,8 @@ def blow_up_time(
 
     Raises ValueError unless μ > 0 and s x_0 > 0.
     """
-    check("product", product, float(real("product", product)) > 0, "be positive")
-    moving = float(real("start", start)) * float(real("step_slope", step_slope))
+    check("product", product, scalar(real, "product", product) > 0, "be positive")
+    moving = scalar(real, "start", start) * scalar(real, "step_slope", step_slope)
     check("start", start, moving > 0, "have the sign of `step_slope`")
     return first_token_time(
         start,
@@ -112,5 +129,7 @@ def blow_up_time(
     )
 
 
-def _softplus(x: float) -> float:
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+def _log_softplus(x: Values) -> Values:
+    """ln ln(1 + e^x), which is x for large negative x."""
+    safe = np.maximum(x, -30.0)
+    return np.where(np.asarray(x) < -30, x, np.log(np.logaddexp(0.0, safe)))[()]

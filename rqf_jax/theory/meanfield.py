@@ -15,86 +15,89 @@ from functools import partial
 
 import numpy as np
 from scipy.optimize import root_scalar
-from scipy.special import hyp0f1, ive
 
-from .._arguments import integer
-from ._numbers import Real, nonnegative, positive, real
-from ._rapidity import Values
+from ._contract import finite
+from ._numbers import Real, count, nonnegative, positive, real
+from ._special import Values, bessel_ratio, log_hypergeometric
 
 
+@finite
 def critical_noise(*, beta: Real, coupling: Real = 1.0, dim: int) -> Values:
     """D_c = κ Γ(n/2) 2^{n/2-1} β^{-n/2} I_{n/2}(β) = (κ/n) ₀F₁(; n/2+1; β²/4); κ/n at β = 0.
 
-    Raises ValueError unless dim ≥ 2 and β, κ are finite. β may be up to about 700.
+    Raises ValueError unless dim ≥ 2 and β, κ are finite, and where D_c is above 1e308: β > 700.
     """
-    n = integer("dim", dim, minimum=2)
-    return real("coupling", coupling) / n * hyp0f1(n / 2 + 1, real("beta", beta) ** 2 / 4)
+    n = count("dim", dim, minimum=2)
+    return real("coupling", coupling) / n * np.exp(log_hypergeometric(n / 2, real("beta", beta)))
 
 
+@finite
 def growth_rate(*, beta: Real, coupling: Real = 1.0, noise: Real, dim: int) -> Values:
     """(n-1)(D_c - D): rate at which a small mean token grows from the uniform law."""
     critical = critical_noise(beta=beta, coupling=coupling, dim=dim)
     return (dim - 1) * (critical - nonnegative("noise", noise))
 
 
+@finite
 def critical_coupling(*, beta: Real, dim: int) -> Values:
     """K_# = β^{n/2}/(2^{n/2} Γ(n/2) I_{n/2}(β)) = κ/2D_c, of arXiv:2606.05140.
 
     Their free energy carries no factor 1/2 before the interaction, hence the half. The uniform law
     minimises it up to K_# if β ≤ β_* (`tricritical_beta`).
     """
-    return 1 / (2 * critical_noise(beta=beta, dim=dim))
+    n = count("dim", dim, minimum=2)
+    return n / 2 * np.exp(-log_hypergeometric(n / 2, real("beta", beta)))
 
 
+@finite
 def tricritical_beta(dim: int) -> float:
     """β_*, the root of I_{n/2+1}(β)/I_{n/2}(β) = 1/n: continuous transition below it.
 
     For β > β_* the transition is discontinuous. Raises ValueError unless dim ≥ 2.
     """
-    n = integer("dim", dim, minimum=2)
+    n = count("dim", dim, minimum=2)
 
     def excess(beta: float) -> float:
-        # I_{ν+1}/I_ν = (β/2)/(ν+1) ₀F₁(ν+2)/₀F₁(ν+1) does not underflow for large ν.
-        ratio = hyp0f1(n / 2 + 2, beta**2 / 4) / hyp0f1(n / 2 + 1, beta**2 / 4)
-        return float(beta / (n + 2) * ratio - 1 / n)
+        return float(n * bessel_ratio(n / 2, beta) - 1)
 
     # β_* falls from 2.45 at n = 2 to 1.
     return float(root_scalar(excess, bracket=(0.5, 3.0), xtol=1e-13).root)
 
 
+@finite
 def order_parameter(*, coupling: Real = 1.0, noise: Real, dim: int) -> Values:
     """m = |∫ x dμ| of the stationary von Mises-Fisher law at β = 0; 0 for D ≥ κ/n.
 
     The positive root of m = I_{n/2}(κm/D)/I_{n/2-1}(κm/D). Raises ValueError unless κ ≥ 0, D > 0
     and dim ≥ 2.
     """
-    n = integer("dim", dim, minimum=2)
+    n = count("dim", dim, minimum=2)
     strength = np.asarray(nonnegative("coupling", coupling) / positive("noise", noise))
     result = np.zeros(strength.shape)
     for index in np.ndindex(strength.shape):
         k = float(strength[index])
         if k <= n:
             continue
+        if k > 1e300:
+            result[index] = 1.0
+            continue
         # The two first terms of the ratio's series bound the root from below.
-        lower = math.sqrt((k / n - 1) * n**2 * (n + 2) / k**3) / 2
-        lower = min(lower, 0.5)
+        distance = (k - n) / k
+        leading = n / k * math.sqrt(distance * (n + 2) / n)
+        if distance < 1e-10:  # the next term is below the rounding of k
+            result[index] = leading
+            continue
+        lower = min(leading / 2, 0.5)
         excess = partial(_excess, k, n)
         result[index] = root_scalar(excess, bracket=(lower, 1.0), xtol=1e-15).root
     return result[()]
 
 
+@finite
 def resultant(concentration: Real, dim: int) -> Values:
-    """I_{n/2}(k)/I_{n/2-1}(k), the mean length of the von Mises-Fisher law e^{k<x,μ>}, k ≥ 0.
-
-    In float64 for n up to about 1400.
-    """
-    n, k = integer("dim", dim, minimum=2), nonnegative("concentration", concentration)
-    small = np.minimum(k, 300.0)
-    series = small / n * hyp0f1(n / 2 + 1, small**2 / 4) / hyp0f1(n / 2, small**2 / 4)
-    large = np.maximum(k, 300.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = ive(n / 2, large) / ive(n / 2 - 1, large)
-    return np.where(k <= 300.0, series, ratio)[()]
+    """I_{n/2}(k)/I_{n/2-1}(k), the mean length of the von Mises-Fisher law e^{k<x,μ>}, k ≥ 0."""
+    n, k = count("dim", dim, minimum=2), nonnegative("concentration", concentration)
+    return bessel_ratio(n / 2 - 1, k)
 
 
 def _excess(strength: float, dim: int, order: float) -> float:

@@ -17,12 +17,14 @@ import numpy as np
 from jaxtyping import Complex, Float
 from scipy.special import expit
 
-from .._arguments import integer
-from ._numbers import Real, check, real, square_matrix
+from .._arguments import fitting, host, shown
+from ._contract import extended, finite
+from ._numbers import Real, check, count, real, scalar, size, square_matrix
 
 Spectrum = Complex[np.ndarray, " modes"]
 
 
+@finite
 def split_spectrum(
     plus: int, minus: int, *, eigenvalue: float, others: object, alignment: float
 ) -> Spectrum:
@@ -36,12 +38,16 @@ def split_spectrum(
     Consensus (q = 0): -λ and λ_l - λ whatever κ. Balanced (p = q): -λ tanh κ, λ_l - λ tanh κ and
     (λ_l - λ) tanh κ. Raises ValueError unless p ≥ 1 and q ≥ 0.
     """
-    p, q = integer("plus", plus), integer("minus", minus, minimum=0)
-    rate, kappa = float(real("eigenvalue", eigenvalue)), float(real("alignment", alignment))
+    p, q = count("plus", plus), count("minus", minus, minimum=0)
+    rate, kappa = scalar(real, "eigenvalue", eigenvalue), scalar(real, "alignment", alignment)
     rest = _eigenvalues(others)
     odds = math.log(p / q) if q else math.inf
     own, opposite = expit(2 * kappa + odds), expit(2 * kappa - odds) if q else 0.0
-    up, down = rate * (2 * own - 1), rate * (2 * opposite - 1)
+    # The weights 1 - a± of the other side, without cancellation.
+    from_own, from_opposite = expit(-2 * kappa - odds), expit(odds - 2 * kappa)
+    up = rate * math.tanh(kappa + odds / 2)
+    down = rate * math.tanh(kappa - odds / 2)
+    fitting("plus", (p + q, len(rest)), 16)
     within = np.repeat(rest, p - 1) * 0 - up
     if not q:
         return np.concatenate([within, rest - up])
@@ -49,10 +55,11 @@ def split_spectrum(
     # The eigenvalues of a 2 x 2 matrix from its trace and determinant.
     first, last = rest * own - up, rest * opposite - down
     half = (first + last) / 2
-    root = np.sqrt(((first - last) / 2) ** 2 + rest**2 * (1 - own) * (1 - opposite))
+    root = np.sqrt(((first - last) / 2) ** 2 + rest**2 * from_own * from_opposite)
     return np.concatenate([within, apart, half + root, half - root])
 
 
+@finite
 def pattern_spectrum(
     value: Real, query_key: Real, direction: Real, *, plus: int, minus: int
 ) -> Spectrum:
@@ -64,7 +71,7 @@ def pattern_spectrum(
     if matrix.shape != logits.shape:
         shapes = f"{matrix.shape}; got {logits.shape}"
         raise ValueError(f"`query_key` must have the shape of `value`, {shapes}.")
-    v = np.asarray(direction, float)
+    v = host("direction", direction)
     if v.shape != (len(matrix),) or not np.linalg.norm(v) > 0:
         raise ValueError(f"`direction` must be a nonzero vector of {len(matrix)} numbers; got {v}.")
     v = v / np.linalg.norm(v)
@@ -78,13 +85,14 @@ def pattern_spectrum(
     )
 
 
+@extended
 def critical_alignment(eigenvalue: float, others: object) -> float:
     """κ* = artanh(max(0, max_l Re λ_l)/|λ|), signed as λ: a balanced split is stable beyond it.
 
     For λ > 0 stable if κ > κ*, and only for the leading eigenvalue (else infinite). For λ < 0
     stable if κ < κ*, and only for the most negative one. Raises ValueError for λ = 0.
     """
-    rate, rest = float(real("eigenvalue", eigenvalue)), np.real(_eigenvalues(others))
+    rate, rest = scalar(real, "eigenvalue", eigenvalue), np.real(_eigenvalues(others))
     check("eigenvalue", rate, rate != 0, "differ from 0")
     ratio = max(0.0, rest.max(initial=0.0)) / abs(rate)
     extreme = bool(np.all(np.sign(rate) * (rate - rest) > 0))
@@ -92,11 +100,13 @@ def critical_alignment(eigenvalue: float, others: object) -> float:
     return math.copysign(threshold, rate)
 
 
+@finite
 def unbalanced_alignment_bound(plus: int, minus: int) -> float:
     """½|ln(p/q)|: for smaller κ a split on λ > 0 is unstable, with two tokens or more a side."""
-    return abs(math.log(integer("plus", plus) / integer("minus", minus))) / 2
+    return abs(math.log(count("plus", plus) / count("minus", minus))) / 2
 
 
+@finite
 def polygon_spectrum(tokens: int, *, beta: Real) -> Float[np.ndarray, " tokens"]:
     """Eigenvalues at the regular N-gon on the circle, V = I, M = βI, for modes 0, ..., N-1:
 
@@ -104,17 +114,24 @@ def polygon_spectrum(tokens: int, *, beta: Real) -> Float[np.ndarray, " tokens"]
 
     a_m the softmax weights e^{β cos φ_m}/Z. Mode 0 is the rotation. For V = -I they change sign.
     """
-    n, inverse = integer("tokens", tokens, minimum=2), float(real("beta", beta))
+    n, inverse = size("tokens", tokens, minimum=2), scalar(real, "beta", beta)
     phase = 2 * np.pi * np.arange(n) / n
-    weights = np.exp(inverse * np.cos(phase) - abs(inverse))
+    logits = inverse * np.cos(phase)
+    weights = np.exp(logits - logits.max())
     weights = weights / weights.sum()
     force = weights * (np.cos(phase) - inverse * np.sin(phase) ** 2)
-    return (np.cos(np.arange(n)[:, None] * phase) - 1) @ force
+    waves = np.fft.fft(force).real
+    return waves - waves[0]
 
 
 def _eigenvalues(others: object) -> Spectrum:
-    rest = np.atleast_1d(np.asarray(others, complex))
-    if rest.ndim != 1:
-        raise ValueError(f"`others` must be a vector; got shape {rest.shape}.")
+    wrong = f"`others` must be a vector of numbers, real or complex; got {shown(others)}."
+    try:
+        known = np.asarray(others)
+        rest = np.atleast_1d(known.astype(complex))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(wrong) from None
+    if isinstance(others, np.ma.MaskedArray) or known.dtype.kind not in "biufc" or rest.ndim != 1:
+        raise ValueError(wrong)
     check("others", rest, np.isfinite(rest), "be finite")  # pyright: ignore[reportArgumentType]
     return rest

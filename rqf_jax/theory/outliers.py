@@ -13,33 +13,39 @@ this library). `rate` is κ; noise is g² (symmetric, `dyson` clock) or s² per 
 Functions compute in float64 and return float64 numbers or arrays; a bad argument raises ValueError.
 """
 
+import math
+
 import numpy as np
 
-from .._arguments import integer
-from ._numbers import Real, nonnegative, positive
+from ._contract import extended, finite
+from ._numbers import Real, count, nonnegative, positive
 from ._rapidity import Values
 from .spectra import shape
 
 # ---- symmetric matrices
 
 
+@finite
 def threshold(n: int, variance: Real) -> Values:
     """√(n v), the strength from which a symmetric signal has an outlier."""
-    return np.sqrt(integer("n", n) * nonnegative("variance", variance))
+    return np.sqrt(count("n", n) * nonnegative("variance", variance))
 
 
+@finite
 def outlier(signal: Real, n: int, variance: Real) -> Values:
     """θ + n v/θ, the largest eigenvalue; the edge 2√(n v) for signals below the threshold."""
     theta, least = positive("signal", signal), threshold(n, variance)
-    return np.where(theta > least, theta + least**2 / theta, 2 * least)[()]
+    return np.where(theta > least, theta + least * (least / theta), 2 * least)[()]
 
 
+@finite
 def overlap(signal: Real, n: int, variance: Real) -> Values:
     """1 - n v/θ², the squared overlap of its eigenvector with u; 0 below the threshold."""
-    theta, least = positive("signal", signal), threshold(n, variance)
-    return np.maximum(1 - (least / theta) ** 2, 0.0)
+    share = threshold(n, variance) / positive("signal", signal)
+    return np.maximum((1 - share) * (1 + share), 0.0)
 
 
+@extended
 def emergence_time(
     teacher: Real, *, g: Real, rate: Real, n: int, initial_variance: Real = 0.0
 ) -> Values:
@@ -48,10 +54,10 @@ def emergence_time(
     With q = e^{-κt*} the root of τ²(1-q)² = n [v₀q² + g²(1-q²)/2κ]; from zero,
     t* = (2/κ) artanh(n g²/(2κτ²)). `initial_variance` is v₀ of the independent Gaussian start.
     """
-    n, strength = integer("n", n), positive("teacher", teacher) ** 2
+    n, strength = count("n", n), positive("teacher", teacher)
     return _emergence(
-        n * nonnegative("initial_variance", initial_variance) / strength,
-        n * nonnegative("g", g) ** 2 / strength,
+        n * nonnegative("initial_variance", initial_variance) / strength / strength,
+        n * (nonnegative("g", g) / strength) ** 2,
         positive("rate", rate),
     )
 
@@ -59,21 +65,25 @@ def emergence_time(
 # ---- rectangular matrices
 
 
+@finite
 def rectangular_threshold(rows: int, columns: int, variance: Real) -> Values:
     """√v (m n)^{1/4}, the strength from which a rectangular signal has an outlier."""
     m, n = shape(rows, columns)
     return np.sqrt(nonnegative("variance", variance)) * (m * n) ** 0.25
 
 
+@finite
 def rectangular_outlier(signal: Real, rows: int, columns: int, variance: Real) -> Values:
     """√((ℓ² + vm)(ℓ² + vn))/ℓ, the largest singular value; the edge √v(√m + √n) below threshold."""
     (m, n), v = shape(rows, columns), nonnegative("variance", variance)
     signal = positive("signal", signal)
     above = signal > rectangular_threshold(m, n, v)
-    out = np.sqrt((signal**2 + v * m) * (signal**2 + v * n)) / signal
-    return np.where(above, out, np.sqrt(v) * (np.sqrt(m) + np.sqrt(n)))[()]
+    root = np.sqrt(v)
+    out = np.hypot(signal, root * np.sqrt(m)) * (np.hypot(signal, root * np.sqrt(n)) / signal)
+    return np.where(above, out, root * (np.sqrt(m) + np.sqrt(n)))[()]
 
 
+@finite
 def rectangular_overlaps(
     signal: Real, rows: int, columns: int, variance: Real
 ) -> tuple[Values, Values]:
@@ -82,20 +92,23 @@ def rectangular_overlaps(
     With l = ℓ²/v: (l² - mn)/(l(l + m)) and (l² - mn)/(l(l + n)); 0 below the threshold.
     """
     m, n = shape(rows, columns)
-    scaled = positive("signal", signal) ** 2 / positive("variance", variance)
-    excess = np.maximum(scaled**2 - m * n, 0.0)
-    return excess / (scaled * (scaled + m)), excess / (scaled * (scaled + n))
+    signal = positive("signal", signal)
+    share = rectangular_threshold(m, n, positive("variance", variance)) / signal
+    excess = np.maximum((1 - share) * (1 + share) * (1 + share**2), 0.0)
+    # m/l = (threshold/ℓ)² √(m/n).
+    return excess / (1 + share**2 * np.sqrt(m / n)), excess / (1 + share**2 * np.sqrt(n / m))
 
 
+@extended
 def rectangular_emergence_time(
     teacher: Real, *, s: Real, rate: Real, rows: int, columns: int, initial_variance: Real = 0.0
 ) -> Values:
     """t* of a pulled rectangular matrix: `emergence_time` with √(mn) for n; infinite if never."""
     m, n = shape(rows, columns)
-    size, strength = np.sqrt(m * n), positive("teacher", teacher) ** 2
+    root, strength = math.sqrt(m * n), positive("teacher", teacher)
     return _emergence(
-        size * nonnegative("initial_variance", initial_variance) / strength,
-        size * nonnegative("s", s) ** 2 / strength,
+        root * nonnegative("initial_variance", initial_variance) / strength / strength,
+        root * (nonnegative("s", s) / strength) ** 2,
         positive("rate", rate),
     )
 
@@ -108,5 +121,5 @@ def _emergence(start: Values, noise: Values, rate: Values) -> Values:
     """
     end = np.asarray(noise / (2 * rate))
     left = np.maximum(1 - end, 0.0)
-    with np.errstate(divide="ignore"):
-        return (-np.log(left / (1 + np.sqrt(end**2 + start * left))) / rate)[()]
+    lost = end + np.hypot(end, np.sqrt(start * left))
+    return np.where(left > 0, np.log1p(lost / left), np.inf)[()] / rate

@@ -10,29 +10,34 @@ Every formula was derived for this library and is checked in its tests; none was
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from scipy.special import betaln, hyp2f1
 
-from .._arguments import integer
-from ._numbers import Real, nonnegative, overlaps, positive
-from ._rapidity import Values
+from ._contract import extended, finite
+from ._diffusion import nodes, totals
+from ._numbers import Real, count, nonnegative, overlaps, positive
+from ._special import Values, log_gamma_step
 
 
+@finite
 def overlap_drift(overlap: Real, *, sigma: Real, private: Real, dim: int) -> Values:
     """-[σ²(1-r²) + (n-1)τ²] r, the Itô drift of an overlap r."""
     r = overlaps("overlap", overlap)
-    pull = (integer("dim", dim, minimum=2) - 1) * nonnegative("private", private) ** 2
-    return -(nonnegative("sigma", sigma) ** 2 * (1 - r**2) + pull) * r
+    pull = (count("dim", dim, minimum=2) - 1) * nonnegative("private", private) ** 2
+    return -(nonnegative("sigma", sigma) ** 2 * (1 - r) * (1 + r) + pull) * r
 
 
+@finite
 def overlap_variance(overlap: Real, *, sigma: Real, private: Real) -> Values:
     """d<r>/dt = 2(1-r²)[σ²(1-r²) + τ²], the variance an overlap gains per unit time."""
-    sine2 = 1 - overlaps("overlap", overlap) ** 2
+    r = overlaps("overlap", overlap)
+    sine2 = (1 - r) * (1 + r)
     spread = nonnegative("sigma", sigma) ** 2 * sine2 + nonnegative("private", private) ** 2
     return 2 * sine2 * spread
 
 
+@extended
 def overlap_density(overlap: Real, *, sigma: Real, private: Real, dim: int) -> Values:
     """Stationary density of r at `overlap`, of integral one over (-1, 1):
 
@@ -40,34 +45,49 @@ def overlap_density(overlap: Real, *, sigma: Real, private: Real, dim: int) -> V
 
     Raises ValueError unless τ > 0; infinite at r = ±1 for n = 2.
     """
-    r, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
-    s2, t2 = nonnegative("sigma", sigma) ** 2, positive("private", private) ** 2
-    with np.errstate(divide="ignore"):
-        log_sine2 = np.log1p(-(r**2))
-        power = (n - 3) / 2 * log_sine2 if n != 3 else 0.0
-    log_mass = betaln((n - 1) / 2, 0.5) - np.log(t2) / 2 - (n - 1) / 2 * np.log(s2 + t2)
-    return np.exp(power - n / 2 * np.log(t2 + s2 * np.exp(log_sine2)) - log_mass)
+    r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
+    log_s2 = 2 * np.log(nonnegative("sigma", sigma))
+    log_t2 = 2 * np.log(positive("private", private))
+    log_sine2 = np.log1p(-r) + np.log1p(r)
+    power = (n - 3) / 2 * log_sine2 if n != 3 else 0.0
+    a = (n - 1) / 2
+    # B(a, 1/2) = √π Γ(a)/Γ(a + 1/2); ratios of τ², σ² + τ² and τ² + σ² sin²θ are of order one.
+    whole, here = np.logaddexp(log_s2, log_t2), np.logaddexp(log_t2, log_s2 + log_sine2)
+    front = log_gamma_step(a) - math.log(math.pi) / 2
+    return np.exp(power + front + (log_t2 - here) / 2 + a * (whole - here))
 
 
+@finite
 def mean_squared_overlap(*, sigma: Real, private: Real, dim: int) -> Values:
-    """Stationary E r² = 1 - E sin²θ."""
-    return 1 - _sine_moment(2, sigma, private, dim)
+    """Stationary E r², of rounding error for every n ≥ 2, however small τ is."""
+    return _mean(lambda sine, cosine, q: (cosine / np.hypot(cosine, q * sine)) ** 2,
+                 sigma, private, dim)  # fmt: skip
 
 
+@finite
 def mean_sine(*, sigma: Real, private: Real, dim: int) -> Values:
-    """Stationary E sin θ."""
-    return _sine_moment(1, sigma, private, dim)
+    """Stationary E sin θ, with the same accuracy."""
+    return _mean(lambda sine, cosine, q: q * sine / np.hypot(cosine, q * sine),
+                 sigma, private, dim)  # fmt: skip
 
 
-def _sine_moment(power: int, sigma: Real, private: Real, dim: int) -> Values:
-    """E sin^pθ = (1-k)^{p/2} B(a+p/2, 1/2)/B(a, 1/2) ₂F₁(p/2, a+p/2; a+(p+1)/2; k).
+def _mean(function: Callable[..., np.ndarray], sigma: Real, private: Real, dim: int) -> Values:
+    """E f(sin ψ, cos ψ, q), ψ the angle of two uniform tokens and q = τ/√(σ²+τ²).
 
-    a = (n-1)/2, k = σ²/(σ²+τ²): sin²θ = (1-k) S/(1 - kS), with S = sin² of uniform tokens, which
-    has the law Beta(a, 1/2).
+    tan θ = q tan ψ, and x = π/2 - ψ has a density proportional to cos^{n-2}x. By panels that shrink
+    towards x = 0, where q and 1/√n are scales.
     """
-    a = (integer("dim", dim, minimum=2) - 1) / 2
-    s2, t2 = nonnegative("sigma", sigma) ** 2, positive("private", private) ** 2
-    half, total = power / 2, s2 + t2
-    ratio = math.exp(betaln(a + half, 0.5) - betaln(a, 0.5))
-    series = hyp2f1(half, a + half, a + half + 0.5, s2 / total)
-    return (t2 / total) ** half * ratio * series
+    n = count("dim", dim, minimum=2)
+    s, t = np.broadcast_arrays(nonnegative("sigma", sigma), positive("private", private))
+    result = np.empty(s.shape)
+    for index in np.ndindex(s.shape):
+        q = max(t[index] / np.hypot(s[index], t[index]), 1e-300)
+        least = 1e-3 * min(q, n**-0.5)
+        steps = math.ceil(-math.log2(least)) + 2
+        edges = np.concatenate([[0.0], np.geomspace(least, np.pi / 2, steps)])
+        x = nodes(edges)
+        sine, cosine = np.cos(x), np.sin(x)
+        weight = np.exp((n - 2) * np.log(sine)) if n > 2 else np.ones_like(x)
+        mean = totals(edges, weight * function(sine, cosine, q)).sum()
+        result[index] = mean / totals(edges, weight).sum()
+    return result[()]

@@ -21,14 +21,16 @@ from numpy.polynomial import polynomial
 from scipy.linalg import expm
 from scipy.special import digamma
 
-from .._arguments import integer
-from ._numbers import Real, check, nonnegative, positive, real, vector
+from .._arguments import fitting, host
+from ._contract import finite
+from ._numbers import Real, check, count, nonnegative, positive, real, scalar, vector
 from ._rapidity import Values
 
 
+@finite
 def shape(rows: int, columns: int) -> tuple[int, int]:
     """`rows` and `columns` as integers; ValueError unless rows ≥ columns ≥ 1."""
-    rows, columns = integer("rows", rows), integer("columns", columns)
+    rows, columns = count("rows", rows), count("columns", columns)
     if rows < columns:
         raise ValueError(
             f"`rows` must be at least `columns`; got {rows} and {columns}. Transpose the matrix."
@@ -39,24 +41,28 @@ def shape(rows: int, columns: int) -> tuple[int, int]:
 # ---- large matrices
 
 
+@finite
 def marchenko_pastur_edges(rows: int, columns: int, variance: Real) -> Float[np.ndarray, "... 2"]:
     """v (√m ∓ √n)², the edges of the eigenvalues of WᵀW for entries of `variance` v (β = 1)."""
     m, n = shape(rows, columns)
-    v = np.asarray(nonnegative("variance", variance))
-    return v[..., None] * np.array([(np.sqrt(m) - np.sqrt(n)) ** 2, (np.sqrt(m) + np.sqrt(n)) ** 2])
+    v, total = np.asarray(nonnegative("variance", variance)), np.sqrt(m) + np.sqrt(n)
+    return v[..., None] * np.array([((m - n) / total) ** 2, total**2])
 
 
+@finite
 def marchenko_pastur_density(value: Real, rows: int, columns: int, variance: Real) -> Values:
     """√((x₊ - x)(x - x₋))/(2π n v x) between the edges x∓, 0 outside; for m ≥ n it has mass 1."""
     m, n = shape(rows, columns)
-    v, x = positive("variance", variance), np.asarray(real("value", value))
-    low, high = np.moveaxis(marchenko_pastur_edges(m, n, v), -1, 0)
+    v = positive("variance", variance)
+    x = np.asarray(real("value", value)) / v
+    low, high = marchenko_pastur_edges(m, n, 1.0)
     inside = (x > low) & (x < high) & (x > 0)
     safe = np.where(inside, x, 1.0)
-    root = np.sqrt(np.where(inside, (high - safe) * (safe - low), 0.0))
-    return np.where(inside, root / (2 * np.pi * n * v * safe), 0.0)[()]
+    root = np.sqrt(np.where(inside, (high / safe - 1) * (1 - low / safe), 0.0))
+    return np.where(inside, root / (2 * np.pi * n), 0.0)[()] / v
 
 
+@finite
 def marchenko_pastur_cdf(value: Real, rows: int, columns: int, variance: float) -> Values:
     """The share of eigenvalues of WᵀW below `value`: the integral of `marchenko_pastur_density`.
 
@@ -64,16 +70,17 @@ def marchenko_pastur_cdf(value: Real, rows: int, columns: int, variance: float) 
     integrand is smooth also at m = n; the error is below 1e-6.
     """
     m, n = shape(rows, columns)
-    low, high = marchenko_pastur_edges(m, n, positive("variance", variance))
-    centre, half = (high + low) / 2, (high - low) / 2
+    x = real("value", value) / scalar(positive, "variance", variance)
+    centre, half = float(m + n), 2 * np.sqrt(float(m) * n)
     angle, width = np.linspace(0, np.pi, 4097, retstep=True)
     middle = angle[:-1] + width / 2
     height = (half * np.sin(middle)) ** 2 / (centre - half * np.cos(middle))
-    mass = np.concatenate([[0.0], np.cumsum(height)]) * width / (2 * np.pi * n * variance)
-    at = np.arccos(np.clip((centre - real("value", value)) / half, -1, 1))
+    mass = np.concatenate([[0.0], np.cumsum(height)])
+    at = np.arccos(np.clip((centre - x) / half, -1, 1))
     return np.interp(at, angle, mass / mass[-1])
 
 
+@finite
 def largest_singular_square(rows: int, columns: int) -> tuple[float, float]:
     """Centre μ and scale σ with x_max = v (μ + σ TW_1), for entries of variance v (β = 1).
 
@@ -89,17 +96,20 @@ def largest_singular_square(rows: int, columns: int) -> tuple[float, float]:
 # ---- moments from W = 0, for every n and β
 
 
+@finite
 def square_sum_mean(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
     """E Σx = βmn v: Σx/v is χ² with βmn degrees of freedom."""
     m, n = shape(rows, columns)
     return positive("beta", beta) * m * n * nonnegative("variance", variance)
 
 
+@finite
 def square_sum_variance(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
     """Var Σx = 2βmn v²."""
     return 2 * nonnegative("variance", variance) * square_sum_mean(rows, columns, variance, beta)
 
 
+@finite
 def fourth_moment(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
     """E Σx² = βmn [β(m+n-1) + 2] v², the sum of fourth powers of singular values."""
     m, n = shape(rows, columns)
@@ -107,6 +117,7 @@ def fourth_moment(rows: int, columns: int, variance: Real, beta: Real = 1) -> Va
     return b * m * n * (b * (m + n - 1) + 2) * v**2
 
 
+@finite
 def fourth_moment_about(signals: Real, rows: int, columns: int, variance: Real) -> Values:
     """E Σx² = Σℓ⁴ + 2(m+n+1) v Σℓ² + mn(m+n+1) v², entries about a mean of singular values ℓ.
 
@@ -118,14 +129,17 @@ def fourth_moment_about(signals: Real, rows: int, columns: int, variance: Real) 
     return np.sum(squares**2) + about + fourth_moment(m, n, v)
 
 
+@finite
 def mean_log_det(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
     """E ln det WᵀW = Σ_{i<n} [ψ(β(m-i)/2) + ln 2v]."""
     m, n = shape(rows, columns)
+    fitting("columns", (n,), 8)
     b, v = np.asarray(positive("beta", beta)), np.asarray(positive("variance", variance))
     each = digamma(b[..., None] * (m - np.arange(n)) / 2) + np.log(2 * v)[..., None]
     return np.sum(each, -1)
 
 
+@finite
 def mean_characteristic_polynomial(
     start: Real, rows: int, variance: float, beta: float = 1
 ) -> Float[np.ndarray, " coefficients"]:
@@ -137,13 +151,14 @@ def mean_characteristic_polynomial(
     check("start", x, x >= 0, "be at least 0")
     m, n = shape(rows, x.size)
     k = np.arange(1, n + 1)
-    generator = np.diag(-positive("beta", beta) * k * (k - 1 + m - n + 1.0), 1)
-    return expm(generator * nonnegative("variance", variance)) @ polynomial.polyfromroots(x)
+    generator = np.diag(-scalar(positive, "beta", beta) * k * (k - 1 + m - n + 1.0), 1)
+    return expm(generator * scalar(nonnegative, "variance", variance)) @ polynomial.polyfromroots(x)
 
 
 # ---- one step
 
 
+@finite
 def singular_value_drift(
     values: Real, covariance: Float[np.ndarray, "m n m n"]
 ) -> Float[np.ndarray, " n"]:
@@ -156,12 +171,12 @@ def singular_value_drift(
     order perturbation. It is how gradient noise of any shape moves a spectrum: symmetric noise
     gives g²/(s_i - s_j), isotropic noise Laguerre's process.
     """
-    s, c = vector("values", values), np.asarray(covariance, float)
+    s, c = vector("values", values), host("covariance", covariance)
     if c.ndim != 4 or c.shape[:2] != c.shape[2:] or c.shape[1] != s.size:
         raise ValueError(f"`covariance` must have shape (m, {s.size}, m, {s.size}); got {c.shape}.")
     m, n = shape(c.shape[0], s.size)
     check("values", s, s > 0, "be positive")
-    difference = s[:, None] ** 2 - s[None, :] ** 2
+    difference = (s[:, None] - s[None, :]) * (s[:, None] + s[None, :])
     np.fill_diagonal(difference, np.inf)
     check("values", difference, difference != 0, "differ, with nonzero gaps")
     own = np.einsum("aiai->ai", c)

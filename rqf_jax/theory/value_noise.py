@@ -26,32 +26,48 @@ import math
 import numpy as np
 from scipy.special import expit
 
-from .._arguments import integer
+from .._arguments import host
+from ._contract import finite
 from ._diffusion import mean_passage_time, probability_down
-from ._numbers import Real, check, nonnegative, overlaps, positive, rapidity_of_overlap, real
+from ._numbers import (
+    Real,
+    check,
+    count,
+    nonnegative,
+    overlaps,
+    positive,
+    rapidity_of_overlap,
+    real,
+    scalar,
+)
 from ._rapidity import Values
 from .attention import softmax_weight, unnormalised_weight
 
 
+@finite
 def mixing(overlap: Real, *, beta: Real) -> Values:
     """q(r) = 2p(1-p) = 1/(1 + cosh β(1-r)), p the softmax weight of a token for itself."""
     p = softmax_weight(overlap, beta=beta)
     return 2 * p * (1 - p)
 
 
+@finite
 def overlap_drift(overlap: Real, *, beta: Real, dim: int, sigma: Real = 1.0) -> Values:
     """σ² (1-r²)[q(n-2+r) - r], the Itô drift of the overlap of two tokens."""
-    r, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     q = mixing(r, beta=beta)
-    return nonnegative("sigma", sigma) ** 2 * (1 - r**2) * (q * (n - 2 + r) - r)
+    return nonnegative("sigma", sigma) ** 2 * (1 - r) * (1 + r) * (q * (n - 2 + r) - r)
 
 
+@finite
 def overlap_variance(overlap: Real, *, beta: Real, sigma: Real = 1.0) -> Values:
     """d<r>/dt = 2σ² (1-r²)² (1-q), the variance the overlap gains per unit time."""
     r = overlaps("overlap", overlap)
-    return 2 * nonnegative("sigma", sigma) ** 2 * (1 - r**2) ** 2 * (1 - mixing(r, beta=beta))
+    spread = 1 - mixing(r, beta=beta)
+    return 2 * nonnegative("sigma", sigma) ** 2 * ((1 - r) * (1 + r)) ** 2 * spread
 
 
+@finite
 def rapidity_drift(
     overlap: Real, *, beta: Real, dim: int, sigma: Real = 1.0, strength: Real = 0.0
 ) -> Values:
@@ -59,17 +75,19 @@ def rapidity_drift(
 
     At r = 1 it is λ + σ²(n-1)/2, the rate at which ln sin θ falls near alignment.
     """
-    r, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     q = mixing(r, beta=beta)
     pull = 2 * real("strength", strength) * softmax_weight(r, beta=beta)
     return pull + nonnegative("sigma", sigma) ** 2 * (q * (n - 2) + (1 - q) * r)
 
 
+@finite
 def rapidity_variance(overlap: Real, *, beta: Real, sigma: Real = 1.0) -> Values:
     """d<u>/dt = 2σ² (1-q) at overlap r."""
     return 2 * nonnegative("sigma", sigma) ** 2 * (1 - mixing(overlap, beta=beta))
 
 
+@finite
 def antipodal_rate(*, beta: Real, dim: int, sigma: Real = 1.0, strength: Real = 0.0) -> Values:
     """σ² [(1-q) - q(n-2)] - 2λ/(1 + e^{2β}), q = 1/(1 + cosh 2β): attraction of antipodal tokens.
 
@@ -78,14 +96,16 @@ def antipodal_rate(*, beta: Real, dim: int, sigma: Real = 1.0, strength: Real = 
     return -rapidity_drift(-1.0, beta=beta, dim=dim, sigma=sigma, strength=strength)
 
 
+@finite
 def critical_beta(dim: int) -> float:
     """β_c = arcosh(n-2)/2: two tokens may end antipodal if β > β_c, and align a.s. otherwise.
 
     Raises ValueError unless dim ≥ 3; in two dimensions they may end antipodal at every β.
     """
-    return math.acosh(integer("dim", dim, minimum=3) - 2) / 2
+    return math.acosh(count("dim", dim, minimum=3) - 2) / 2
 
 
+@finite
 def antipodal_probability(overlap0: Real, *, beta: float, dim: int) -> Values:
     """P(r → -1) from r_0 = `overlap0` for two tokens; 0 where cosh 2β ≤ n - 2.
 
@@ -94,16 +114,17 @@ def antipodal_probability(overlap0: Real, *, beta: float, dim: int) -> Values:
     by quadrature with an absolute error below 1e-12, for an array of overlaps at once. It does not
     depend on σ. For n = 2 it is θ_0/π at every β.
     """
-    extra, inverse = integer("dim", dim, minimum=2) - 2, float(real("beta", beta))
+    extra, inverse = count("dim", dim, minimum=2) - 2, scalar(real, "beta", beta)
     start = rapidity_of_overlap("overlap0", overlap0)
 
     def pull(u: np.ndarray) -> np.ndarray:
-        e = np.exp(-abs(inverse) * (1 - np.tanh(u)))
+        e = np.exp(-abs(inverse) * 2 * expit(-2 * u))
         return extra * 2 * e / (1 + e**2)
 
     return probability_down(pull, start)
 
 
+@finite
 def cluster_overlap_drift(
     overlap: Real, fraction: Real, *, beta: Real, dim: int, sigma: Real = 1.0
 ) -> Values:
@@ -115,12 +136,13 @@ def cluster_overlap_drift(
     of the second. At r = -1 it is 2(n-1) σ² D: antipodal clusters stay antipodal only if f = 1/2.
     Raises ValueError unless 0 < f < 1.
     """
-    r, n = overlaps("overlap", overlap), integer("dim", dim, minimum=2)
+    r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     m, imbalance = _cluster_mixing(r, fraction, beta)
     slope = (1 + r) * (m * (n - 2 + r) - r) - (n - 1) * r * imbalance
     return nonnegative("sigma", sigma) ** 2 * (1 - r) * slope
 
 
+@finite
 def cluster_overlap_variance(
     overlap: Real, fraction: Real, *, beta: Real, sigma: Real = 1.0
 ) -> Values:
@@ -131,6 +153,7 @@ def cluster_overlap_variance(
     return 2 * nonnegative("sigma", sigma) ** 2 * (1 - r) ** 2 * (1 + r) * spread
 
 
+@finite
 def cluster_escape_time(
     fraction: float,
     *,
@@ -147,11 +170,12 @@ def cluster_escape_time(
     (the difference at r = -1), and otherwise for a bounded time. Raises ValueError unless
     0 < f < 1, f ≠ 1/2 (balanced clusters may never part), σ > 0 and -1 < `overlap` < 1.
     """
-    rate, n = float(positive("sigma", sigma)) ** 2, integer("dim", dim, minimum=2)
-    stop = float(rapidity_of_overlap("overlap", overlap))
+    rate, n = scalar(positive, "sigma", sigma) ** 2, count("dim", dim, minimum=2)
+    stop = scalar(rapidity_of_overlap, "overlap", overlap)
     check("overlap", overlap, math.isfinite(stop), "lie strictly between -1 and 1")
     imbalance = float(_cluster_mixing(np.asarray(-1.0), fraction, beta)[1])
-    check("fraction", fraction, imbalance > 0, "differ from 1/2")
+    check("fraction", fraction, scalar(real, "fraction", fraction) != 0.5, "differ from 1/2")
+    check("beta", beta, imbalance > 1e-300, "leave the clusters a time to part within float64")
     start = rapidity_of_overlap("overlap0", overlap0)
 
     def coefficients(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,21 +193,25 @@ def cluster_escape_time(
     return times / rate
 
 
+@finite
 def scalar_rapidity_drift(overlap: Real, *, beta: Real, epsilon: Real) -> Values:
     """2w(1 - ε² e^β/2), w = e^{βr}/2: drift of u when the value is the number 1 + ε·noise, USA.
 
     Two tokens, dx_i = P Σ_j (e^{β<x_i,x_j>}/2) x_j (dt + ε dW) with one W, as an Itô layer.
     """
-    weight = unnormalised_weight(overlap, beta=beta)
-    damping = nonnegative("epsilon", epsilon) ** 2 * np.exp(real("beta", beta)) / 2
-    return 2 * weight * (1 - damping)
+    # e^{βr} - ε² e^{β(1+r)}/2, in which the factor e^β alone may overflow.
+    inverse, r = real("beta", beta), overlaps("overlap", overlap)
+    damping = nonnegative("epsilon", epsilon) ** 2 * np.exp(inverse * (1 + r)) / 2
+    return np.exp(inverse * r) - damping
 
 
+@finite
 def scalar_rapidity_variance(overlap: Real, *, beta: Real, epsilon: Real) -> Values:
     """d<u>/dt = (2wε)², w = e^{βr}/2, of the same model."""
     return (2 * unnormalised_weight(overlap, beta=beta) * nonnegative("epsilon", epsilon)) ** 2
 
 
+@finite
 def critical_scalar_variance(beta: Real) -> Values:
     """ε² = 2e^{-β}: below it the two tokens of that model align a.s., above it they end antipodal.
 
@@ -195,7 +223,7 @@ def critical_scalar_variance(beta: Real) -> Values:
 
 def _cluster_mixing(r: Values, fraction: Real, beta: Real) -> tuple[Values, Values]:
     """m = p_1 + p_2 - 2p_1p_2 and D = (p_1 - p_2)²."""
-    f = np.asarray(fraction, float)
+    f = host("fraction", fraction)
     check("fraction", f, (f > 0) & (f < 1), "lie strictly between 0 and 1")
     gap = real("beta", beta) * (1 - r)
     odds = np.log(f) - np.log1p(-f)
