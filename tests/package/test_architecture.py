@@ -1,6 +1,7 @@
 """Theorems about the package itself: which way imports point, and what a class may be."""
 
 import ast
+import builtins
 import importlib
 import inspect
 import json
@@ -268,3 +269,31 @@ def test_no_file_of_the_package_names_a_machine_or_a_package_index(path):
     # An absolute path of at least two parts, at the start of a word.
     assert not re.findall(r"(?:^|(?<=[\s\"'`(=]))/[a-z]\w*/\w+", text)
     assert not re.findall(r"\w+#\d+|(?i:\bissue \d+)|(?i:index-url|/simple/|pypi)", text)
+
+
+def undefined(text):
+    """Names that a module reads and nobody gave it; strings, like shapes of arrays, are none."""
+    tree, known = ast.parse(text), set(dir(builtins)) | {"__file__", "__name__", "__path__"}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                known |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            case ast.FunctionDef() | ast.ClassDef():
+                known.add(node.name)
+            case ast.arg():
+                known.add(node.arg)
+            case ast.ExceptHandler() | ast.MatchAs() if node.name:
+                known.add(node.name)
+            case ast.Name(ctx=ast.Store()):
+                known.add(node.id)
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - known
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_every_name_that_a_module_reads_is_defined(module):
+    assert not undefined(SOURCES[module])
+
+
+def test_a_name_that_nobody_defined_is_found():
+    text = "from .a import b\n\ndef f(x: 'shape') -> 'n':\n    return b(x) + integer(x)"
+    assert undefined(text) == {"integer"}
