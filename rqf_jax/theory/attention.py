@@ -73,6 +73,15 @@ def overlap_drift(
     """2λ w(r)(1 - r²) - σ² r(1 - r²), the Itô drift of the overlap of two tokens.
 
     Its variance per unit time is that without attention, `sphere.overlap_variance`.
+
+    **Arguments** `overlap`: r in [-1, 1]; `weight`: w, `softmax_weight` or `unnormalised_weight`;
+    `beta`: β, any real number; `strength`: λ, any real number; `sigma`: σ ≥ 0. **Returns** a number
+    or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.attention.overlap_drift(
+    ...     0.5, rqf.theory.attention.softmax_weight, beta=1.0, strength=1.0, sigma=1.0
+    ... ), 6))
+    0.191311
     """
     r = overlaps("overlap", overlap)
     pull = 2 * real("strength", strength) * weight(r, beta=beta)
@@ -88,6 +97,15 @@ def rapidity_drift(
 
     At r = 1 it is the rate at which ln sin θ falls near alignment, always positive for λ ≥ 0. Near
     r = -1 sin θ falls at minus this drift, σ² - 2λ w(-1): `antipodal_rate`.
+
+    **Arguments** `overlap`: r in [-1, 1]; `weight`: w, `softmax_weight` or `unnormalised_weight`;
+    `beta`: β, any real number; `strength`: λ, any real number; `sigma`: σ ≥ 0. **Returns** a number
+    or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.attention.rapidity_drift(
+    ...     0.5, rqf.theory.attention.softmax_weight, beta=1.0, strength=1.0, sigma=1.0
+    ... ), 6))
+    1.255081
     """
     r = overlaps("overlap", overlap)
     pull = 2 * real("strength", strength) * weight(r, beta=beta)
@@ -100,6 +118,15 @@ def antipodal_rate(weight: Weight, *, beta: Real, strength: Real, sigma: Real) -
     """σ² - 2λ w(-1): ln sin θ falls at this rate near antipodal tokens; they attract if positive.
 
     2w(-1) is e^{-β} for USA and 2/(1 + e^{2β}) for SA.
+
+    **Arguments** `weight`: w, `softmax_weight` or `unnormalised_weight`; `beta`: β, any real
+    number; `strength`: λ, any real number; `sigma`: σ ≥ 0. **Returns** a number or an array.
+    **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.attention.antipodal_rate(
+    ...     rqf.theory.attention.softmax_weight, beta=0.0, strength=0.5, sigma=1.0
+    ... ), 6))
+    0.5
     """
     return -rapidity_drift(-1.0, weight, beta=beta, strength=strength, sigma=sigma)
 
@@ -125,6 +152,16 @@ def antipodal_probability(
     With s' = sech(u) exp(-(2λ/σ²) ∫_0^u w(tanh v) dv, Feller's scale density, it is
     ∫_{u_0}^∞ s' du/∫ s' du, by quadrature with an absolute error below 1e-12, for an array of
     overlaps at once. λ may be negative; σ must be positive.
+
+    **Arguments** `overlap0`: r_0 in [-1, 1]; `weight`: w, `softmax_weight` or
+    `unnormalised_weight`; `beta`: β, any real number; `strength`: λ, any real number; `sigma`:
+    σ > 0. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.attention.antipodal_probability(
+    ...     [-0.5, 0.5], rqf.theory.attention.softmax_weight, beta=2.0, strength=0.5, sigma=1.0
+    ... ), 6))
+    [0.601948 0.23458 ]
     """
     ratio = 2 * scalar(real, "strength", strength) / scalar(positive, "sigma", sigma) ** 2
     start, inverse = rapidity_of_overlap("overlap0", overlap0), scalar(real, "beta", beta)
@@ -158,6 +195,13 @@ def softmax_split_rate(fraction: Real, *, beta: Real, strength: Real, sigma: Rea
     f = `fraction` of the tokens in one cluster. Positive: the split is unstable. f = 1/2 is
     -`antipodal_rate`: under SA only splits balanced enough survive. Raises ValueError unless
     0 ≤ f ≤ 1.
+
+    **Arguments** `fraction`: f in [0, 1]; `beta`: β, any real number; `strength`: λ, any real
+    number; `sigma`: σ ≥ 0. **Returns** a number or an array. **Raises** ValueError for arguments
+    out of range. **Example**
+
+    >>> print(np.round(rqf.theory.attention.softmax_split_rate(0.5, beta=1.0, strength=1.0), 6))
+    0.238406
     """
     f = _fraction(fraction)
     beta = 2 * real("beta", beta)
@@ -183,6 +227,16 @@ def equiangular_velocity(
 
     ω is the weight at overlap γ. Exact in every dimension that holds such tokens (n ≥ N - 1;
     γ ≥ -1/(N-1)).
+
+    **Arguments** `overlap`: γ in [-1/(N-1), 1]; `weight`: w, `softmax_weight` or
+    `unnormalised_weight`; `beta`: β, any real number; `strength`: λ, any real number; `tokens`: N,
+    an integer. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.attention.equiangular_velocity(
+    ...     0.5, rqf.theory.attention.softmax_weight, beta=1.0, tokens=4
+    ... ), 6))
+    0.537782
     """
     gamma = _simplex_overlap("overlap", overlap, tokens)
     rate = 2 * real("strength", strength) * weight(gamma, beta=beta, tokens=tokens)
@@ -205,6 +259,16 @@ def equiangular_time(
     With y = ln[(1 + (N-1)γ)/(1 - γ)] it is ∫ dy/(2Nλ ω), by quadrature. To γ = 1 - δ it is the time
     to merge within δ. Negative from the larger to the smaller overlap. Raises ValueError unless
     -1/(N-1) < γ < 1 and λ > 0.
+
+    **Arguments** `overlap0`: γ_0, strictly between -1/(N-1) and 1; `overlap`: γ, strictly between
+    -1/(N-1) and 1; `weight`: w, `softmax_weight` or `unnormalised_weight`; `beta`: β, any real
+    number; `strength`: λ > 0; `tokens`: N, an integer. **Returns** a number or an array. **Raises**
+    ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.attention.equiangular_time(
+    ...     0.0, 0.9, rqf.theory.attention.softmax_weight, beta=1.0, tokens=4
+    ... ), 6))
+    2.115632
     """
     start = _simplex_rapidity("overlap0", overlap0, tokens)
     stop = _simplex_rapidity("overlap", overlap, tokens)
@@ -234,6 +298,16 @@ def equiangular_overlap(
     """γ(t) at every `time` from γ_0 = `overlap0`, by a solver of order 8 to a relative 1e-11.
 
     Two tokens at β = 0: tan(θ/2) = tan(θ_0/2) e^{-λt}.
+
+    **Arguments** `time`: t ≥ 0; `overlap0`: γ_0 in [-1/(N-1), 1]; `weight`: w, `softmax_weight` or
+    `unnormalised_weight`; `beta`: β, any real number; `strength`: λ, any real number; `tokens`: N,
+    an integer. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.attention.equiangular_overlap(
+    ...     [0.0, 1.0], 0.2, rqf.theory.attention.softmax_weight, beta=1.0, tokens=4
+    ... ), 6))
+    [0.2      0.712293]
     """
     times = np.asarray(nonnegative("time", time))
     start = float(_simplex_rapidity("overlap0", overlap0, tokens))

@@ -63,7 +63,15 @@ def _decay(time: Real, rate: Real) -> Values:
 
 @finite
 def edge(time: Real, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1) -> Values:
-    """2g √(β n τ): where the semicircle of a motion started at zero ends, for large n."""
+    """2g √(β n τ): where the semicircle of a motion started at zero ends, for large n.
+
+    **Arguments** `time`: t ≥ 0; `g`: g ≥ 0; `rate`: κ ≥ 0, the pull; `n`: number of eigenvalues;
+    `beta`: β > 0. **Returns** a number or an array. **Raises** ValueError for arguments out of
+    range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.edge(1.0, g=1.0, n=100), 6))
+    20.0
+    """
     beta = positive("beta", beta)
     return 2 * nonnegative("g", g) * np.sqrt(beta * count("n", n) * effective_time(time, rate))
 
@@ -91,7 +99,14 @@ def semicircle_cdf(value: Real, edge: Real) -> Values:
 
 @finite
 def merging_time(half_distance: Real, *, g: Real, n: int, beta: Real = 1) -> Values:
-    """t = a²/(β n g²): when the bands that start at -a and a (half of n each) merge; κ = 0."""
+    """t = a²/(β n g²): when the bands that start at -a and a (half of n each) merge; κ = 0.
+
+    **Arguments** `half_distance`: a > 0; `g`: g > 0; `n`: number of eigenvalues; `beta`: β > 0.
+    **Returns** a number or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.merging_time(2.0, g=1.0, n=4), 6))
+    1.0
+    """
     ratio = positive("half_distance", half_distance) / positive("g", g)
     return ratio * (ratio / (positive("beta", beta) * count("n", n)))
 
@@ -108,6 +123,13 @@ def band_edges(
         u² = [(2a² + s) ± √(8a²s + s²)]/2
 
     (derived here). Shape (..., 2) for broadcast `time` and `half_distance`.
+
+    **Arguments** `time`: t > 0; `half_distance`: a > 0; `g`: g > 0; `n`: number of eigenvalues;
+    `beta`: β > 0. **Returns** an array (..., 2). **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.dyson.band_edges(0.1, 2.0, g=1.0, n=4), 6))
+    [1.161895 2.939388]
     """
     a = positive("half_distance", half_distance)
     clock = np.sqrt(positive("beta", beta) * count("n", n) * positive("time", time))
@@ -127,7 +149,14 @@ def band_edges(
 
 @finite
 def trace_variance(time: Real, *, g: Real, rate: Real = 0.0, n: int) -> Values:
-    """Var Σλ = 2n g² τ, from any start and for every β: the trace is one Gaussian process."""
+    """Var Σλ = 2n g² τ, from any start and for every β: the trace is one Gaussian process.
+
+    **Arguments** `time`: t ≥ 0; `g`: g ≥ 0; `rate`: κ ≥ 0, the pull; `n`: number of eigenvalues.
+    **Returns** a number or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.trace_variance(1.0, g=1.0, n=4), 6))
+    8.0
+    """
     return 2 * count("n", n) * nonnegative("g", g) ** 2 * effective_time(time, rate)
 
 
@@ -138,6 +167,13 @@ def square_sum_mean(
     """E Σλ² = e^{-2κt} p + 2g²τν from Σλ² = p = `start`, a Cox-Ingersoll-Ross process.
 
     dp = (2g²ν - 2κp) dt + 2√2 g √p dB
+
+    **Arguments** `time`: t ≥ 0; `start`: the value at time 0, at least 0; `g`: g ≥ 0; `rate`:
+    κ ≥ 0, the pull; `n`: number of eigenvalues; `beta`: β > 0. **Returns** a number or an array.
+    **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.square_sum_mean(1.0, g=1.0, n=4), 6))
+    20.0
     """
     scale = 2 * nonnegative("g", g) ** 2 * effective_time(time, rate)
     kept = _decay(time, rate) ** 2 * nonnegative("start", start)
@@ -148,7 +184,15 @@ def square_sum_mean(
 def square_sum_variance(
     time: Real, start: Real = 0.0, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1
 ) -> Values:
-    """Var Σλ² = 8g⁴τ²ν + 8g²τ e^{-2κt} p from Σλ² = p = `start`."""
+    """Var Σλ² = 8g⁴τ²ν + 8g²τ e^{-2κt} p from Σλ² = p = `start`.
+
+    **Arguments** `time`: t ≥ 0; `start`: the value at time 0, at least 0; `g`: g ≥ 0; `rate`:
+    κ ≥ 0, the pull; `n`: number of eigenvalues; `beta`: β > 0. **Returns** a number or an array.
+    **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.square_sum_variance(1.0, g=1.0, n=4), 6))
+    80.0
+    """
     scale = 2 * nonnegative("g", g) ** 2 * effective_time(time, rate)
     kept = _decay(time, rate) ** 2 * nonnegative("start", start)
     return 2 * scale**2 * degrees_of_freedom(n, beta) + 4 * scale * kept
@@ -165,7 +209,15 @@ def square_sum_cdf(
     n: int,
     beta: Real = 1,
 ) -> Values:
-    """P(Σλ² ≤ value): Σλ²/(2g²τ) is noncentral χ²_ν with parameter e^{-2κt} p/(2g²τ)."""
+    """P(Σλ² ≤ value): Σλ²/(2g²τ) is noncentral χ²_ν with parameter e^{-2κt} p/(2g²τ).
+
+    **Arguments** `value`: the argument, at least 0; `time`: t > 0; `start`: the value at time 0, at
+    least 0; `g`: g > 0; `rate`: κ ≥ 0, the pull; `n`: number of eigenvalues; `beta`: β > 0.
+    **Returns** a number or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.square_sum_cdf(20.0, 1.0, g=1.0, n=4), 6))
+    0.559507
+    """
     scale = 2 * positive("g", g) ** 2 * effective_time(time, rate)
     kept = _decay(time, rate) ** 2 * nonnegative("start", start)
     check("time", time, np.asarray(scale) > 0, "be positive")
@@ -175,7 +227,15 @@ def square_sum_cdf(
 
 @finite
 def fourth_moment(time: Real, *, g: Real, rate: Real = 0.0, n: int, beta: Real = 1) -> Values:
-    """E Σλ⁴ from zero, g⁴τ²/2 {[12 + 4β(n - 3/2)] n (2 + β(n-1)) + 4βn}, exact for every n, β."""
+    """E Σλ⁴ from zero, g⁴τ²/2 {[12 + 4β(n - 3/2)] n (2 + β(n-1)) + 4βn}, exact for every n, β.
+
+    **Arguments** `time`: t ≥ 0; `g`: g ≥ 0; `rate`: κ ≥ 0, the pull; `n`: number of eigenvalues;
+    `beta`: β > 0. **Returns** a number or an array. **Raises** ValueError for arguments out of
+    range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.fourth_moment(1.0, g=1.0, n=4), 6))
+    228.0
+    """
     n, b = count("n", n), positive("beta", beta)
     bracket = (12 + 4 * b * (n - 1.5)) * n * (2 + b * (n - 1)) + 4 * b * n
     return nonnegative("g", g) ** 4 * effective_time(time, rate) ** 2 / 2 * bracket
@@ -183,7 +243,14 @@ def fourth_moment(time: Real, *, g: Real, rate: Real = 0.0, n: int, beta: Real =
 
 @extended
 def inverse_square_gaps(*, g: Real, rate: Real, n: int, beta: Real) -> Values:
-    """E Σ_{i≠j} (λ_i - λ_j)^{-2} = κ n(n-1)/(2g²(β-1)), stationary; infinite for β ≤ 1."""
+    """E Σ_{i≠j} (λ_i - λ_j)^{-2} = κ n(n-1)/(2g²(β-1)), stationary; infinite for β ≤ 1.
+
+    **Arguments** `g`: g > 0; `rate`: κ > 0; `n`: number of eigenvalues; `beta`: β > 0. **Returns**
+    a number or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.inverse_square_gaps(g=1.0, rate=1.0, n=4, beta=2), 6))
+    6.0
+    """
     b, g2, n = positive("beta", beta), positive("g", g) ** 2, count("n", n)
     above = np.asarray(b) > 1
     excess = np.where(above, np.asarray(b) - 1, 1.0)
@@ -200,6 +267,15 @@ def mean_characteristic_polynomial(
         exp(-(βg²τ/2) ∂_z²) Π(z - e^{-κt} λ_i(0))
 
     for every n and β (derived by Itô's formula); from zero it is a Hermite polynomial.
+
+    **Arguments** `start`: the eigenvalues at time 0, along one axis; `time`: t ≥ 0; `g`: g ≥ 0;
+    `rate`: κ ≥ 0, the pull; `beta`: β > 0. **Returns** an array (n + 1,). **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.mean_characteristic_polynomial(
+    ...     [0.0, 0.0], 1.0, g=1.0
+    ... ), 6))
+    [-1.  0.  1.]
     """
     heat = positive("beta", beta) * nonnegative("g", g) ** 2 * effective_time(time, rate) / 2
     roots = _decay(time, rate) * vector("start", start)
@@ -215,7 +291,14 @@ def mean_characteristic_polynomial(
 
 @finite
 def mean_gap(time: Real, *, g: Real, rate: Real = 0.0, beta: Real = 1) -> Values:
-    """E S = 2g √(2τ) Γ((β+2)/2)/Γ((β+1)/2), the gap of n = 2 eigenvalues that start equal."""
+    """E S = 2g √(2τ) Γ((β+2)/2)/Γ((β+1)/2), the gap of n = 2 eigenvalues that start equal.
+
+    **Arguments** `time`: t ≥ 0; `g`: g ≥ 0; `rate`: κ ≥ 0, the pull; `beta`: β > 0. **Returns** a
+    number or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.mean_gap(1.0, g=1.0), 6))
+    2.506628
+    """
     ratio = np.exp(log_gamma_step((positive("beta", beta) + 1) / 2))
     return 2 * nonnegative("g", g) * np.sqrt(2 * np.asarray(effective_time(time, rate))) * ratio
 
@@ -232,6 +315,13 @@ def gap_density(
         (y/τ) (y/x)^q e^{-(x² + y²)/2τ} I_q(xy/τ),
 
     and from x = 0 the Wigner surmise.
+
+    **Arguments** `gap`: S ≥ 0; `time`: t > 0; `start`: S_0 ≥ 0, the gap at time 0; `g`: g > 0;
+    `rate`: κ ≥ 0, the pull; `beta`: β > 0. **Returns** a number or an array. **Raises** ValueError
+    for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.gap_density(1.0, 1.0, g=1.0), 6))
+    0.220624
     """
     b, width = np.asarray(positive("beta", beta)), 2 * positive("g", g)
     tau = np.asarray(effective_time(time, rate))
@@ -269,6 +359,15 @@ def log_transition_density(
     its place (milliseconds for a dozen of them). As t → ∞ it is the density of the stationary law;
     `time` may be infinite if κ > 0. Raises ValueError unless `end` and `start` are strictly
     ascending along the last axis and of one size there.
+
+    **Arguments** `end`: μ (..., n), strictly ascending; `start`: λ (..., n), strictly ascending;
+    `time`: t > 0; `g`: g > 0; `rate`: κ ≥ 0, the pull. **Returns** an array of the leading axes, or
+    a number. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.dyson.log_transition_density(
+    ...     [0.0, 1.0], [-1.0, 1.0], 1.0, g=1.0
+    ... ), 6))
+    -3.932847
     """
     mu, lam = np.atleast_1d(real("end", end)), np.atleast_1d(real("start", start))
     for name, values in (("end", mu), ("start", lam)):

@@ -41,6 +41,15 @@ def one_point_correlation(
     """E<x_t, x_0> = exp(-(n-1)(σ_s² + σ_a² + 2g²) t/4); Theorem 3.1 there for σ_s² = 2, σ_a = 0.
 
     Raises ValueError unless time, σ_s, σ_a, g ≥ 0 and dim ≥ 1.
+
+    **Arguments** `time`: t ≥ 0; `symmetric`: σ_s ≥ 0; `antisymmetric`: σ_a ≥ 0; `forcing`: g ≥ 0;
+    `dim`: n, an integer. **Returns** a number or an array. **Raises** ValueError for arguments out
+    of range. **Example**
+
+    >>> print(np.round(rqf.theory.forcing.one_point_correlation(
+    ...     1.0, symmetric=1.0, forcing=0.5, dim=3
+    ... ), 6))
+    0.472367
     """
     rate = (
         nonnegative("symmetric", symmetric) ** 2
@@ -52,7 +61,15 @@ def one_point_correlation(
 
 @finite
 def overlap_drift(overlap: Real, *, sigma: Real, forcing: Real, dim: int) -> Values:
-    """(1-z)[g²(n-2-z) - σ²z(1+z)], the Itô drift of an overlap z (Lemma 3.11 there)."""
+    """(1-z)[g²(n-2-z) - σ²z(1+z)], the Itô drift of an overlap z (Lemma 3.11 there).
+
+    **Arguments** `overlap`: z in [-1, 1]; `sigma`: σ ≥ 0; `forcing`: g ≥ 0; `dim`: n, an integer of
+    at least 2. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.forcing.overlap_drift(0.5, sigma=1.0, forcing=0.5, dim=3), 6))
+    -0.3125
+    """
     z, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     push = nonnegative("forcing", forcing) ** 2 * (n - 2 - z)
     return (1 - z) * (push - nonnegative("sigma", sigma) ** 2 * z * (1 + z))
@@ -82,6 +99,13 @@ def scale_density(overlap: Real, *, sigma: Real, forcing: Real, dim: int) -> Val
 
     Not integrable at w = 0, for n ≥ 3: tokens never become antipodal. Raises ValueError unless
     -1 < z < 1, σ > 0.
+
+    **Arguments** `overlap`: z, strictly between -1 and 1; `sigma`: σ > 0; `forcing`: g ≥ 0; `dim`:
+    n, an integer of at least 2. **Returns** a number or an array. **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.forcing.scale_density(0.5, sigma=1.0, forcing=0.5, dim=3), 6))
+    1.583098
     """
     z, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     check("overlap", overlap, np.abs(z) < 1, "lie strictly between -1 and 1")
@@ -101,6 +125,13 @@ def mean_merge_time(
 
     The quadrature of the scale and speed densities, to a relative 1e-9. Raises ValueError unless
     σ ≥ 0, g > 0 and -1 < `overlap` < 1.
+
+    **Arguments** `sigma`: σ ≥ 0; `forcing`: g > 0; `dim`: n, an integer of at least 2; `overlap0`:
+    z_0 in [-1, 1]; `overlap`: z, strictly between -1 and 1. **Returns** a number or an array.
+    **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.forcing.mean_merge_time(sigma=1.0, forcing=0.5, dim=3), 6))
+    4.935525
     """
     push = scalar(positive, "forcing", forcing)
     # In units of 1/g², with σ²/g².
@@ -130,6 +161,13 @@ def weak_merge_time(
     B is Euler's beta function, θ_0 and θ < θ_0 are the angles of the two overlaps. Unforced tokens
     come to θ or turn antipodal, the latter with probability (θ_0 - θ)/(π - θ); then they wait for
     an about exponential time that grows as 1/γ, not as 1/γ². Raises ValueError unless σ, g > 0.
+
+    **Arguments** `sigma`: σ > 0; `forcing`: g > 0; `dim`: n, an integer of at least 2; `overlap0`:
+    z_0 in [-1, 1]; `overlap`: z in [-1, 1], at which the time ends. **Returns** a number or an
+    array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.forcing.weak_merge_time(sigma=1.0, forcing=0.1, dim=3), 6))
+    22.214415
     """
     s, g = positive("sigma", sigma), positive("forcing", forcing)
     n = count("dim", dim, minimum=2)
@@ -145,6 +183,13 @@ def distance_bound(time: Real, *, sigma: Real, forcing: Real, dim: int) -> Value
     """E dist ≤ π exp(-σ²g²(n-1)t/(2σ² + g²)), the angle from the attractor (Theorem 3.4 there).
 
     In the clock of the source π e^{-λt}, λ = 2γ²(n-1)/(γ²+4).
+
+    **Arguments** `time`: t ≥ 0; `sigma`: σ ≥ 0; `forcing`: g ≥ 0; `dim`: n, an integer of at least
+    2. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.forcing.distance_bound(1.0, sigma=1.0, forcing=0.5, dim=3), 6))
+    2.515591
     """
     s, g = nonnegative("sigma", sigma), nonnegative("forcing", forcing)
     # Neither the product of the squares nor their sum, which may leave float64.

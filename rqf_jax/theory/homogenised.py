@@ -25,6 +25,13 @@ def overlap_drift(
 
     For the tokens i and j `product` is s_ij = E<a_i, a_j>, `square` is s_ii and `other_square` is
     s_jj.
+
+    **Arguments** `overlap`: r in [-1, 1]; `product`: s_ij, any real number; `square`: s_ii ≥ 0;
+    `other_square`: s_jj ≥ 0; `dim`: n, an integer of at least 2. **Returns** a number or an array.
+    **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.homogenised.overlap_drift(0.5, 0.5, 0.6, 0.6, dim=3), 6))
+    0.008333
     """
     r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     squares = nonnegative("square", square) + nonnegative("other_square", other_square)
@@ -37,6 +44,13 @@ def simplex_drift(overlap: Real, own: Real, common: Real, *, dim: int) -> Values
 
     `own` is f = E Σ_k π_ik² and `common` is g = E Σ_k π_ik π_jk, moments of the attention weights
     π. The source displays the limit of large n, `wide_simplex_drift`.
+
+    **Arguments** `overlap`: γ in [-1, 1]; `own`: f ≥ 0; `common`: g ≥ 0; `dim`: n, an integer of at
+    least 2. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.homogenised.simplex_drift(0.5, 0.5, 0.2, dim=3), 6))
+    0.0
     """
     gamma = overlaps("overlap", overlap)
     f, g = nonnegative("own", own), nonnegative("common", common)

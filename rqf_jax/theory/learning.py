@@ -1,4 +1,4 @@
-"""What stochastic gradient descent leaves of a minimum: widths, and gaps of degenerate values.
+"""Stochastic gradient descent around a minimum: widths, and gaps of degenerate values.
 
 `learning_rate` is α and `batch` is B: an update is w ← w - α (mean gradient of B examples). Where
 α times the curvature is small, stationary laws depend on them through α/B alone, and gaps grow as
@@ -25,6 +25,15 @@ def stationary_variance(
 
     κ is the curvature, c the variance of one update's gradient, b the momentum of a heavy ball
     (m ← b m + gradient, w ← w - α m). Without momentum α c/(κ (2 - ακ)).
+
+    **Arguments** `curvature`: κ > 0; `learning_rate`: α ≥ 0; `gradient_variance`: c ≥ 0;
+    `momentum`: b in [0, 1). **Returns** a number or an array. **Raises** ValueError for arguments
+    out of range. **Example**
+
+    >>> print(np.round(rqf.theory.learning.stationary_variance(
+    ...     1.0, learning_rate=0.1, gradient_variance=1.0
+    ... ), 6))
+    0.052632
     """
     kappa, alpha = positive("curvature", curvature), nonnegative("learning_rate", learning_rate)
     c, b = nonnegative("gradient_variance", gradient_variance), nonnegative("momentum", momentum)
@@ -101,6 +110,15 @@ def machine_gap(
     added, a factor √((1 + ρ)/(1 - ρ)), ρ = (x/μ²)^{2k}. The limit of small α/B: at α/B = 1/160
     gaps of ten units are some 5 to 10 per cent smaller, as the well is not harmonic and levels
     repel those of other modes.
+
+    **Arguments** `precision`: κ, above 0 and below μ²; `mass`: μ > 0; `learning_rate`: α ≥ 0;
+    `batch`: B, an integer; `sweeps`: k, an integer. **Returns** a number or an array. **Raises**
+    ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.learning.machine_gap(
+    ...     4.0, mass=3.0, learning_rate=0.1, batch=16
+    ... ), 6))
+    0.443113
     """
     x, square = _square(precision, mass), positive("mass", mass) ** 2
     alpha, b = positive("learning_rate", learning_rate), count("batch", batch)
@@ -116,7 +134,7 @@ def machine_gap(
 def machine_shift(
     precisions: Real, *, mass: Real, learning_rate: Real, batch: int
 ) -> Float[np.ndarray, " n"]:
-    """How far noise moves the mean squared singular values of a `GaussianRBM` from x = μ² - κ.
+    """The shift by noise of the mean squared singular values of a `GaussianRBM` from x = μ² - κ.
 
     To first order in α/B, for precisions κ_i of all n modes, x_i = μ² - κ_i, i in the same order:
 
@@ -127,6 +145,15 @@ def machine_shift(
     degenerate group moves its mean nowhere. For chains without memory, so many sweeps: at 3 of them
     the value of κ = 4 in the papers' machine was found 0.003κ off. Modes closer than their noise
     need more than the first order.
+
+    **Arguments** `precisions`: κ_i, above 0 and below μ², along one axis; `mass`: μ > 0;
+    `learning_rate`: α > 0; `batch`: B, an integer. **Returns** an array (modes,). **Raises**
+    ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.learning.machine_shift(
+    ...     [4.0, 5.0], mass=3.0, learning_rate=0.1, batch=16
+    ... ), 6))
+    [-0.001875 -0.055312]
     """
     kappa, square = vector("precisions", precisions), scalar(positive, "mass", mass) ** 2
     valid = (kappa > 0) & (kappa < square)

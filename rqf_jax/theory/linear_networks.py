@@ -21,7 +21,15 @@ from ._rapidity import Values
 
 @finite
 def balanced_mode(time: Real, start: Real, *, target: Real, scale: Real = 1.0) -> Values:
-    """a(t) = s e^{2st/τ}/(e^{2st/τ} - 1 + s/a₀), the product ab for equal layers, from a₀ > 0."""
+    """a(t) = s e^{2st/τ}/(e^{2st/τ} - 1 + s/a₀), the product ab for equal layers, from a₀ > 0.
+
+    **Arguments** `time`: t ≥ 0; `start`: a₀ > 0; `target`: s > 0; `scale`: τ > 0, the time
+    constant. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.linear_networks.balanced_mode([0.0, 1.0], 0.1, target=1.0), 6))
+    [0.1      0.450853]
+    """
     s, a0 = positive("target", target), positive("start", start)
     # Divided by the exponential, which overflows at late times, and by s/a₀, which may.
     decay = np.exp(-2 * s * nonnegative("time", time) / positive("scale", scale))
@@ -30,7 +38,15 @@ def balanced_mode(time: Real, start: Real, *, target: Real, scale: Real = 1.0) -
 
 @finite
 def balanced_time(end: Real, start: Real, *, target: Real, scale: Real = 1.0) -> Values:
-    """(τ/2s) ln[a_f (s - a₀)/(a₀ (s - a_f))], when the product has grown from a₀ to a_f."""
+    """(τ/2s) ln[a_f (s - a₀)/(a₀ (s - a_f))], when the product has grown from a₀ to a_f.
+
+    **Arguments** `end`: a_f, at least a₀ and below s; `start`: a₀ > 0; `target`: s > 0; `scale`:
+    τ > 0, the time constant. **Returns** a number or an array. **Raises** ValueError for arguments
+    out of range. **Example**
+
+    >>> print(np.round(rqf.theory.linear_networks.balanced_time(0.9, 0.1, target=1.0), 6))
+    2.197225
+    """
     s, a0, af = positive("target", target), positive("start", start), positive("end", end)
     check("end", af, (af >= a0) & (af < s), "lie between `start` and `target`")
     # A sum of two positive logarithms, precise for the shortest times.
@@ -46,6 +62,15 @@ def unbalanced_mode(
 
     With θ = (D/4)(w - 1/w) the velocity is quadratic in w, so that (w - w₊)/(w - w₋) decays as
     exp(-√(4s² + D²) t/τ), w± = (2s ± √(4s² + D²))/D.
+
+    **Arguments** `time`: t ≥ 0; `start`: θ₀, any real number; `target`: s > 0; `imbalance`: D > 0;
+    `scale`: τ > 0, the time constant. **Returns** a number or an array. **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.linear_networks.unbalanced_mode(
+    ...     [0.0, 1.0], 0.1, target=1.0, imbalance=1.0
+    ... ), 6))
+    [0.1      0.783347]
     """
     s, d = positive("target", target), positive("imbalance", imbalance)
     theta = real("start", start)

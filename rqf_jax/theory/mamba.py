@@ -37,6 +37,13 @@ def decay_constants(
     """lim |x_l| √t for μ < 0: (2|μ|Δ)^{-1/2}, then ((1 - e^{-aΔ})/(2|μ|Δ))^{1/2} for l ≥ 2.
 
     Δ = softplus(b), ln 2 for b = 0. Raises ValueError unless μ < 0 and a ≥ 0.
+
+    **Arguments** `tokens`: N, an integer; `product`: μ < 0; `decay`: a ≥ 0; `step_bias`: b, any
+    real number. **Returns** an array (tokens,). **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.mamba.decay_constants(3, product=-1.0, decay=1.0), 6))
+    [0.849322 0.600561 0.600561]
     """
     mu, a = scalar(real, "product", product), scalar(nonnegative, "decay", decay)
     check("product", mu, mu < 0, "be negative")
@@ -57,6 +64,13 @@ def slow_growth(time: Real, *, product: float, step_slope: float, step_bias: flo
 
     W_{-1} the lower real branch of Lambert's function. The relative error falls as 1/ln t. Raises
     ValueError where t is too small for a root, or unless μ > 0 and s ≠ 0.
+
+    **Arguments** `time`: t > 0; `product`: μ > 0; `step_slope`: s, not 0; `step_bias`: b, any real
+    number. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.mamba.slow_growth(1e6, product=1.0, step_slope=1.0), 6))
+    23.255082
     """
     mu, slope = scalar(positive, "product", product), abs(scalar(real, "step_slope", step_slope))
     check("step_slope", step_slope, slope > 0, "differ from 0")
@@ -81,6 +95,15 @@ def first_token_time(
     It solves the first token exactly, in all regimes. Infinite if `stop` is 0, or so far that the
     time leaves float64; `stop` may be infinite (`blow_up_time`). Negative if the token moves the
     other way. Raises ValueError unless start and stop have one sign, and start and μ are not 0.
+
+    **Arguments** `start`: the state at the start, not 0; `stop`: the state at the end; it may be 0
+    or infinite; `product`: μ, not 0; `step_slope`: s, not 0; `step_bias`: b, any real number.
+    **Returns** a number or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.mamba.first_token_time(
+    ...     1.0, 2.0, product=1.0, step_slope=1.0
+    ... ), 6))
+    0.242514
     """
     x0, mu = scalar(real, "start", start), scalar(real, "product", product)
     s, b = scalar(real, "step_slope", step_slope), scalar(real, "step_bias", step_bias)
@@ -116,6 +139,13 @@ def blow_up_time(
     """T* = ∫_{x_0}^∞ dx/(μx³ softplus(sx + b)), finite for s x_0 > 0; one token, μ > 0.
 
     Raises ValueError unless μ > 0 and s x_0 > 0.
+
+    **Arguments** `start`: x_0, of the sign of s; `product`: μ > 0; `step_slope`: s, not 0;
+    `step_bias`: b, any real number. **Returns** a number or an array. **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.mamba.blow_up_time(1.0, product=1.0, step_slope=1.0), 6))
+    0.282963
     """
     check("product", product, scalar(real, "product", product) > 0, "be positive")
     moving = scalar(real, "start", start) * scalar(real, "step_slope", step_slope)

@@ -33,7 +33,15 @@ def critical_noise(*, beta: Real, coupling: Real = 1.0, dim: int) -> Values:
 
 @finite
 def growth_rate(*, beta: Real, coupling: Real = 1.0, noise: Real, dim: int) -> Values:
-    """(n-1)(D_c - D): rate at which a small mean token grows from the uniform law."""
+    """(n-1)(D_c - D): rate at which a small mean token grows from the uniform law.
+
+    **Arguments** `beta`: β, any real number; `coupling`: the strength λ ≥ 0 of attention; `noise`:
+    D ≥ 0; `dim`: n, an integer of at least 2. **Returns** a number or an array. **Raises**
+    ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.meanfield.growth_rate(beta=1.0, noise=0.1, dim=3), 6))
+    0.535759
+    """
     critical = critical_noise(beta=beta, coupling=coupling, dim=dim)
     return (dim - 1) * (critical - nonnegative("noise", noise))
 

@@ -37,6 +37,16 @@ def split_spectrum(
 
     Consensus (q = 0): -λ and λ_l - λ whatever κ. Balanced (p = q): -λ tanh κ, λ_l - λ tanh κ and
     (λ_l - λ) tanh κ. Raises ValueError unless p ≥ 1 and q ≥ 0.
+
+    **Arguments** `plus`: p, an integer; `minus`: q, an integer of at least 0; `eigenvalue`: λ, that
+    of v; `others`: the other eigenvalues λ_l of V, along one axis; `alignment`: κ, the inverse
+    temperature times vᵀMv. **Returns** an array (eigenvalues,). **Raises** ValueError for arguments
+    out of range. **Example**
+
+    >>> print(np.round(rqf.theory.multistability.split_spectrum(
+    ...     2, 1, eigenvalue=1.0, others=[0.5], alignment=1.0
+    ... ).real, 6))
+    [-0.873242 -0.166333 -0.419077]
     """
     p, q = count("plus", plus), count("minus", minus, minimum=0)
     rate, kappa = scalar(real, "eigenvalue", eigenvalue), scalar(real, "alignment", alignment)
@@ -66,6 +76,16 @@ def pattern_spectrum(
     """`split_spectrum` at an eigenvector v = `direction` of V = `value`, with M = `query_key`.
 
     Raises ValueError unless the matrices are square of one size and v is an eigenvector of V.
+
+    **Arguments** `value`: V, a square matrix; `query_key`: M, a square matrix of the size of V;
+    `direction`: v, an eigenvector of V; `plus`: p, an integer; `minus`: q, an integer of at least
+    0. **Returns** an array (eigenvalues,). **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.multistability.pattern_spectrum(
+    ...     np.eye(2), np.eye(2), [1.0, 0.0], plus=2, minus=1
+    ... ).real, 6))
+    [-0.873242  0.276393  0.      ]
     """
     matrix, logits = square_matrix("value", value), square_matrix("query_key", query_key)
     if matrix.shape != logits.shape:

@@ -1,4 +1,4 @@
-"""What a signal of rank one does to the spectrum of a noisy matrix, and when it first shows.
+"""A signal of rank one in the spectrum of a noisy matrix, and when it first shows.
 
 Symmetric: H = θ u uᵀ + noise of variance v off the diagonal and 2v on it, n × n. Rectangular:
 W = ℓ u wᵀ + independent entries of variance v, m × n. For large matrices an eigenvalue leaves the
@@ -53,6 +53,13 @@ def emergence_time(
 
     With q = e^{-κt*} the root of τ²(1-q)² = n [v₀q² + g²(1-q²)/2κ]; from zero,
     t* = (2/κ) artanh(n g²/(2κτ²)). `initial_variance` is v₀ of the independent Gaussian start.
+
+    **Arguments** `teacher`: the strength τ > 0 of the target; `g`: g ≥ 0; `rate`: κ > 0, the pull
+    per unit time; `n`: the size of the matrix; `initial_variance`: v₀ ≥ 0. **Returns** a number or
+    an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.outliers.emergence_time(9.0, g=1.0, rate=1.0, n=4), 6))
+    0.049393
     """
     n, strength = count("n", n), positive("teacher", teacher)
     return _emergence(
@@ -74,7 +81,15 @@ def rectangular_threshold(rows: int, columns: int, variance: Real) -> Values:
 
 @finite
 def rectangular_outlier(signal: Real, rows: int, columns: int, variance: Real) -> Values:
-    """√((ℓ² + vm)(ℓ² + vn))/ℓ, the largest singular value; the edge √v(√m + √n) below threshold."""
+    """√((ℓ² + vm)(ℓ² + vn))/ℓ, the largest singular value; the edge √v(√m + √n) below threshold.
+
+    **Arguments** `signal`: ℓ > 0; `rows`: m, an integer; `columns`: n, an integer of at most m;
+    `variance`: v ≥ 0, of an entry. **Returns** a number or an array. **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.outliers.rectangular_outlier(3.0, 5, 3, 0.5), 6))
+    3.662877
+    """
     (m, n), v = shape(rows, columns), nonnegative("variance", variance)
     signal = positive("signal", signal)
     above = signal > rectangular_threshold(m, n, v)
@@ -90,6 +105,13 @@ def rectangular_overlaps(
     """Squared overlaps of the singular vectors with u in R^m and w in R^n.
 
     With l = ℓ²/v: (l² - mn)/(l(l + m)) and (l² - mn)/(l(l + n)); 0 below the threshold.
+
+    **Arguments** `signal`: ℓ > 0; `rows`: m, an integer; `columns`: n, an integer of at most m;
+    `variance`: v > 0, of an entry. **Returns** both, each a number. **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.outliers.rectangular_overlaps(3.0, 5, 3, 0.5), 6))
+    [0.746377 0.81746 ]
     """
     m, n = shape(rows, columns)
     signal = positive("signal", signal)
@@ -103,7 +125,18 @@ def rectangular_overlaps(
 def rectangular_emergence_time(
     teacher: Real, *, s: Real, rate: Real, rows: int, columns: int, initial_variance: Real = 0.0
 ) -> Values:
-    """t* of a pulled rectangular matrix: `emergence_time` with √(mn) for n; infinite if never."""
+    """t* of a pulled rectangular matrix: `emergence_time` with √(mn) for n; infinite if never.
+
+    **Arguments** `teacher`: the strength τ > 0 of the target; `s`: s ≥ 0, the strength of the
+    noise; `rate`: κ > 0, the pull per unit time; `rows`: m, an integer; `columns`: n, an integer of
+    at most m; `initial_variance`: v₀ ≥ 0. **Returns** a number or an array. **Raises** ValueError
+    for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.outliers.rectangular_emergence_time(
+    ...     9.0, s=1.0, rate=1.0, rows=5, columns=3
+    ... ), 6))
+    0.047824
+    """
     m, n = shape(rows, columns)
     root, strength = math.sqrt(m * n), positive("teacher", teacher)
     return _emergence(

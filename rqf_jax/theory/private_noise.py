@@ -22,7 +22,17 @@ from ._special import Values, log_gamma_step
 
 @finite
 def overlap_drift(overlap: Real, *, sigma: Real, private: Real, dim: int) -> Values:
-    """-[σ²(1-r²) + (n-1)τ²] r, the Itô drift of an overlap r."""
+    """-[σ²(1-r²) + (n-1)τ²] r, the Itô drift of an overlap r.
+
+    **Arguments** `overlap`: r in [-1, 1]; `sigma`: σ ≥ 0; `private`: τ ≥ 0, the strength of the
+    noise of each token; `dim`: n, an integer of at least 2. **Returns** a number or an array.
+    **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.private_noise.overlap_drift(
+    ...     0.5, sigma=1.0, private=0.5, dim=3
+    ... ), 6))
+    -0.625
+    """
     r = overlaps("overlap", overlap)
     pull = (count("dim", dim, minimum=2) - 1) * nonnegative("private", private) ** 2
     return -(nonnegative("sigma", sigma) ** 2 * (1 - r) * (1 + r) + pull) * r
@@ -44,6 +54,15 @@ def overlap_density(overlap: Real, *, sigma: Real, private: Real, dim: int) -> V
         p(r) = τ (σ²+τ²)^{(n-1)/2}/B((n-1)/2, 1/2) (1-r²)^{(n-3)/2} (τ² + σ²(1-r²))^{-n/2}.
 
     Raises ValueError unless τ > 0; infinite at r = ±1 for n = 2.
+
+    **Arguments** `overlap`: r in [-1, 1]; `sigma`: σ ≥ 0; `private`: τ > 0; `dim`: n, an integer of
+    at least 2. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.private_noise.overlap_density(
+    ...     0.5, sigma=1.0, private=0.5, dim=3
+    ... ), 6))
+    0.3125
     """
     r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     log_s2 = 2 * np.log(nonnegative("sigma", sigma))

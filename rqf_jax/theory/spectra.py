@@ -51,7 +51,15 @@ def marchenko_pastur_edges(rows: int, columns: int, variance: Real) -> Float[np.
 
 @finite
 def marchenko_pastur_density(value: Real, rows: int, columns: int, variance: Real) -> Values:
-    """√((x₊ - x)(x - x₋))/(2π n v x) between the edges x∓, 0 outside; for m ≥ n it has mass 1."""
+    """√((x₊ - x)(x - x₋))/(2π n v x) between the edges x∓, 0 outside; for m ≥ n it has mass 1.
+
+    **Arguments** `value`: x, any real number; `rows`: m, an integer; `columns`: n, an integer of at
+    most m; `variance`: v > 0, of an entry. **Returns** a number or an array. **Raises** ValueError
+    for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.spectra.marchenko_pastur_density(2.0, 5, 3, 0.5), 6))
+    0.175952
+    """
     m, n = shape(rows, columns)
     v = positive("variance", variance)
     x = np.asarray(real("value", value)) / v
@@ -68,6 +76,13 @@ def marchenko_pastur_cdf(value: Real, rows: int, columns: int, variance: float) 
 
     By the midpoint rule in the angle φ of x = (x₊ + x₋)/2 - (x₊ - x₋)/2 cos φ, in which the
     integrand is smooth also at m = n; the error is below 1e-6.
+
+    **Arguments** `value`: x, any real number; `rows`: m, an integer; `columns`: n, an integer of at
+    most m; `variance`: v > 0, of an entry. **Returns** a number or an array. **Raises** ValueError
+    for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.spectra.marchenko_pastur_cdf(2.0, 5, 3, 0.5), 6))
+    0.501883
     """
     m, n = shape(rows, columns)
     x = real("value", value) / scalar(positive, "variance", variance)
@@ -98,20 +113,44 @@ def largest_singular_square(rows: int, columns: int) -> tuple[float, float]:
 
 @finite
 def square_sum_mean(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
-    """E Σx = βmn v: Σx/v is χ² with βmn degrees of freedom."""
+    """E Σx = βmn v: Σx/v is χ² with βmn degrees of freedom.
+
+    **Arguments** `rows`: m, an integer; `columns`: n, an integer of at most m; `variance`: v ≥ 0,
+    of an entry; `beta`: β > 0: 1 for real matrices, 2 for complex ones. **Returns** a number or an
+    array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.spectra.square_sum_mean(5, 3, 0.5), 6))
+    7.5
+    """
     m, n = shape(rows, columns)
     return positive("beta", beta) * m * n * nonnegative("variance", variance)
 
 
 @finite
 def square_sum_variance(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
-    """Var Σx = 2βmn v²."""
+    """Var Σx = 2βmn v².
+
+    **Arguments** `rows`: m, an integer; `columns`: n, an integer of at most m; `variance`: v ≥ 0,
+    of an entry; `beta`: β > 0: 1 for real matrices, 2 for complex ones. **Returns** a number or an
+    array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.spectra.square_sum_variance(5, 3, 0.5), 6))
+    7.5
+    """
     return 2 * nonnegative("variance", variance) * square_sum_mean(rows, columns, variance, beta)
 
 
 @finite
 def fourth_moment(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
-    """E Σx² = βmn [β(m+n-1) + 2] v², the sum of fourth powers of singular values."""
+    """E Σx² = βmn [β(m+n-1) + 2] v², the sum of fourth powers of singular values.
+
+    **Arguments** `rows`: m, an integer; `columns`: n, an integer of at most m; `variance`: v ≥ 0,
+    of an entry; `beta`: β > 0: 1 for real matrices, 2 for complex ones. **Returns** a number or an
+    array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.spectra.fourth_moment(5, 3, 0.5), 6))
+    33.75
+    """
     m, n = shape(rows, columns)
     b, v = positive("beta", beta), nonnegative("variance", variance)
     return b * m * n * (b * (m + n - 1) + 2) * v**2
@@ -122,6 +161,13 @@ def fourth_moment_about(signals: Real, rows: int, columns: int, variance: Real) 
     """E Σx² = Σℓ⁴ + 2(m+n+1) v Σℓ² + mn(m+n+1) v², entries about a mean of singular values ℓ.
 
     `signals` are those that are not zero, any number of them (derived, β = 1).
+
+    **Arguments** `signals`: the singular values ℓ ≥ 0 of the mean that are not 0; `rows`: m, an
+    integer; `columns`: n, an integer of at most m; `variance`: v ≥ 0, of an entry. **Returns** a
+    number or an array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.spectra.fourth_moment_about([2.0], 5, 3, 0.5), 6))
+    85.75
     """
     m, n = shape(rows, columns)
     squares, v = np.asarray(nonnegative("signals", signals)) ** 2, nonnegative("variance", variance)
@@ -131,7 +177,15 @@ def fourth_moment_about(signals: Real, rows: int, columns: int, variance: Real) 
 
 @finite
 def mean_log_det(rows: int, columns: int, variance: Real, beta: Real = 1) -> Values:
-    """E ln det WᵀW = Σ_{i<n} [ψ(β(m-i)/2) + ln 2v]."""
+    """E ln det WᵀW = Σ_{i<n} [ψ(β(m-i)/2) + ln 2v].
+
+    **Arguments** `rows`: m, an integer; `columns`: n, an integer of at most m; `variance`: v > 0,
+    of an entry; `beta`: β > 0: 1 for real matrices, 2 for complex ones. **Returns** a number or an
+    array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.spectra.mean_log_det(5, 3, 0.5), 6))
+    1.162431
+    """
     m, n = shape(rows, columns)
     fitting("columns", (n,), 8)
     b, v = np.asarray(positive("beta", beta)), np.asarray(positive("variance", variance))
@@ -146,6 +200,14 @@ def mean_characteristic_polynomial(
     """Coefficients of E Π(z - x_i), lowest power first, from the squares `start`; no pull.
 
     ∂_v E P = -β [z ∂_z² + (m - n + 1) ∂_z] E P   (derived by Itô's formula)
+
+    **Arguments** `start`: the squares x_i ≥ 0 of the singular values at variance 0, along one axis;
+    `rows`: m, an integer; `variance`: v ≥ 0, of an entry; `beta`: β > 0: 1 for real matrices, 2 for
+    complex ones. **Returns** an array (n + 1,). **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.spectra.mean_characteristic_polynomial([1.0, 2.0], 5, 0.5), 6))
+    [13. -8.  1.]
     """
     x = vector("start", start)
     check("start", x, x >= 0, "be at least 0")

@@ -81,6 +81,13 @@ def one_point_correlation(
     Its generator is (σ_s² + σ_a²)/4 times the Laplacian of S^{n-1} (arXiv:2608.16664, Theorem 3.1,
     for σ_s² = 2, σ_a = 0). `symmetric` is σ_s and `antisymmetric` σ_a. Raises ValueError unless
     time, σ_s, σ_a ≥ 0 and dim ≥ 1.
+
+    **Arguments** `time`: t ≥ 0; `symmetric`: σ_s ≥ 0; `antisymmetric`: σ_a ≥ 0; `dim`: n, an
+    integer. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.sphere.one_point_correlation(1.0, symmetric=1.0, dim=3), 6))
+    0.606531
     """
     rate = (
         nonnegative("symmetric", symmetric) ** 2 + nonnegative("antisymmetric", antisymmetric) ** 2
@@ -169,6 +176,13 @@ def angle_density(angle: Real, time: Real, initial_angle: Real, *, sigma: Real) 
     So p is a Gaussian, tilted away from the equator, times a smooth factor that is 1 for small t.
     The density is 0 at θ = 0 and θ = π. Raises ValueError unless angles lie in [0, π], initial
     angles strictly inside (the others stay where they are) and σ²t > 0.
+
+    **Arguments** `angle`: θ in [0, π]; `time`: t > 0; `initial_angle`: θ_0, strictly between 0 and
+    π; `sigma`: σ > 0. **Returns** a number or an array. **Raises** ValueError for arguments out of
+    range. **Example**
+
+    >>> print(np.round(rqf.theory.sphere.angle_density(1.0, 1.0, 1.0, sigma=1.0), 6))
+    0.222202
     """
     u, clock = rapidity_of_angle("angle", angle), _clock(time, sigma)
     start = rapidity_of_angle("initial_angle", initial_angle)
@@ -206,6 +220,14 @@ def expectation(
     σ²t ≤ 50, the error is below 1e-9; later the same for functions that are smooth on the scale of
     √t where |u| is of the order of t. Tokens at angle 0 or π, and all at σ²t = 0, stay. Infinite
     where `function` is.
+
+    **Arguments** `function`: f, a function of an array of rapidities, entry by entry; `time`:
+    t ≥ 0; `initial_angle`: θ_0 in [0, π]; `sigma`: σ ≥ 0; `points`: the rapidities of jumps and
+    kinks of f, along one axis. **Returns** a number or an array. **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.sphere.expectation(np.tanh, 1.0, 1.0, sigma=1.0), 6))
+    0.413788
     """
     start = rapidity_of_angle("initial_angle", initial_angle)
     kinks, clock = np.atleast_1d(host("points", points)), _clock(time, sigma)

@@ -1,4 +1,4 @@
-"""How many ways shared matrix noise can split tokens into two opposite clusters: exact counts.
+"""Splits of tokens into two opposite clusters by shared matrix noise: exact counts.
 
 Tokens moved by random quadratic forms end as sign<w, x_a> v, w a uniform direction: one hyperplane
 splits them. N tokens in general position in R^n admit as many splits as a hyperplane through 0 can

@@ -53,7 +53,15 @@ def mixing(overlap: Real, *, beta: Real) -> Values:
 
 @finite
 def overlap_drift(overlap: Real, *, beta: Real, dim: int, sigma: Real = 1.0) -> Values:
-    """σ² (1-r²)[q(n-2+r) - r], the Itô drift of the overlap of two tokens."""
+    """σ² (1-r²)[q(n-2+r) - r], the Itô drift of the overlap of two tokens.
+
+    **Arguments** `overlap`: r in [-1, 1]; `beta`: β, any real number; `dim`: n, an integer of at
+    least 2; `sigma`: σ ≥ 0. **Returns** a number or an array. **Raises** ValueError for arguments
+    out of range. **Example**
+
+    >>> print(np.round(rqf.theory.value_noise.overlap_drift(0.5, beta=1.0, dim=3), 6))
+    0.153758
+    """
     r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     q = mixing(r, beta=beta)
     return nonnegative("sigma", sigma) ** 2 * (1 - r) * (1 + r) * (q * (n - 2 + r) - r)
@@ -74,6 +82,13 @@ def rapidity_drift(
     """2λ w + σ² [q(n-2) + (1-q) r], the drift of u = artanh r at overlap r.
 
     At r = 1 it is λ + σ²(n-1)/2, the rate at which ln sin θ falls near alignment.
+
+    **Arguments** `overlap`: r in [-1, 1]; `beta`: β, any real number; `dim`: n, an integer of at
+    least 2; `sigma`: σ ≥ 0; `strength`: λ, any real number. **Returns** a number or an array.
+    **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.value_noise.rapidity_drift(0.5, beta=1.0, dim=3), 6))
+    0.735004
     """
     r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     q = mixing(r, beta=beta)
@@ -92,6 +107,13 @@ def antipodal_rate(*, beta: Real, dim: int, sigma: Real = 1.0, strength: Real = 
     """σ² [(1-q) - q(n-2)] - 2λ/(1 + e^{2β}), q = 1/(1 + cosh 2β): attraction of antipodal tokens.
 
     ln sin θ falls at this rate near r = -1. Without λ it is positive if cosh 2β > n - 2.
+
+    **Arguments** `beta`: β, any real number; `dim`: n, an integer of at least 2; `sigma`: σ ≥ 0;
+    `strength`: λ, any real number. **Returns** a number or an array. **Raises** ValueError for
+    arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.value_noise.antipodal_rate(beta=1.0, dim=3), 6))
+    0.580026
     """
     return -rapidity_drift(-1.0, beta=beta, dim=dim, sigma=sigma, strength=strength)
 
@@ -135,6 +157,15 @@ def cluster_overlap_drift(
     p_1 = f/(f + (1-f) e^{-β(1-r)}) the softmax weight of the first cluster for itself and p_2 that
     of the second. At r = -1 it is 2(n-1) σ² D: antipodal clusters stay antipodal only if f = 1/2.
     Raises ValueError unless 0 < f < 1.
+
+    **Arguments** `overlap`: r in [-1, 1]; `fraction`: f in (0, 1); `beta`: β, any real number;
+    `dim`: n, an integer of at least 2; `sigma`: σ ≥ 0. **Returns** a number or an array. **Raises**
+    ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.value_noise.cluster_overlap_drift(
+    ...     0.5, 0.3, beta=1.0, dim=3
+    ... ), 6))
+    0.172237
     """
     r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
     m, imbalance = _cluster_mixing(r, fraction, beta)
@@ -146,7 +177,15 @@ def cluster_overlap_drift(
 def cluster_overlap_variance(
     overlap: Real, fraction: Real, *, beta: Real, sigma: Real = 1.0
 ) -> Values:
-    """d<r>/dt = 2σ² (1-r)²(1+r) [(1+r)(1-m) + D] for two clusters."""
+    """d<r>/dt = 2σ² (1-r)²(1+r) [(1+r)(1-m) + D] for two clusters.
+
+    **Arguments** `overlap`: r in [-1, 1]; `fraction`: f in (0, 1); `beta`: β, any real number;
+    `sigma`: σ ≥ 0. **Returns** a number or an array. **Raises** ValueError for arguments out of
+    range. **Example**
+
+    >>> print(np.round(rqf.theory.value_noise.cluster_overlap_variance(0.5, 0.3, beta=1.0), 6))
+    0.613797
+    """
     r = overlaps("overlap", overlap)
     m, imbalance = _cluster_mixing(r, fraction, beta)
     spread = (1 + r) * (1 - m) + imbalance
@@ -169,6 +208,14 @@ def cluster_escape_time(
     clusters live for a time proportional to |p_1 - p_2|^{-(1 - (n-2)/cosh 2β)} if cosh 2β > n - 2
     (the difference at r = -1), and otherwise for a bounded time. Raises ValueError unless
     0 < f < 1, f ≠ 1/2 (balanced clusters may never part), σ > 0 and -1 < `overlap` < 1.
+
+    **Arguments** `fraction`: f in (0, 1), not 1/2; `beta`: β, any real number; `dim`: n, an integer
+    of at least 2; `sigma`: σ > 0; `overlap0`: r_0 in [-1, 1]; `overlap`: r, strictly between -1 and
+    1. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.value_noise.cluster_escape_time(0.3, beta=1.0, dim=5), 6))
+    1.414357
     """
     rate, n = scalar(positive, "sigma", sigma) ** 2, count("dim", dim, minimum=2)
     stop = scalar(rapidity_of_overlap, "overlap", overlap)

@@ -37,7 +37,8 @@ MADE = {
     "rqf.training.injections.Draw",
 }
 OURS = ("rqf.analysis", "rqf.drifts", "rqf.kernels", "rqf.laws", "rqf.layers", "rqf.losses")
-OURS += ("rqf.models", "rqf.noises", "rqf.observables", "rqf.plot", "rqf.training", "rqf.fit")
+OURS += ("rqf.models", "rqf.noises", "rqf.observables", "rqf.plot", "rqf.theory", "rqf.training")
+OURS += ("rqf.fit",)
 
 
 @pytest.mark.parametrize(
