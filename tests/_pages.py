@@ -19,7 +19,11 @@ PROGRAMS = {
     name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in PAGES.items()
 }
 # Blocks that take more than some seconds, by number; the slow test runs them with all others.
-SLOW = {"docs/tour.md": {3, 4}, "docs/inference.md": {0, 1}}
+SLOW = {
+    "docs/tour.md": {3, 4},
+    "docs/inference.md": {0, 1},
+    "docs/recipes.md": {2, 3, 4, 6, 7},
+}
 
 
 def run(name, numbers=None, most=200):
