@@ -39,7 +39,14 @@ def throughput(tokens: int, dim: int, seconds: float) -> float:
 
     sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(tokens, dim)
     ts = jnp.linspace(0.0, 0.1 * SUBSTEPS * TIMES / dim, TIMES)
-    problem = Problem(sde, law, ts, jax.random.key(0), Save(("polar_order",)), SUBSTEPS)
+    problem = Problem(
+        sde,
+        law,
+        ts,
+        jax.random.key(0),
+        Save((("polar_order", rqf.observables.polar_order),)),
+        SUBSTEPS,
+    )
     program = Program(problem, max(8, BATCH_NUMBERS // (dim * (tokens + dim))), jax.local_devices())
     program(problem, 0, program.members)
     done, start = 0, time.perf_counter()

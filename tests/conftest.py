@@ -5,6 +5,7 @@ import os
 # Read when jax and matplotlib are first imported, which is below or in a test module.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["RQF_JAX_CACHE"] = "off"
 
 import jax
 import jaxtyping

@@ -1,24 +1,31 @@
-"""The command line: run a config, draw a run again, look at a run, fit its noise."""
+"""The command line: write and run configs, sweep them, look at runs, fit their noise."""
 
 import errno
+import io
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from . import complete
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..runs.screen import Screen
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A store that `rqf-jax run` wrote.")]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A store that `rqf-jax run` or `sweep` wrote.")
+]
 ConfigFile = Annotated[
     Path,
     typer.Argument(
@@ -27,13 +34,22 @@ ConfigFile = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key, section.key or key alone; may be repeated.",
+        autocompletion=complete.changes,
+    ),
+]
+Form = Annotated[
+    Literal["png", "pdf", "svg"], typer.Option("--format", help="The file format of the figures.")
 ]
 Hosts = Annotated[
     str | None,
     typer.Option(
         metavar="auto|ADDRESS:PORT,COUNT,NUMBER",
-        help="Be one of several processes: as SLURM says, or number NUMBER of COUNT.",
+        help="Share the work with other processes: auto reads SLURM's settings; or this is process "
+        "NUMBER of COUNT, the first being 0.",
         show_default="alone",
     ),
 ]
@@ -47,19 +63,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     130 and 143 stopped by SIGINT and SIGTERM.
     """
     warnings.showwarning = _warn
+    warnings.filterwarnings("default", category=DeprecationWarning, module="rqf_jax")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(arguments, prog_name="rqf-jax")
     except Exception as error:
         code, message = _explained(error)
         if code is None:
             raise
-        print(f"rqf-jax: {message}", file=sys.stderr)
+        _tell(message)
         sys.exit(code)
     except BaseException as stop:
         number = getattr(stop, "number", None)
         if number is None:
             raise
-        print(f"rqf-jax: {stop}. {_CONTINUE}", file=sys.stderr)
+        _tell(f"{stop}. {_CONTINUE}")
         sys.exit(128 + number)
 
 
@@ -69,7 +89,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, err
 
 def _explained(error: Exception) -> tuple[int | None, str]:
     """The exit code and the message of an error; no code for one that nobody foresaw."""
-    from .. import _store, io
+    from .. import _store, io as files
     from .._ensemble import program as _program
     from .._ensemble.trajectories import NonFiniteError
     from ..runs import config
@@ -77,9 +97,9 @@ def _explained(error: Exception) -> tuple[int | None, str]:
     match error:
         case NonFiniteError():
             return 1, str(error)
-        case io.DamagedError():
+        case files.DamagedError():
             return 1, str(error)
-        case config.ConfigError() | io.DataFileError():
+        case config.ConfigError() | files.DataFileError():
             return 2, str(error)
         case FileExistsError():
             text = str(error).rstrip()
@@ -90,20 +110,36 @@ def _explained(error: Exception) -> tuple[int | None, str]:
         case OSError(errno=number) if number in _DISK:
             where = f" ({error.filename})" if error.filename else ""
             return 3, f"{error.strerror}{where}. {_CONTINUE}"
+        case OSError(strerror=str(reason), filename=str(name)):
+            return 2, f"{name}: {reason}."
         case _ if _program.is_out_of_memory(error):
             return 4, f"out of memory: {error}"
     return None, ""
 
 
+def _tell(message: object) -> None:
+    from ..runs.screen import visible
+
+    print(f"rqf-jax: {visible(message)}", file=sys.stderr)
+
+
 def _warn(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"rqf-jax: {message}", file=sys.stderr)
+    _tell(message)
 
 
 def _version(wanted: bool) -> bool:
     if wanted:
         import importlib.metadata
 
-        print(f"rqf-jax {importlib.metadata.version('rqf_jax')}")
+        import jax
+
+        try:
+            devices = jax.devices()
+            found = f"{len(devices)} x {devices[0].device_kind}"
+        except RuntimeError as error:  # of a driver that is not there
+            found = f"no device: {error}"
+        version = importlib.metadata.version("rqf_jax")
+        print(f"rqf-jax {version}, jax {jax.__version__}, {found}")
         raise typer.Exit
     return wanted
 
@@ -111,10 +147,60 @@ def _version(wanted: bool) -> bool:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of rqf_jax and jax, and the device.",
+        ),
     ] = False,
 ) -> None:
     """Simulate ensembles of tokens and matrices, and compare them with closed forms."""
+
+
+@app.command()
+def new(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model; leave it out to list them.",
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    law: Annotated[
+        str | None, typer.Option(metavar="LAW", help="A law of initial states.", show_default="any")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where to.", show_default="MODEL.toml")
+    ] = None,
+) -> None:
+    """Write a config for MODEL that runs, with a comment on every key.
+
+    [bold]Examples[/]
+
+    rqf-jax new
+
+    rqf-jax new dyson
+
+    rqf-jax new noisy_attention --law pair --out my.toml
+    """
+    from ..runs import template
+
+    if model is None:
+        _screen().print(_table(template.models()))
+        return
+    path = Path(f"{model}.toml") if out is None else out
+    text = template.config(model, law)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        from ..runs.config import ConfigError
+
+        raise ConfigError(f"{path} exists. Give another path: --out PATH.") from None
+    _screen().print(f"{path} is a config of {model}. To run it: rqf-jax run {path}", soft_wrap=True)
 
 
 @app.command()
@@ -126,26 +212,28 @@ def run(
         typer.Option(metavar="PATH", help="Where to, .zarr.", show_default="runs/CONFIG.zarr"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run that is there.")] = False,
+    form: Form = "png",
     hosts: Hosts = None,
 ) -> None:
     """Simulate the ensemble that CONFIG describes, and compare it with theory.
 
-    Writes the ensemble to runs/CONFIG.zarr, and figures and comparison.csv to runs/CONFIG. A run
-    that was stopped or killed continues, and a finished one is only checked.
+    Writes the ensemble to runs/CONFIG.zarr, and figures and comparison.csv to runs/CONFIG. If a run
+    was stopped or killed, the same command continues it. If it is finished, the command only checks
+    its files.
 
     [bold]Examples[/]
 
     rqf-jax run configs/demo.toml
 
-    rqf-jax run configs/demo.toml --set model.sigma=0.5 --set run.members=2000 --out runs/slow.zarr
+    rqf-jax run configs/demo.toml --set sigma=0.5 --set run.members=2000 --out runs/slow.zarr
 
     srun rqf-jax run configs/demo.toml --hosts auto
     """
     from ..runs import config as configs, ensemble as runs
 
-    console = _console(hosts)
+    screen = _screen(hosts, compiles=True)
     out = Path("runs", f"{config.stem}.zarr") if out is None else out
-    runs.run(configs.read(config, changes or ()), out, force=force, console=console)
+    runs.run(configs.read(config, changes or ()), out, force=force, console=screen, form=form)
 
 
 @app.command()
@@ -153,17 +241,31 @@ def sweep(
     config: ConfigFile,
     grid: Annotated[
         list[str] | None,
-        typer.Option("--grid", metavar="KEY=FROM:TO:COUNT", help="An axis; or KEY=A,B,C."),
+        typer.Option(
+            "--grid",
+            metavar="KEY=FROM:TO:COUNT",
+            help="An axis; or KEY=A,B,C.",
+            autocompletion=complete.changes,
+        ),
     ] = None,
-    zipped: Annotated[bool, typer.Option("--zip", help="Take the axes in step.")] = False,
+    zipped: Annotated[
+        bool, typer.Option("--zip", help="Change all axes together, value by value.")
+    ] = False,
     random: Annotated[
         list[str] | None,
-        typer.Option("--random", metavar="KEY=FROM:TO", help="A range to draw from."),
+        typer.Option(
+            "--random",
+            metavar="KEY=FROM:TO",
+            help="A range to draw from.",
+            autocompletion=complete.changes,
+        ),
     ] = None,
-    points: Annotated[int, typer.Option(min=1, help="How many points to draw.")] = 100,
+    points: Annotated[
+        int, typer.Option(min=1, help="Number of points to draw, with --random.")
+    ] = 100,
     failed: Annotated[
         Path | None,
-        typer.Option(metavar="SWEEP", help="The points of a sweep that have failed members."),
+        typer.Option(metavar="SWEEP", help="Run the points of a sweep that have failed members."),
     ] = None,
     changes: Changes = None,
     out: Annotated[
@@ -173,37 +275,39 @@ def sweep(
     force: Annotated[
         bool, typer.Option("--force", help="Replace the sweep that is there.")
     ] = False,
+    form: Form = "png",
     hosts: Hosts = None,
 ) -> None:
-    """Simulate CONFIG at many values of some of its keys, into one store.
+    """Simulate CONFIG at many values of some of its keys, into one store, and draw the means.
 
-    Its dimensions are named by the keys, and it holds mean, variance and histogram of every
-    observable over the members of each point; `--set run.keep=trajectories` keeps the members.
+    The keys name the dimensions of the store. It holds mean, variance and histogram of every
+    observable over the members of each point. To keep the members too, add
+    --set run.keep=trajectories.
 
     [bold]Examples[/]
 
     rqf-jax sweep configs/pair.toml --grid sigma=0.2:1.2:11 --grid law.angle=0.5,1,2
 
-    rqf-jax sweep configs/pair.toml --random model.sigma=0:1 --random law.angle=0:3 --points 50
+    rqf-jax sweep configs/pair.toml --random sigma=0:1 --random angle=0:3 --points 50 --out r.zarr
 
-    rqf-jax sweep configs/pair.toml --failed runs/pair-sweep.zarr --set run.substeps=50 --out b.zarr
+    rqf-jax sweep configs/pair.toml --failed runs/pair-sweep.zarr --set substeps=50 --out f.zarr
     """
-    from ..runs import config as configs, sweep as sweeps
+    from ..runs import config as configs, design as designs, sweep as sweeps
 
     if [bool(grid), bool(random), bool(failed)].count(True) != 1 or (zipped and not grid):
         raise configs.ConfigError(
             "a sweep needs either --grid, with or without --zip, or --random, or --failed."
         )
-    console = _console(hosts)
+    screen = _screen(hosts, compiles=True)
     out = Path("runs", f"{config.stem}-sweep.zarr") if out is None else out
     one = configs.read(config, ["run.keep=summaries", *(changes or ())])
     if grid:
-        design = sweeps.Design(tuple(map(sweeps.Axis.parse, grid)), zipped)
+        design = designs.Design(tuple(map(designs.Axis.parse, grid)), zipped)
     elif failed:
-        design = sweeps.Design.failed(failed)
+        design = designs.Design.failed(failed)
     else:
-        design = sweeps.Design.random(random or (), points, one.run.seed)
-    sweeps.sweep(one, design, out, force=force, console=console)
+        design = designs.Design.random(random or (), points, one.run.seed)
+    sweeps.sweep(one, design, out, force=force, console=screen, form=form)
 
 
 @app.command()
@@ -213,49 +317,52 @@ def plot(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where to.", show_default="RUN without .zarr"),
     ] = None,
+    form: Form = "png",
 ) -> None:
-    """Compare a run with theory again, and draw its figures again.
+    """Compare a run or sweep with theory again, and draw its figures again.
 
     [bold]Example[/]
 
-    rqf-jax plot runs/demo.zarr --out figures
+    rqf-jax plot runs/demo.zarr --out figures --format pdf
     """
-    from ..runs import ensemble as runs
+    from ..runs import look
 
-    runs.look(run, out or run.with_suffix(""), Console())
+    folder = run.with_suffix("") if out is None or not out.name else out
+    look.look(run, folder, _screen(), form=form)
 
 
 @app.command()
 def info(run: Run) -> None:
-    """Print what a run holds and where it came from, and the config that makes it again.
+    """Print the contents of a run, its origin, and the config that makes it again.
 
     [bold]Example[/]
 
     rqf-jax info runs/demo.zarr
     """
-    from .. import _store, io
+    from .. import _store, io as files
+    from ..runs.screen import visible
 
-    console = Console()
+    screen = _screen()
     draft = _store.Draft.find(run)
     if draft is not None:
-        console.print(str(draft), soft_wrap=True)
+        screen.print(str(draft), soft_wrap=True)
         if not run.exists():
-            print(f"\n{draft.plan.config.rstrip()}")
+            print(f"\n{visible(draft.plan.config).rstrip()}")
             return
-    with io.load(run) as dataset:
+    with files.load(run) as dataset:
         rows = []
         for name, variable in sorted(dataset.variables.items(), key=lambda item: str(item[0])):
             sizes = " × ".join(f"{size} {dim}" for dim, size in variable.sizes.items())
             rows.append((str(name), sizes, str(variable.dtype), f"{variable.nbytes / 1e6:.1f} MB"))
-        console.print(_table(rows))
+        screen.print(_table(rows))
         rows = []
         for name, value in dataset.attrs.items():
             if name != "config":
                 text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
                 rows.append((name, text.replace("\n", ", ")))
-        console.print(_table(rows))
+        screen.print(_table(rows))
         if "config" in dataset.attrs:
-            print(f"\n{str(dataset.attrs['config']).rstrip()}")
+            print(f"\n{visible(dataset.attrs['config']).rstrip()}")
 
 
 @app.command()
@@ -270,25 +377,29 @@ def fit(
         bool, typer.Option("--antisymmetric", help="Fit the antisymmetric noise of a run too.")
     ] = False,
     method: Annotated[
-        str, typer.Option(metavar="qmle|robust|pairs", help="How to fit a run.")
+        Literal["qmle", "robust", "pairs"], typer.Option(help="The estimator for a run.")
     ] = "qmle",
 ) -> None:
     """Estimate the noise in a run, or in the layers of a language model.
 
-    Hidden states are fitted layer by layer, both strengths, with a verdict on whether layers are
-    steps of common noise at all: in/out is squared motion of tokens in their own span over that out
-    of it, 1 for such noise; the null ratio is 0 for single steps and near 1 for noise without σ_a;
-    overlap is the mean cosine of two tokens, beside what noise alone would make of it.
+    A run must have saved its states. In an .npz file of hidden states, each layer is fitted with
+    both strengths. The table shows: in/out, squared motion of tokens inside their own span over
+    that outside of it, 1 for common noise; the null ratio, 0 for single steps and near 1 for noise
+    without σ_a; overlap, the mean cosine of two tokens; and the overlap that noise alone would
+    give. The last line says whether the layers look like steps of common noise.
 
     [bold]Examples[/]
 
-    rqf-jax fit runs/demo.zarr --method pairs
+    rqf-jax run configs/pair.toml --set 'save=["state"]' --out runs/states.zarr
+
+    rqf-jax fit runs/states.zarr --method pairs
 
     rqf-jax fit hidden_states.npz
     """
     from . import fit as fits
 
-    fits.fit(path, antisymmetric=antisymmetric, method=method, console=Console())
+    screen = _screen(compiles=True)
+    fits.fit(path, antisymmetric=antisymmetric, method=method, console=screen)
 
 
 @app.command()
@@ -303,18 +414,19 @@ def verify(run: Run) -> None:
     rqf-jax verify runs/demo.zarr
     """
     from .. import _store
+    from ..runs.screen import visible
 
     root = _store.Root.read(run)
     faults = root.faults(run, "everything")
     for name in faults.damaged:
-        print(f"{run / name}: damaged")
+        print(visible(f"{run / name}: damaged"))
     for name in faults.strange:
-        print(f"{run / name}: was not written with the run")
+        print(visible(f"{run / name}: was not written with the run"))
     if root.manifest is not None:
         total = len(root.manifest.files)
         print(f"{total - len(faults.damaged)} of {total} files are as written.")
     if root.note:
-        print(root.note)
+        print(visible(root.note))
     if faults.damaged or faults.strange:
         raise typer.Exit(1)
 
@@ -329,23 +441,31 @@ def export(
 
     rqf-jax export runs/demo.zarr demo.nc
     """
-    from .. import io
+    from .. import io as files
 
-    with io.load(run) as dataset:
-        io.to_netcdf(dataset, file)
+    with files.load(run) as dataset:
+        files.to_netcdf(dataset, file)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Table:
+def _table(rows: Sequence[Sequence[str]]) -> "Table":
+    from rich.table import Table
+
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def _console(hosts: str | None) -> Console:
-    """Where to print, once this process has joined its hosts, of which only the first prints."""
+def _screen(hosts: str | None = None, *, compiles: bool = False) -> "Screen":
+    """The terminal, once this process has joined its hosts, of which only the first prints."""
+    from ..runs.screen import Screen
+
+    if compiles:
+        from . import cache
+
+        cache.switch_on()
     if hosts is None:
-        return Console()
+        return Screen()
     from ..runs import hosts as hosting
 
-    return Console(quiet=not hosting.join(hosts))
+    return Screen(quiet=not hosting.join(hosts))

@@ -39,7 +39,9 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
         )
     with io.load(path) as dataset, _about(path):
         if "state" not in dataset:
-            raise ValueError("the run did not save `state`; run it again with save = ['state'].")
+            raise ValueError(
+                "the run did not save its states. Run it again with --set 'save=[\"state\"]'."
+            )
         if dataset["state"].dims[0] != "member":
             axes = ", ".join(map(str, dataset["state"].dims[:-4]))
             raise ValueError(f"a sweep over {axes} is many ensembles; fit the run of one point.")

@@ -18,65 +18,18 @@ from jaxtyping import Float
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from scipy.stats import norm
 
 from ..theory import sphere
 from ..theory._rapidity import Values
-
-SYNCHRONISED = 6.0
-"""sigma² T from which on limits t → ∞ are compared with the last save (their distance, of order
-exp(-sigma² T/4) in expectations, is then a few 1e-3 or less)."""
+from .catalogue import ClosedForms
 
 ALIGNED, LIMIT, ANTIPODAL = "P(aligned)", "E G(∞)", "P(−)"
-_MOST_PAIRS = 45
+_MOST_ROWS = 45
 # Pairs of tokens are close while their angle is below it (radians): corrections to the linearised
 # motion are of second order in the angle.
 _CLOSE = 0.1
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A quantity of eigenvalues or singular values, its value in theory, and what to average:
-    (members, n) to (members,)."""
-
-    quantity: str
-    theory: Values
-    of: Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class ClosedForms:
-    """What theory knows of the ensembles of one model; None where it knows nothing.
-
-    Only what is here gets rows in the comparison and lines in the figures.
-    """
-
-    hyperplane_time: float | None = None
-    """The time from which tokens are as good as split by one uniformly random hyperplane."""
-    volume_rate: float | None = None
-    """E ln det G of N tokens falls at N(N-1) times it, from every start."""
-    close_pair_rate: float | None = None
-    """E ln sin θ of two tokens falls at this rate in the limit θ → 0."""
-    antipodal_probability: Callable[[np.ndarray], Values] | None = None
-    """The probability that two tokens end opposite, from their overlap."""
-    one_point: Callable[[float], Values] | None = None
-    """E<x(t), x(0)> of every token, from the time."""
-    moments: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray] | None] | None = None
-    """E G_ab and E G_ab² (times, pairs) from times and initial overlaps (starts, pairs), the mean
-    over the starts; None for starts it does not cover."""
-    angle_density: Callable[[np.ndarray, float, float], Values] | None = None
-    """The density of an angle, from it, the time and the initial angle."""
-    spectrum: Callable[[float, np.ndarray], list[Statistic]] | None = None
-    """What is known of the eigenvalues or singular values of a matrix, from the time and from the
-    members' first ones (members, n)."""
-    square_sum: Callable[[np.ndarray, np.ndarray], Values | Sequence[float]] | None = None
-    """The mean of the sum of their squares, from the times and the same."""
-    edge: Callable[[float], Values] | None = None
-    """Where the semicircle of many of them ends, from the time, if they start at zero."""
-    density: Callable[[float], tuple[np.ndarray, np.ndarray] | None] | None = None
-    """Another law of many of them, points and its density there, from the time."""
-    notes: tuple[str, ...] = ()
-    """Thresholds and rates, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +111,12 @@ def compare(
     return rows
 
 
+def tokens_of(dataset: xarray.Dataset) -> list[str]:
+    """The names of the tokens of a stored run."""
+    tokens = dataset.attrs["tokens"]
+    return tokens.split("\n") if isinstance(tokens, str) else list(tokens)
+
+
 def pair_labels(labels: Sequence[str]) -> list[str]:
     """Names of the pairs of tokens in the order of `observables.overlaps`."""
     return [f"{a}–{b}" for a, b in combinations(labels, 2)]
@@ -197,15 +156,16 @@ def show(rows: Sequence[Row], dataset: xarray.Dataset, console: Console) -> None
         start = np.asarray(dataset.overlaps[:, 0], float).mean(0)
         _print_pairs(aligned, limit, start, console)
     rest = _table("quantity", "theory", "simulation", "z")
-    for row in rows:
-        if row.quantity not in (ALIGNED, LIMIT):
-            rest.add_row(f"{row.quantity} {row.label}".strip(), *_numbers(row, 2))
+    others = [row for row in rows if row.quantity not in (ALIGNED, LIMIT)]
+    for i in _worst(others):
+        rest.add_row(f"{others[i].quantity} {others[i].label}".strip(), *_numbers(others[i], 2))
     if rest.rows:
-        console.print("[bold]ensemble[/]", rest, "")
+        title = "ensemble" if len(others) <= _MOST_ROWS else _cut("ensemble", len(others))
+        console.print(Text(title, "bold"), rest, "")
     largest = max((abs(row.z) for row in rows if not math.isnan(row.z)), default=math.nan)
     p = -math.expm1(len(rows) * math.log1p(-2 * norm.sf(largest))) if largest > 0 else 1.0
     console.print(
-        f"Largest |z| of {len(rows)} rows: [bold]{largest:.1f}[/]; the largest of as many "
+        f"Largest |z| of {len(rows)} rows: {largest:.1f}; the largest of as many "
         f"independent normal numbers is larger with probability p = {p:.2g}.\n"
     )
 
@@ -231,7 +191,8 @@ def show_layers(dataset: xarray.Dataset, forms: ClosedForms, console: Console) -
         table.add_row(
             str(layer), f"{level:.3f}", f"{cosine.mean():.3f}", *(there if reached else ("–", "–"))
         )
-    console.print("[bold]the language model, and the ensemble when its ⟨cos²⟩ is the same[/]")
+    title = "the language model, and the ensemble when its ⟨cos²⟩ is the same"
+    console.print(title, style="bold")
     console.print(table)
     if forms.hyperplane_time is not None:
         console.print(
@@ -246,16 +207,26 @@ def _print_pairs(
     start: Float[np.ndarray, " pairs"],
     console: Console,
 ) -> None:
-    shown = range(len(aligned))
-    title = "pairs of tokens"
-    if len(aligned) > _MOST_PAIRS:
-        shown = sorted(shown, key=lambda i: -abs(aligned[i].z))[:_MOST_PAIRS]
-        title += f": the {_MOST_PAIRS} of {len(aligned)} with the largest |z| of {ALIGNED}"
+    shown, title = _worst(aligned), "pairs of tokens"
+    if len(aligned) > _MOST_ROWS:
+        title = f"{_cut(title, len(aligned))} of {ALIGNED}"
     table = _table("pair", "G(0)", ALIGNED, "simulation", "z", LIMIT, "simulation", "z")
     for i in shown:
         cells = [cell for row in (aligned[i], limit[i]) for cell in _numbers(row, 1)]
         table.add_row(aligned[i].label, f"{start[i]:.3f}", *cells)
-    console.print(f"[bold]{title}[/] [dim](0.505(5): 0.505, standard error 0.005)[/]", table, "")
+    meaning = ("  (0.505(5): 0.505, standard error 0.005)", "dim")
+    console.print(Text.assemble((title, "bold"), meaning), table, "")
+
+
+def _worst(rows: Sequence[Row]) -> list[int]:
+    """The places of all rows, or of the 45 with the largest |z| if there are more."""
+    if len(rows) <= _MOST_ROWS:
+        return list(range(len(rows)))
+    return sorted(range(len(rows)), key=lambda i: -abs(rows[i].z))[:_MOST_ROWS]
+
+
+def _cut(title: str, count: int) -> str:
+    return f"{title}: the {_MOST_ROWS} of {count} with the largest |z|"
 
 
 def _table(first: str, *others: str) -> Table:
@@ -266,7 +237,7 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _numbers(row: Row, significant: int) -> tuple[str, str, str]:
+def _numbers(row: Row, significant: int) -> tuple[str, str, Text]:
     """Theory, simulation with its standard error in brackets, in units of the last digit, and z."""
     digits = 4
     if 0 < row.standard_error < math.inf:
@@ -274,7 +245,7 @@ def _numbers(row: Row, significant: int) -> tuple[str, str, str]:
     error = f"({row.standard_error * 10**digits:.0f})" if math.isfinite(row.standard_error) else ""
     style = "bold red" if abs(row.z) >= 5 else "yellow" if abs(row.z) >= 3 else "dim"
     simulation = f"{row.simulation:.{digits}f}{error}"
-    return f"{row.theory:.{digits}f}", simulation, f"[{style}]{row.z:+.1f}[/]"
+    return f"{row.theory:.{digits}f}", simulation, Text(f"{row.z:+.1f}", style)
 
 
 def _limits(overlaps: xarray.DataArray, labels: Sequence[str]) -> list[Row]:

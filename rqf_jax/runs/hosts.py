@@ -6,6 +6,7 @@ death, and the chunks that the others have in hand would be lost.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,13 +28,14 @@ def join(hosts: str) -> bool:
     if hosts == "auto":
         jax.distributed.initialize()
         return _meet()
-    address, *numbers = hosts.split(",")
-    if ":" not in address or len(numbers) != 2 or not all(map(str.isdigit, numbers)):
+    found = re.fullmatch(r"([^,\s:]+|\[[\da-fA-F:]+\]):(\d{1,5}),(\d{1,6}),(\d{1,6})", hosts)
+    port, count, number = map(int, found.groups()[1:]) if found else (0, 0, 0)
+    if not (0 < port < 2**16 and number < count):
         raise io.DataFileError(
-            f'`hosts` must be "auto" or like "10.0.0.1:1234,4,0"; got {hosts!r}.'
+            '--hosts must be "auto", or ADDRESS:PORT,COUNT,NUMBER with a port below 65536 and '
+            f'NUMBER from 0 to COUNT - 1, such as "10.0.0.1:1234,4,0"; got {hosts!r}.'
         )
-    count, number = map(int, numbers)
-    jax.distributed.initialize(address, count, number)
+    jax.distributed.initialize(hosts.partition(",")[0], count, number)
     return _meet()
 
 

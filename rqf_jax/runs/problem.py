@@ -1,181 +1,177 @@
 """A config's parts as this library's: the initial law, the equation, and what to save."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
-from .. import _store, io, laws, observables
-from .._ensemble.program import Problem, check as _check
+from .. import _store, laws
+from .._ensemble.members import TOLERANCE, member_keys
+from .._ensemble.program import Problem, check as _check, free_bytes, outputs
 from .._sde import SDE
-from . import catalogue
-from .config import Config, ConfigError
+from .catalogue import ConfigError, Start
+from .config import Config
+
+# Problems whose first states are drawn together.
+_TOGETHER = 2**8
 
 
 class Save(eqx.Module):
-    """A state to a dict of what a config asks to keep of it."""
+    """A state to a dict of the values that a config asks to save of it."""
 
-    names: tuple[str, ...] = eqx.field(static=True)
+    functions: tuple[tuple[str, Callable[[Array], Array]], ...] = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*state"]) -> dict[str, Array]:
-        """The state under "state", an observable under its own name."""
-        return {name: _seen(name, x) for name in self.names}
+        """Each value under its own name."""
+        return {name: function(x) for name, function in self.functions}
 
 
-def _seen(name: str, x: Float[Array, "*state"]) -> Array:
-    # A vector is a spectrum already.
-    whole = name == "state" or (name == "spectrum" and x.ndim == 1)
-    return x if whole else getattr(observables, name)(x)
-
-
-@dataclass(frozen=True)
-class Start:
-    """The initial law of a config, and what is known about its tokens.
-
-    They are in R^`dim`, or there are none and the state is a matrix of so many columns and `rows`,
-    `dim` if they are None, or so many eigenvalues; `numbers` are the tokens' places in their
-    sentence, `layers` (layers, pairs) their overlaps in every layer of the language model, if there
-    is one.
-    """
-
-    title: str
-    law: laws.AbstractLaw
-    dim: int
-    tokens: tuple[str, ...]
-    numbers: tuple[int, ...]
-    layers: Float[np.ndarray, "layers pairs"] | None = None
-    rows: int | None = None
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """What a model asks for: `dim`, and `rows` where they differ."""
-        return (self.dim,) if self.rows is None else (self.dim, self.rows)
-
-    def labels(self) -> list[str]:
-        """The tokens, with their numbers where one occurs twice."""
-        return [
-            f"{token}({number})" if self.tokens.count(token) > 1 else token
-            for token, number in zip(self.tokens, self.numbers, strict=True)
-        ]
-
-    def place(self, token: str | int) -> int:
-        """Where a token that a config names stands in the state; ConfigError if nowhere."""
-        known = self.numbers if isinstance(token, int) else self.tokens
-        if known.count(token) == 1:
-            return known.index(token)
-        listed = ", ".join(f"{n} {t!r}" for n, t in zip(self.numbers, self.tokens, strict=True))
-        rule = "one of the tokens" if token not in known else "a number, for it occurs twice"
-        raise ConfigError(f"report.angle_pair: must be {rule} ({listed}); got {token!r}.")
-
-
-def initial(law: catalogue.Law) -> Start:
-    """The initial law that a config's section `law` names; ConfigError if there is no such law."""
+def initial(config: Config) -> Start:
+    """The initial law of a config; ConfigError if there is no such law."""
     try:
-        match law:
-            case catalogue.HiddenStatesLaw():
-                return _sentence(law)
-            case catalogue.UniformLaw():
-                drawn = laws.Uniform(law.tokens, law.dim)
-            case catalogue.PairLaw():
-                drawn = laws.Pair(law.angle, law.dim)
-            case catalogue.ZerosLaw():
-                shape = (law.rows or law.size, law.size)
-                title = f"a matrix of {shape[0]} x {shape[1]}"
-                return Start(title, laws.Zeros(shape), law.size, (), (), rows=law.rows)
-            case catalogue.EigenvaluesLaw():
-                title = f"{len(law.values)} eigenvalues"
-                return Start(title, laws.Fixed(law.values), len(law.values), (), ())
-            case catalogue.EquiangularLaw():
-                drawn = laws.Equiangular(law.tokens, law.dim, law.overlap)
+        return config.law.start()
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(f"law: {error}") from error
-    tokens = jax.eval_shape(drawn, jax.random.key(0)).shape[0]
-    title = f"{law.name}: {tokens} tokens in R^{law.dim}"
-    return Start(title, drawn, law.dim, tuple(map(str, range(tokens))), tuple(range(tokens)))
 
 
 def equation(config: Config, size: tuple[int, ...]) -> SDE:
-    """The equation that a config's section `model` names; ConfigError if there is none of a size.
+    """The equation of a config for states of a size; ConfigError if there is none.
 
     `size` is the dimension of tokens, or the numbers of columns and rows of a matrix.
     """
     try:
         return config.model.sde(*size)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
     except ArithmeticError as error:
         raise ConfigError(f"model: its numbers must be of moderate size; got {error}.") from error
 
 
-def problem(config: Config, start: Start) -> Problem:
-    """The ensemble of a config that starts by `start`, not yet checked."""
-    law = laws.InSpan(start.law) if config.run.coordinates == "overlaps" else start.law
-    ts, key = jnp.asarray(config.times.grid()), jax.random.key(config.run.seed)
-    sde = equation(config, start.size)
-    return Problem(sde, law, ts, key, Save(config.run.save), config.run.substeps)
+class Poser:
+    """Makes problems of configs; a part that two configs share is made once, one object in both."""
+
+    def __init__(self):
+        self._made: dict[Hashable, Any] = {}
+
+    def _once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def start(self, config: Config) -> Start:
+        """The initial law of a config and its labels."""
+        return self._once(config.law, lambda: initial(config))
+
+    def problem(self, config: Config) -> Problem:
+        """The ensemble of a config, not yet checked."""
+        run, start = config.run, self.start(config)
+        observables = config.model.state.observables
+        law = start.law
+        if run.coordinates == "overlaps":
+            law = self._once((config.law, "span"), lambda: laws.InSpan(start.law))
+        return Problem(
+            self._once((config.model, start.size), lambda: equation(config, start.size)),
+            law,
+            self._once(config.times, lambda: jnp.asarray(config.times.grid())),
+            self._once(run.seed, lambda: jax.random.key(run.seed)),
+            self._once(
+                (config.model.state.name, run.save),
+                lambda: Save(tuple((name, observables[name]) for name in run.save)),
+            ),
+            run.substeps,
+        )
 
 
-def inputs(config: Config) -> dict[str, str]:
+def inputs(start: Start) -> dict[str, str]:
     """The SHA-256 of every file that a config reads, by its key."""
-    file = getattr(config.law, "file", None)
-    return {} if file is None else {"law.file": _store.fingerprint(Path(file))[0]}
+    return {key: _store.fingerprint(Path(file))[0] for key, file in start.files.items()}
 
 
 def check(problem: Problem, members: int) -> None:
-    """ConfigError, with the keys of a config, for what `simulate` would refuse."""
+    """ConfigError, with the keys of a config, for a problem that `simulate` would refuse."""
+    _check_size(problem)
     try:
         _check(problem, members)
     except ValueError as error:
         raise ConfigError(re.sub(r"`(\w+)`", _named, str(error))) from error
 
 
+def check_all(problems: Sequence[Problem], members: int, corners: Sequence[int]) -> list[Problem]:
+    """`check` many problems, far faster than one by one; return one of each kind.
+
+    Problems of a kind differ in the values of arrays alone. One of each kind is checked in full,
+    and so are those at the `corners`, where steps may be too long. Of all others the first state is
+    drawn, of many problems together.
+    """
+    alike: dict[Hashable, list[int]] = {}
+    for place, problem in enumerate(problems):
+        leaves, structure = jax.tree.flatten(problem)
+        kinds = tuple((x.shape, x.dtype) if eqx.is_array(x) else x for x in leaves)
+        alike.setdefault((structure, kinds), []).append(place)
+    for place in sorted({*corners, *(places[0] for places in alike.values())}):
+        check(problems[place], members)
+    for places in alike.values():
+        if len(places) > 1:
+            for number in np.flatnonzero(_doubtful([problems[place] for place in places])):
+                check(problems[places[number]], members)
+    return [problems[places[0]] for places in alike.values()]
+
+
+def _doubtful(problems: Sequence[Problem]) -> np.ndarray:
+    """For each problem of a kind, whether its first state is not finite or off its manifold."""
+    structure = jax.tree.structure(problems[0])
+    columns = list(zip(*map(jax.tree.leaves, problems), strict=True))
+    own = [eqx.is_array(c[0]) and any(one is not c[0] for one in c) for c in columns]
+    values = [_together(c) for c, differs in zip(columns, own, strict=True) if differs]
+
+    def one(mine: list[Any]) -> Array:
+        left = iter(mine)
+        leaves = [next(left) if differs else c[0] for c, differs in zip(columns, own, strict=True)]
+        problem: Problem = jax.tree.unflatten(structure, leaves)
+        x = problem.law(member_keys(problem.key, 0)[0])
+        finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]))
+        return ~finite | (problem.sde.manifold.defect(x) > TOLERANCE)
+
+    if not values:
+        return np.zeros(len(problems), bool)
+    return np.asarray(
+        jax.jit(lambda values: jax.lax.map(one, values, batch_size=_TOGETHER))(values)
+    )
+
+
+def _together(arrays: Sequence[Array]) -> PyTree[Array]:
+    """One array of many of one shape; NumPy stacks thousands at once, and JAX does not."""
+    if not jnp.issubdtype(arrays[0].dtype, jax.dtypes.prng_key):
+        return jnp.asarray(np.stack([np.asarray(one) for one in arrays]))
+    data = np.stack([np.asarray(jax.random.key_data(one)) for one in arrays])
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(arrays[0]))
+
+
+def _check_size(problem: Problem) -> None:
+    """ConfigError if one member alone needs more memory than there is."""
+    one = problem.first
+    state = eqx.filter_eval_shape(one.law, one.key)
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    needed += sum(leaf.size * leaf.dtype.itemsize for leaf in outputs(problem).values())
+    free = free_bytes(jax.local_devices()[0])
+    if needed > free:
+        raise ConfigError(
+            f"law, times and run.save: one member must fit into memory; it needs {needed:,} bytes "
+            f"and {free:,} are free. Use a smaller law, fewer save times, or save less."
+        )
+
+
 def _named(argument: re.Match[str]) -> str:
     """The key of a config that is an argument of `simulate`."""
     keys = {"ts": "times", "members": "run.members", "substeps": "run.substeps"}
     return keys.get(argument[1], argument[1])
-
-
-def _sentence(law: catalogue.HiddenStatesLaw) -> Start:
-    sentences = io.example_hidden_states() if law.file is None else io.read_hidden_states(law.file)
-    if law.sentence >= len(sentences):
-        raise ConfigError(
-            f"law.sentence: must be below {len(sentences)}, the number of sentences; "
-            f"got {law.sentence}."
-        )
-    sentence = sentences[law.sentence]
-    if law.layer >= len(sentence.states):
-        raise ConfigError(
-            f"law.layer: must be below {len(sentence.states)}, the number of layers; "
-            f"got {law.layer}."
-        )
-    numbers = _numbers(sentence.tokens, law.tokens)
-    if len(numbers) < 2:
-        raise ConfigError(f"law.tokens: must be at least 2 tokens; got {len(numbers)}.")
-    chosen = sentence.select(numbers)
-    title = (
-        f"“{sentence.text}”\n{len(numbers)} tokens of layer {law.layer} "
-        f"in R^{sentence.states.shape[-1]}"
-    )
-    start = laws.Fixed(chosen.unit(law.layer))
-    dim = sentence.states.shape[-1]
-    return Start(title, start, dim, chosen.tokens, numbers, chosen.overlaps())
-
-
-def _numbers(tokens: tuple[str, ...], wanted: tuple[str | int, ...] | None) -> tuple[int, ...]:
-    """The places of the tokens that a config asks for, in the order of the sentence."""
-    if wanted is None:
-        return tuple(range(len(tokens)))
-    for token in wanted:
-        if token not in (range(len(tokens)) if isinstance(token, int) else tokens):
-            raise ConfigError(
-                f"law.tokens: must be among the sentence's {len(tokens)} tokens, "
-                f"{' '.join(tokens)}; got {token!r}."
-            )
-    return tuple(i for i, token in enumerate(tokens) if i in wanted or token in wanted)

@@ -17,6 +17,7 @@ from .._store import Draft, Plan, Repair, Root
 from . import hosts, progress
 from .job import AbstractJob
 from .plan import fitting
+from .screen import compiling
 from .worker import Worker
 
 
@@ -72,7 +73,8 @@ def _compute(
     """Compute and write the chunks `mine`, of those `todo`: the loop of every run."""
     if not mine:
         return
-    program = fitting(job.problem, work.plan.batch, job.every, jax.local_devices())
+    with console.status("Compiling the program …"):
+        program = fitting(job.problem, work.plan.batch, job.every, jax.local_devices())
     if program.batch < work.plan.batch:
         console.print("Less memory is free than when the run was begun.")
         work.set_batch(program.batch)
@@ -109,7 +111,9 @@ def _opened(job: AbstractJob, out: Path, force: bool, console: Console) -> Draft
             )
         Draft.discard(out)
     _store.check_target(out, overwrite=force)
-    return Draft.begin(out, job.plan(jax.local_devices()), _store.digest_of(out))
+    with compiling(console):
+        plan = job.plan(jax.local_devices())
+    return Draft.begin(out, plan, _store.digest_of(out))
 
 
 def _found(out: Path, force: bool) -> Draft | None:

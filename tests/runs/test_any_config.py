@@ -11,9 +11,14 @@ from rich.console import Console
 
 import rqf_jax as rqf
 from rqf_jax import _store, io
-from rqf_jax.runs import config, ensemble as runs
+from rqf_jax.runs import catalogue, config, ensemble as runs, figures
 
 SCHEMA = config.Config.model_json_schema()
+DEFS = SCHEMA["$defs"]
+CHOICES = {
+    kind.__name__: [section.model_json_schema() for section in kind.known.values()]
+    for kind in (catalogue.AbstractModel, catalogue.AbstractLaw)
+}
 # Few that are impossible: a config has some ten numbers, and one is enough to refuse it.
 FLOATS = st.sampled_from([0.1, 0.3, 0.5, 1.0, 2.0, 0.2, 0.4, 0.7, 0.0, 1e-200, 1e200, -0.5])
 INTS = st.sampled_from([2, 3, 4, 5, 2, 3, 4, 5, 2, 3, 4, 5, 1, 0])
@@ -22,7 +27,8 @@ INTS = st.sampled_from([2, 3, 4, 5, 2, 3, 4, 5, 2, 3, 4, 5, 1, 0])
 def values(schema):
     """Values that have the types of a schema, and mostly the ranges."""
     if "$ref" in schema:
-        return values(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]])
+        name = schema["$ref"].rpartition("/")[2]
+        return st.one_of(map(values, CHOICES[name])) if name in CHOICES else values(DEFS[name])
     for choices in ("anyOf", "oneOf"):
         if choices in schema:
             return st.one_of([values(s) for s in schema[choices] if s.get("type") != "null"])
@@ -41,7 +47,7 @@ def values(schema):
         case "integer":
             return INTS
         case "string":
-            return st.sampled_from(["some", "text"])
+            return st.sampled_from(["some", "overlaps", "log_det_gram", "state", "spectrum"])
     return st.integers(0, 3)
 
 
@@ -92,7 +98,7 @@ SMALL = LARGE | {
     ("section", "key", "value", "rule"),
     [
         ("run", "members", 5_000_000_000, r"run\.members: must be less than 4294967296; got 50000"),
-        ("run", "substeps", 2**31, r"run\.substeps must make fewer than 2³¹ steps in 2 intervals"),
+        ("run", "substeps", 2**30, r"run\.substeps must make fewer than 2³¹ steps in 2 intervals"),
     ],
 )
 def test_what_only_the_engine_refuses_is_an_error_of_the_config_by_its_key(
@@ -122,9 +128,10 @@ ALONE = SMALL | {"run": {"members": 1, "substeps": 2}}  # found by the test belo
 
 def test_a_run_of_one_member_has_no_figure_of_means():
     overlaps = (("member", "time", "pair"), np.zeros((1, 3, 1)))
+    one = config.parse(toml(ALONE))
     attributes = {"config": toml(ALONE), "tokens": ["0", "1"], "dim": 3}
     dataset = xarray.Dataset({"overlaps": overlaps}, {"time": [0.0, 0.05, 0.1]}, attributes)
-    assert runs._figures(dataset, config.parse(toml(ALONE))) == {}
+    assert figures.figures(dataset, one, one.model.closed_forms(3)) == {}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 import xarray
 
 import rqf_jax as rqf
-from rqf_jax.runs import catalogue, comparison as report, ensemble as runs
+from rqf_jax.runs import catalogue, comparison as report, figures
 from rqf_jax.runs.config import parse
 from rqf_jax.theory import attention, dyson, forcing, outliers, value_noise
 
@@ -175,7 +175,7 @@ def test_only_random_quadratic_forms_are_compared_with_their_own_closed_forms():
         forms = model(name).closed_forms(3)
         rows = report.compare(dataset, forms, labels=["0", "1", "2"], log_det_times=[50.0])
         assert len(rows) == (8 if name == "random_quadratic_form" else 0), name
-        figure = runs._order(dataset, forms)
+        figure = figures._order(dataset, forms)
         dashed = [
             line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "--"
         ]

@@ -16,14 +16,14 @@ from _stores import Killed, contents
 from rqf_jax import _store
 from rqf_jax._ensemble.program import Program, joined
 from rqf_jax.cli.app import main
-from rqf_jax.runs import config, ensemble as runs
+from rqf_jax.runs import config, ensemble as runs, look
 
 LONG = """
 [run]
 members = 24
 substeps = 2
 chunk = 16
-checkpoint = 3
+segment = 3
 save = ["state", "polar_order"]
 [times]
 stop = 1.0
@@ -43,7 +43,7 @@ simulated = functools.partial(_stores.simulated, text=LONG)
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(look, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def whole(tmp_path_factory):
     """A run that nothing interrupted; not to be changed."""
     out = tmp_path_factory.mktemp("whole") / "run.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "draw", lambda *_, **__: None)
+        patch.setattr(look, "draw", lambda *_: None)
         simulated(out)
     return out
 
@@ -160,7 +160,7 @@ def test_a_damaged_chunk_of_a_finished_run_is_repaired_segment_by_segment(whole,
 START = """
 import sys, pathlib
 from rich.console import Console
-from rqf_jax.runs import config, ensemble as runs
+from rqf_jax.runs import config, ensemble as runs, look
 quiet = Console(quiet=True)
 runs.run(config.parse(sys.argv[2]), pathlib.Path(sys.argv[1]), force=False, console=quiet)
 """
@@ -177,7 +177,7 @@ def start(out, devices):
     return subprocess.Popen(arguments, env=environment)
 
 
-SLOW = LONG.replace("checkpoint = 3", "checkpoint = 1").replace("points = 12", "points = 200")
+SLOW = LONG.replace("segment = 3", "segment = 1").replace("points = 12", "points = 200")
 
 
 @pytest.mark.slow

@@ -285,7 +285,6 @@ def test_help_names_the_commands_and_gives_examples(capsys):
     out = succeeds(capsys, "--help")
     for command in ("run", "plot", "info"):
         assert command in out and "rqf-jax " + command in succeeds(capsys, command, "--help")
-    assert succeeds(capsys, "--version") == f"rqf-jax {rqf.__version__}\n"
     assert "Missing argument" in fails(capsys, "run")
 
 
@@ -294,7 +293,7 @@ def test_the_module_is_the_command_and_shows_no_traceback(fox):
         line = [sys.executable, "-m", "rqf_jax", *arguments]
         return subprocess.run(line, capture_output=True, text=True, check=False)
 
-    assert command("--version").stdout == f"rqf-jax {rqf.__version__}\n"
+    assert command("--version").stdout.startswith(f"rqf-jax {rqf.__version__}, jax ")
     bad = command("run", "none.toml")
     assert bad.returncode == 2 and bad.stdout == ""
     assert (

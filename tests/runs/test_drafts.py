@@ -26,7 +26,7 @@ look = runs.look
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "look", lambda *_: None)
+    monkeypatch.setattr(runs, "look", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def whole(tmp_path_factory):
     """A run that nothing interrupted; not to be changed."""
     out = tmp_path_factory.mktemp("whole") / "run.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "look", lambda *_: None)
+        patch.setattr(runs, "look", lambda *_, **__: None)
         simulated(out)
     return out
 

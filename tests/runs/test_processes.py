@@ -15,7 +15,7 @@ import pytest
 from _stores import TINY, contents
 
 from rqf_jax import _store, io
-from rqf_jax.runs import ensemble as runs
+from rqf_jax.runs import look
 
 pytestmark = pytest.mark.slow
 simulated = functools.partial(_stores.simulated, text=TINY)
@@ -26,7 +26,7 @@ WIDE = TINY.replace("members = 320", "members = 2560").replace("chunk = 8", "chu
 # Figures and tables have tests of their own.
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(look, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

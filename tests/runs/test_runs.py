@@ -14,7 +14,7 @@ import rqf_jax as rqf
 from rqf_jax import _store, io
 from rqf_jax._ensemble.program import Program
 from rqf_jax.cli.app import main
-from rqf_jax.runs import ensemble as runs, plan, session
+from rqf_jax.runs import look, plan, session
 
 simulated = functools.partial(_stores.simulated, text=TINY)
 
@@ -22,7 +22,7 @@ simulated = functools.partial(_stores.simulated, text=TINY)
 # Figures and tables have tests of their own.
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(look, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def whole(tmp_path_factory):
     """A run that nothing interrupted; not to be changed."""
     out = tmp_path_factory.mktemp("whole") / "run.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "draw", lambda *_, **__: None)
+        patch.setattr(look, "draw", lambda *_: None)
         simulated(out)
     return out
 
@@ -253,6 +253,6 @@ def test_a_store_without_what_a_run_writes_is_one_clear_error(name):
     whole = {"config": "", "dim": 3, "tokens": ["a", "b"]}
     del whole[name]
     with pytest.raises(
-        rqf.io.DataFileError, match=f"no run of a config: without the attribute {name}"
+        rqf.io.DataFileError, match=f"no config made this store: it lacks the attribute {name}"
     ):
-        runs.closed_forms(xarray.Dataset(attrs=whole))
+        look.stored_config(xarray.Dataset(attrs=whole))

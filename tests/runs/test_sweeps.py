@@ -11,9 +11,9 @@ from rqf_jax import _store, io
 from rqf_jax._ensemble import program as _program
 from rqf_jax.cli import fit as fits
 from rqf_jax.cli.app import main
-from rqf_jax.runs import config, ensemble as runs, sweep as sweeps
+from rqf_jax.runs import config, look, sweep as sweeps
 from rqf_jax.runs.config import ConfigError
-from rqf_jax.runs.sweep import Axis, Design
+from rqf_jax.runs.design import Axis, Design
 
 TEXT = """
 [run]
@@ -152,12 +152,12 @@ def test_random_points_are_a_function_of_the_seed_and_lie_in_their_ranges():
         (["--grid", "model.sigma=1,2", "--grid", "law.angle=1", "--zip"], "equally many values"),
         (
             ["--grid", "times.stop=1,2,4"],
-            "times.stop cannot be swept; the keys that can: model.sigma, law.angle, law.dim, "
-            "run.seed, run.substeps.",
+            "times.stop: cannot be swept. Keys: model.sigma, law.angle, law.dim, run.seed, "
+            "run.substeps.",
         ),
-        (["--grid", "run.members=10,20"], "run.members cannot be swept; "),
-        (["--grid", "sigmo=1,2"], "sigmo cannot be swept; "),
-        (["--grid", "name=1,2"], "name is more than one key; "),
+        (["--grid", "run.members=10,20"], "run.members: cannot be swept. "),
+        (["--grid", "sigmo=1,2"], "sigmo: cannot be swept. Did you mean model.sigma?"),
+        (["--grid", "name=1,2"], "name: cannot be swept. Keys: "),
         (["--random", "model.sigma=1"], "must look like section.key=from:to"),
         ([], "either --grid, with or without --zip, or --random, or --failed"),
         (["--failed", "nothing.zarr"], "no such run"),
@@ -182,8 +182,9 @@ def test_another_sweep_does_not_replace_one(tmp_path):
     with pytest.raises(ConfigError, match=r"must end in \.zarr"):
         swept(tmp_path / "run", GRID)
     assert _store.Draft.find(out) is None
-    with pytest.raises(io.DataFileError, match="no run of a config"):
-        runs.look(out, tmp_path / "figures", Console(quiet=True))
+    look.look(out, tmp_path / "figures", Console(quiet=True), form="svg")
+    drawn = sorted(file.name for file in (tmp_path / "figures").iterdir())
+    assert drawn == ["comparison.csv", "overlaps.svg"]
 
 
 @pytest.mark.slow

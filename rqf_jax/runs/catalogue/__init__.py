@@ -1,30 +1,50 @@
-"""What a config may name: initial laws, and models with what is known of them in closed form.
+"""The sections of a config: initial laws, models with their closed forms, and general ones.
 
-A model is one section. To add one, write a final class with the members of `AbstractModel` and put
-it into `Model`; the command line, the comparison and the figures follow. A section says which
-closed forms it has, so that nothing is compared with the theory of another model.
+A model is one section. To add one, write a final class with the members of `AbstractModel`; the
+command line, the comparison and the figures follow. A section names its own closed forms, so that
+nothing is compared with the theory of another model. Another package does the same, and names its
+module as an entry point of the group `rqf_jax.sections`.
 """
 
-from typing import Annotated
-
-from pydantic import Field
-
 from ._section import (
+    AbstractLaw as AbstractLaw,
     AbstractModel as AbstractModel,
+    AbstractNamed as AbstractNamed,
+    ConfigError as ConfigError,
     Floats as Floats,
+    Law as Law,
+    Model as Model,
     Section as Section,
+    Start as Start,
     State as State,
+    example as example,
+    find as find,
+    listed as listed,
+    load_others as load_others,
+    names as names,
+    nearest as nearest,
+    unknown as unknown,
+)
+from .closed_forms import ClosedForms as ClosedForms, Statistic as Statistic
+from .general import (
+    Companion as Companion,
+    Report as Report,
+    Run as Run,
+    Times as Times,
 )
 from .laws import (
-    AbstractLaw as AbstractLaw,
     EigenvaluesLaw as EigenvaluesLaw,
     EquiangularLaw as EquiangularLaw,
     HiddenStatesLaw as HiddenStatesLaw,
-    Law as Law,
     PairLaw as PairLaw,
-    Token as Token,
     UniformLaw as UniformLaw,
     ZerosLaw as ZerosLaw,
+)
+from .states import (
+    EIGENVALUES as EIGENVALUES,
+    RECTANGULAR as RECTANGULAR,
+    SQUARE as SQUARE,
+    TOKENS as TOKENS,
 )
 from .tokens import (
     ForcedRQF as ForcedRQF,
@@ -39,20 +59,3 @@ from .tokens import (
     StochasticTransformer as StochasticTransformer,
 )
 from .weights import Dyson as Dyson, DysonEigenvalues as DysonEigenvalues, WeightOU as WeightOU
-
-Model = Annotated[
-    RandomQuadraticForm
-    | ForcedRQF
-    | MLPFlow
-    | NoisyAttention
-    | NoisyUnnormalisedAttention
-    | StochasticTransformer
-    | RandomLayers
-    | MeanFieldAttention
-    | SelfAttention
-    | OjaFlow
-    | Dyson
-    | DysonEigenvalues
-    | WeightOU,
-    Field(discriminator="name"),
-]

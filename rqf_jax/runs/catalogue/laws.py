@@ -1,11 +1,13 @@
 """The initial laws that a config may name."""
 
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
-from ._section import Floats, Section, State
+from ... import io, laws
+from ._section import MOST, AbstractLaw, ConfigError, Floats, Size, Start, State
+from .states import EIGENVALUES, RECTANGULAR, SQUARE, TOKENS
 
 
 def _token(value: Any) -> str | int:
@@ -17,19 +19,21 @@ def _token(value: Any) -> str | int:
 
 Token = Annotated[str | int, PlainValidator(_token)]
 Tokens = Annotated[tuple[Token, ...], Field(strict=False)]
+Several = Annotated[int, Field(ge=2, le=MOST)]
+Index = Annotated[int, Field(ge=0, le=MOST)]
 
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(b <= a for a, b in pairwise(values)):
-        raise ValueError(f"must be strictly ascending; got {list(values)}")
+    for place, (a, b) in enumerate(pairwise(values)):
+        if b <= a:
+            raise ValueError(f"must be strictly ascending; got {a} then {b} at index {place}")
     return values
 
 
-class AbstractLaw(Section):
-    """A law of initial states."""
-
-    states: ClassVar[tuple[State, ...]] = ("tokens",)
-    """The kinds of state that it draws."""
+def _path(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(f"must be the path of a file; got {text!r}")
+    return text
 
 
 class HiddenStatesLaw(AbstractLaw):
@@ -37,26 +41,75 @@ class HiddenStatesLaw(AbstractLaw):
 
     name: Literal["hidden_states"]
     """The law."""
-    file: str | None = None
-    """An npz file as `rqf_jax.io.read_hidden_states` describes; the five sentences that come
-    with the package by default. A relative path starts at the config's folder."""
-    sentence: Annotated[int, Field(ge=0)] = 0
+    file: Annotated[str, AfterValidator(_path)] | None = None
+    """An npz file as `rqf_jax.io.read_hidden_states` describes; by default the five sentences that
+    come with the package. A relative path starts at the config's folder."""
+    sentence: Index = 0
     """Which sentence of the file, counted from 0."""
-    layer: Annotated[int, Field(ge=0)] = 0
+    layer: Index = 0
     """Which layer; 0 is the output of the embedding."""
     tokens: Annotated[Tokens, Field(min_length=2)] | None = None
     """Which tokens, by text (every occurrence) or by number; all by default."""
 
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Tokens."""
+        return (TOKENS,)
+
+    def start(self) -> Start:
+        """The tokens of the file, the same for every member."""
+        read = io.example_hidden_states if self.file is None else io.read_hidden_states
+        sentences = read(*(() if self.file is None else (self.file,)))
+        sentence = sentences[_below("sentence", self.sentence, len(sentences))]
+        layer = _below("layer", self.layer, len(sentence.states))
+        numbers = self._numbers(sentence.tokens)
+        if len(numbers) < 2:
+            raise ConfigError(f"law.tokens: must be at least 2 tokens; got {len(numbers)}.")
+        chosen, dim = sentence.select(numbers), sentence.states.shape[-1]
+        title = f"“{sentence.text}”\n{len(numbers)} tokens of layer {layer} in R^{dim}"
+        files = {} if self.file is None else {"law.file": self.file}
+        law = laws.Fixed(chosen.unit(layer))
+        return Start(title, law, dim, chosen.tokens, numbers, chosen.overlaps(), files=files)
+
+    def _numbers(self, tokens: tuple[str, ...]) -> tuple[int, ...]:
+        """The places of the tokens that are asked for, in the order of the sentence."""
+        if self.tokens is None:
+            return tuple(range(len(tokens)))
+        for token in self.tokens:
+            if token not in (range(len(tokens)) if isinstance(token, int) else tokens):
+                raise ConfigError(
+                    f"law.tokens: must be among the sentence's {len(tokens)} tokens, "
+                    f"{' '.join(tokens)}; got {token!r}."
+                )
+        wanted = self.tokens
+        return tuple(i for i, token in enumerate(tokens) if i in wanted or token in wanted)
+
+
+def _below(key: str, number: int, count: int) -> int:
+    if number >= count:
+        raise ConfigError(f"law.{key}: must be below {count}, the number of {key}s; got {number}.")
+    return number
+
 
 class UniformLaw(AbstractLaw):
-    """Independent uniform tokens, fresh for every member."""
+    """Independent uniform tokens, drawn anew for every member."""
 
     name: Literal["uniform"]
     """The law."""
-    tokens: Annotated[int, Field(ge=2)]
+    tokens: Annotated[Several, Field(examples=[8])]
     """Number of tokens."""
-    dim: Annotated[int, Field(ge=2)]
+    dim: Annotated[Several, Field(examples=[3])]
     """Dimension of the space; the sphere has one less."""
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Tokens."""
+        return (TOKENS,)
+
+    def start(self) -> Start:
+        """`laws.Uniform`."""
+        drawn = laws.Uniform(self.tokens, self.dim)
+        return Start.of_tokens(self.name, drawn, self.tokens, self.dim)
 
 
 class PairLaw(AbstractLaw):
@@ -64,10 +117,19 @@ class PairLaw(AbstractLaw):
 
     name: Literal["pair"]
     """The law."""
-    angle: Annotated[float, Field(ge=0, le=3.1415926535897931)]
+    angle: Annotated[float, Field(ge=0, le=3.1415926535897931, examples=[1.0])]
     """The angle, in radians."""
-    dim: Annotated[int, Field(ge=2)]
+    dim: Annotated[Several, Field(examples=[3])]
     """Dimension of the space; the sphere has one less."""
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Tokens."""
+        return (TOKENS,)
+
+    def start(self) -> Start:
+        """`laws.Pair`."""
+        return Start.of_tokens(self.name, laws.Pair(self.angle, self.dim), 2, self.dim)
 
 
 class EquiangularLaw(AbstractLaw):
@@ -75,25 +137,33 @@ class EquiangularLaw(AbstractLaw):
 
     name: Literal["equiangular"]
     """The law."""
-    tokens: Annotated[int, Field(ge=2)]
+    tokens: Annotated[Several, Field(examples=[8])]
     """Number of tokens."""
-    dim: Annotated[int, Field(ge=2)]
+    dim: Annotated[Several, Field(examples=[8])]
     """Dimension of the space, at least `tokens`."""
-    overlap: Annotated[float, Field(ge=-1, le=1)]
+    overlap: Annotated[float, Field(ge=-1, le=1, examples=[0.5])]
     """The overlap of every pair, at least -1/(tokens - 1)."""
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Tokens."""
+        return (TOKENS,)
+
+    def start(self) -> Start:
+        """`laws.Equiangular`."""
+        drawn = laws.Equiangular(self.tokens, self.dim, self.overlap)
+        return Start.of_tokens(self.name, drawn, self.tokens, self.dim)
 
 
 class ZerosLaw(AbstractLaw):
     """A matrix of zeros."""
 
-    states: ClassVar[tuple[State, ...]] = ("square", "rectangular")
-
     name: Literal["zeros"]
     """The law."""
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[Size, Field(examples=[16])]
     """Number of its columns, and of its rows unless they are given."""
-    rows: Annotated[int, Field(ge=1)] | None = None
-    """Number of its rows, at least `size`, where it is no square."""
+    rows: Size | None = None
+    """Number of its rows, at least `size`; left out for a square matrix."""
 
     @model_validator(mode="after")
     def _is_tall(self) -> "ZerosLaw":
@@ -103,16 +173,34 @@ class ZerosLaw(AbstractLaw):
             )
         return self
 
+    @property
+    def states(self) -> tuple[State, ...]:
+        """A square matrix, unless `rows` says otherwise, or any."""
+        return (SQUARE, RECTANGULAR) if self.rows is None else (RECTANGULAR,)
+
+    def start(self) -> Start:
+        """`laws.Zeros`."""
+        shape = (self.rows or self.size, self.size)
+        title = f"a matrix of {shape[0]} x {shape[1]}"
+        return Start(title, laws.Zeros(shape), self.size, rows=self.rows)
+
 
 class EigenvaluesLaw(AbstractLaw):
     """Given eigenvalues, the same for every member."""
 
-    states: ClassVar[tuple[State, ...]] = ("eigenvalues",)
-
     name: Literal["eigenvalues"]
     """The law."""
-    values: Annotated[Floats, Field(min_length=1), AfterValidator(_ascending)]
+    values: Annotated[
+        Floats, Field(min_length=1, examples=[[-1.0, 0.0, 2.0]]), AfterValidator(_ascending)
+    ]
     """The eigenvalues, strictly ascending."""
 
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Eigenvalues."""
+        return (EIGENVALUES,)
 
-Law = HiddenStatesLaw | UniformLaw | PairLaw | EquiangularLaw | ZerosLaw | EigenvaluesLaw
+    def start(self) -> Start:
+        """`laws.Fixed`."""
+        count = len(self.values)
+        return Start(f"{count} eigenvalues", laws.Fixed(self.values), count)

@@ -3,19 +3,21 @@
 import math
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pydantic import Field
 
 from ... import models
 from ..._sde import SDE
 from ...kernels import MLP
 from ...theory import attention, fields, forcing, meanfield, sphere, value_noise
 from ...theory.attention import Weight, softmax_weight, unnormalised_weight
-from ..comparison import SYNCHRONISED, ClosedForms
-from ._section import AbstractModel, Matrix, NonNegative, Row
+from ._section import AbstractModel, Matrix, NonNegative, Row, State
+from .closed_forms import SYNCHRONISED, ClosedForms
+from .states import TOKENS
 
 _DIMENSION = "the law of its overlaps depends on the dimension"
 _AXES = "its matrices are written in those axes"
@@ -27,9 +29,11 @@ _AXES = "its matrices are written in those axes"
 class RandomQuadraticForm(AbstractModel):
     """`rqf_jax.models.random_quadratic_form`: dX = -sigma P_X ∂Q X."""
 
+    state: ClassVar[State] = TOKENS
+
     name: Literal["random_quadratic_form"]
     """The model."""
-    sigma: NonNegative
+    sigma: Annotated[NonNegative, Field(examples=[1.0])]
     """Noise strength; sigma² is the synchronisation rate, a variance per unit time."""
 
     def sde(self, dim: int) -> SDE:
@@ -51,13 +55,14 @@ class RandomQuadraticForm(AbstractModel):
 class ForcedRQF(AbstractModel):
     """`rqf_jax.models.forced_rqf`: dX = P_X (-sigma ∂Q X + forcing ∂W), W the same for all."""
 
+    state: ClassVar[State] = TOKENS
     needs_space: ClassVar[str | None] = _DIMENSION
 
     name: Literal["forced_rqf"]
     """The model."""
-    sigma: NonNegative
+    sigma: Annotated[NonNegative, Field(examples=[1.0])]
     """Strength of the random quadratic form; sigma² is a variance per unit time."""
-    forcing: NonNegative
+    forcing: Annotated[NonNegative, Field(examples=[0.1])]
     """Strength of the common bias; forcing² is a variance per unit time."""
 
     def sde(self, dim: int) -> SDE:
@@ -83,11 +88,14 @@ class ForcedRQF(AbstractModel):
 class MLPFlow(AbstractModel):
     """`rqf_jax.models.mlp_flow`: dX = P_X F(X), F the layers of a wide random perceptron (Itô)."""
 
+    state: ClassVar[State] = TOKENS
     needs_space: ClassVar[str | None] = _DIMENSION
 
     name: Literal["mlp_flow"]
     """The model."""
-    activation: Literal["relu", "tanh", "gelu", "silu", "sigmoid"]
+    activation: Annotated[
+        Literal["relu", "tanh", "gelu", "silu", "sigmoid"], Field(examples=["gelu"])
+    ]
     """The activation; odd ones without biases keep antipodal tokens antipodal."""
     bias_in: NonNegative = 0.0
     """Standard deviation of the biases of the hidden layer."""
@@ -117,11 +125,13 @@ class MLPFlow(AbstractModel):
 class NoisyAttention(AbstractModel):
     """`rqf_jax.models.noisy_attention`: softmax attention and a random quadratic form."""
 
+    state: ClassVar[State] = TOKENS
+
     name: Literal["noisy_attention"]
     """The model."""
-    beta: float
+    beta: Annotated[float, Field(examples=[1.0])]
     """Inverse temperature."""
-    sigma: NonNegative
+    sigma: Annotated[NonNegative, Field(examples=[1.0])]
     """Strength of the noise; sigma² is a variance per unit time."""
     strength: float = 1.0
     """Strength of attention, per unit time; negative for repulsion."""
@@ -138,11 +148,13 @@ class NoisyAttention(AbstractModel):
 class NoisyUnnormalisedAttention(AbstractModel):
     """`rqf_jax.models.noisy_unnormalised_attention`: attention without the softmax's sum."""
 
+    state: ClassVar[State] = TOKENS
+
     name: Literal["noisy_unnormalised_attention"]
     """The model."""
-    beta: float
+    beta: Annotated[float, Field(examples=[1.0])]
     """Inverse temperature."""
-    sigma: NonNegative
+    sigma: Annotated[NonNegative, Field(examples=[1.0])]
     """Strength of the noise; sigma² is a variance per unit time."""
     strength: float = 1.0
     """Strength of attention, per unit time; negative for repulsion."""
@@ -159,11 +171,12 @@ class NoisyUnnormalisedAttention(AbstractModel):
 class StochasticTransformer(AbstractModel):
     """`rqf_jax.models.stochastic_transformer`: attention with fresh value matrices (Itô)."""
 
+    state: ClassVar[State] = TOKENS
     needs_space: ClassVar[str | None] = _DIMENSION
 
     name: Literal["stochastic_transformer"]
     """The model."""
-    beta: float
+    beta: Annotated[float, Field(examples=[1.0])]
     """Inverse temperature."""
     variance: NonNegative = 1.0
     """Variance of an entry of the value matrix per unit time."""
@@ -192,6 +205,7 @@ class StochasticTransformer(AbstractModel):
 class RandomLayers(AbstractModel):
     """`rqf_jax.models.random_layers`: every step is one residual layer with a random matrix."""
 
+    state: ClassVar[State] = TOKENS
     needs_space: ClassVar[str | None] = _DIMENSION
 
     name: Literal["random_layers"]
@@ -228,13 +242,14 @@ class RandomLayers(AbstractModel):
 class MeanFieldAttention(AbstractModel):
     """`rqf_jax.models.mean_field_attention`: attention against noise of each token's own."""
 
+    state: ClassVar[State] = TOKENS
     needs_space: ClassVar[str | None] = _DIMENSION
 
     name: Literal["mean_field_attention"]
     """The model."""
-    beta: float
+    beta: Annotated[float, Field(examples=[1.0])]
     """Inverse temperature."""
-    diffusion: NonNegative
+    diffusion: Annotated[NonNegative, Field(examples=[0.1])]
     """Diffusion of each token, per unit time; its generator is diffusion times the Laplacian."""
     strength: float = 1.0
     """Strength of attention, per unit time."""
@@ -258,11 +273,12 @@ class MeanFieldAttention(AbstractModel):
 class SelfAttention(AbstractModel):
     """`rqf_jax.models.self_attention`: the same softmax attention in every layer, no noise."""
 
+    state: ClassVar[State] = TOKENS
     needs_space: ClassVar[str | None] = _AXES
 
     name: Literal["self_attention"]
     """The model."""
-    beta: float
+    beta: Annotated[float, Field(examples=[1.0])]
     """Inverse temperature."""
     query_key: Matrix | None = None
     """The matrix QᵀK, a list of rows; the identity if left out."""
@@ -285,11 +301,12 @@ class SelfAttention(AbstractModel):
 class OjaFlow(AbstractModel):
     """`rqf_jax.models.oja`: every token by itself towards the leading eigenvector of a matrix."""
 
+    state: ClassVar[State] = TOKENS
     needs_space: ClassVar[str | None] = _AXES
 
     name: Literal["oja"]
     """The model."""
-    value: Matrix
+    value: Annotated[Matrix, Field(examples=[[[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -1.0]]])]
     """The matrix, a list of rows."""
 
     def sde(self, dim: int) -> SDE:

@@ -11,8 +11,9 @@ from scipy.special import chndtr, gammaincc
 from ... import models
 from ..._sde import SDE
 from ...theory import dyson, outliers, spectra
-from ..comparison import ClosedForms, Statistic
 from ._section import AbstractModel, NonNegative, State
+from .closed_forms import ClosedForms, Statistic
+from .states import EIGENVALUES, RECTANGULAR, SQUARE
 
 _NO_TOKENS = "its state has no tokens"
 
@@ -21,11 +22,11 @@ class Dyson(AbstractModel):
     """`rqf_jax.models.dyson`: a random symmetric matrix whose eigenvalues repel each other."""
 
     needs_space: ClassVar[str | None] = _NO_TOKENS
-    state: ClassVar[State] = "square"
+    state: ClassVar[State] = SQUARE
 
     name: Literal["dyson"]
     """The model."""
-    g: NonNegative
+    g: Annotated[NonNegative, Field(examples=[1.0])]
     """Strength of the noise; g² is a variance per unit time, of the entries off the diagonal."""
     rate: NonNegative = 0.0
     """Rate of the pull to zero, per unit time."""
@@ -43,11 +44,11 @@ class DysonEigenvalues(AbstractModel):
     """`rqf_jax.models.dyson_eigenvalues`: eigenvalues that repel each other, of any Dyson index."""
 
     needs_space: ClassVar[str | None] = _NO_TOKENS
-    state: ClassVar[State] = "eigenvalues"
+    state: ClassVar[State] = EIGENVALUES
 
     name: Literal["dyson_eigenvalues"]
     """The model."""
-    g: NonNegative
+    g: Annotated[NonNegative, Field(examples=[1.0])]
     """Strength of the noise; g² is a variance per unit time."""
     rate: NonNegative = 0.0
     """Rate of the pull to zero, per unit time."""
@@ -68,11 +69,11 @@ class WeightOU(AbstractModel):
     """`rqf_jax.models.weight_ou`: a matrix of weights that learns a teacher under noise."""
 
     needs_space: ClassVar[str | None] = _NO_TOKENS
-    state: ClassVar[State] = "rectangular"
+    state: ClassVar[State] = RECTANGULAR
 
     name: Literal["weight_ou"]
     """The model."""
-    s: NonNegative
+    s: Annotated[NonNegative, Field(examples=[1.0])]
     """Strength of the noise; s² is a variance per unit time, of every entry."""
     rate: NonNegative = 0.0
     """Rate of the pull to the teacher, per unit time."""

@@ -1,0 +1,29 @@
+"""Words that the shell may complete; an error in a config completes nothing."""
+
+from pathlib import Path
+
+import typer
+
+
+def models(incomplete: str) -> list[str]:
+    """The models that a config may name."""
+    from ..runs import catalogue
+
+    return [one for one in catalogue.names(catalogue.AbstractModel) if one.startswith(incomplete)]
+
+
+def changes(context: typer.Context, incomplete: str) -> list[str]:
+    """The keys of the config on the command line, each with its equals sign."""
+    import tomllib
+
+    from ..runs import keys
+    from ..runs.config import Config
+
+    path = next(iter(context.args), None)  # CONFIG, which is not parsed while words are completed
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig")) if path else {}
+    except (OSError, ValueError, RecursionError):
+        return []
+    sections = keys.sections(Config, table)
+    every = [f"{name}.{key}=" for name, kind in sections.items() for key in kind.model_fields]
+    return [key for key in every if key.startswith(incomplete)]

@@ -1,0 +1,112 @@
+"""The sections that every config has: the ensemble, its times, the comparison, the companion."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field, model_validator
+
+from ._section import Floats, Section, Size
+from .laws import Token
+
+# Seeds beyond 32 bits would lose their upper half on a machine without 64-bit integers.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# The last number of 32 bits is that of the companion run, which no ensemble has.
+Members = Annotated[int, Field(ge=1, lt=2**32)]
+Time = Annotated[float, Field(ge=0)]
+_DRAWN, _TIMES = 10_000, 10_000_000
+
+
+class Run(Section):
+    """The ensemble."""
+
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({"checkpoint": "segment"})
+
+    seed: Seed = 0
+    """Seed of the run's one key; member i depends on it and on i alone."""
+    members: Annotated[Members, Field(examples=[1000])]
+    """Number of members of the ensemble."""
+    substeps: Annotated[Size, Field(examples=[16])]
+    """Steps per save interval; keep dim * sigma² * step at 1 or below."""
+    chunk: Size | None = None
+    """Members that are written to disk together: a run that is killed loses at most these. By
+    default the free memory decides. It changes results by rounding at most."""
+    segment: Size | None = None
+    """Write a checkpoint every this many save intervals, so that a path may outlast a job. By
+    default paths have no checkpoints. It changes results by rounding at most."""
+    keep: Literal["trajectories", "summaries"] = "trajectories"
+    """The values that are stored: "trajectories" of every member, or only "summaries", which are
+    the mean, variance and histogram over members. Summaries are stored in any case."""
+    failures: Literal["stop", "mark"] = "stop"
+    """If members become NaN or infinite: "stop" ends the run; "mark" marks them in `status`, leaves
+    them out of the summaries, and counts them."""
+    coordinates: Literal["overlaps", "full"] = "overlaps"
+    """The axes of tokens: "overlaps" takes an orthonormal basis of their span, far cheaper in high
+    dimensions, for models where that keeps the law of overlaps; "full" takes the axes of the space.
+    """
+    save: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        "overlaps",
+        "log_det_gram",
+    )
+    """The values that are saved of each state. Of tokens: "state", "overlaps", "angles", "gram",
+    "polar_order", "nematic_order", "log_det_gram", "cluster_signs". Of matrices: "spectrum" if
+    they are square, else "singular_values". The comparison and the figures need "overlaps", its
+    volumes "log_det_gram"."""
+
+
+class Times(Section):
+    """The save times: `stop` and `points`, or `values`."""
+
+    stop: Annotated[float, Field(gt=0, examples=[4.0])] | None = None
+    """The last of `points` equally spaced times that start at 0."""
+    points: Annotated[int, Field(ge=2, le=_TIMES, examples=[17])] | None = None
+    """Number of these times."""
+    values: Annotated[Floats, Field(min_length=2)] | None = None
+    """The times themselves, increasing; the first is the time of the initial state."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Times":
+        given = {name for name in ("stop", "points", "values") if getattr(self, name) is not None}
+        if given not in ({"stop", "points"}, {"values"}):
+            have = " and ".join(sorted(given)) or "neither"
+            raise ValueError(f"must have stop and points, or values alone; got {have}")
+        if self.values and any(b <= a for a, b in pairwise(self.values)):
+            place = next(i for i, (a, b) in enumerate(pairwise(self.values)) if b <= a)
+            raise ValueError(
+                f"values must increase; got {self.values[place]} then {self.values[place + 1]} at "
+                f"index {place}"
+            )
+        return self
+
+    def grid(self) -> Float[np.ndarray, " times"]:
+        """The save times."""
+        if self.values is not None:
+            return np.array(self.values)
+        assert self.stop is not None and self.points is not None
+        return self.stop * np.arange(self.points) / (self.points - 1)
+
+
+class Report(Section):
+    """The times and pairs of the comparison with closed forms and of the figures."""
+
+    log_det_times: Floats = ()
+    """Save times at which E ln det G is compared; early ones, before tokens collapse. Most models
+    have a closed form only for two tokens while they are close (0.1 radians)."""
+    one_point_times: Floats = ()
+    """Save times at which E<x(t), x(0)> is compared; needs the "state" in "full" coordinates."""
+    spectrum_times: Floats = ()
+    """Save times at which eigenvalues are compared; by default the last."""
+    angle_pair: Annotated[tuple[Token, Token], Field(strict=False)] = (0, 1)
+    """The two tokens, by text or by number, of the figure of angles."""
+    angle_time: Time | None = None
+    """The save time of the figure of angles; without it there is none."""
+
+
+class Companion(Section):
+    """Uniform tokens in 3 dimensions under the same model, one member: the figure of the sphere."""
+
+    tokens: Annotated[int, Field(ge=2, le=_DRAWN, examples=[60])]
+    """Number of tokens."""

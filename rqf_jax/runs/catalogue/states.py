@@ -1,0 +1,30 @@
+"""The kinds of state that the models of this package move."""
+
+from ... import observables
+from ._section import State
+
+
+def _whole(x):
+    return x
+
+
+TOKENS = State(
+    "tokens",
+    {
+        "state": _whole,
+        "overlaps": observables.overlaps,
+        "angles": observables.angles,
+        "gram": observables.gram,
+        "polar_order": observables.polar_order,
+        "nematic_order": observables.nematic_order,
+        "log_det_gram": observables.log_det_gram,
+        "cluster_signs": observables.cluster_signs,
+    },
+    example=("overlaps", "log_det_gram"),
+    has_tokens=True,
+)
+SQUARE = State("square matrices", {"spectrum": observables.spectrum}, example=("spectrum",))
+RECTANGULAR = State(
+    "matrices", {"singular_values": observables.singular_values}, example=("singular_values",)
+)
+EIGENVALUES = State("eigenvalues", {"spectrum": _whole}, example=("spectrum",))

@@ -1,0 +1,73 @@
+"""A commented config for a model: every key with its meaning, and a value that runs."""
+
+import inspect
+import textwrap
+import typing
+
+from pydantic.fields import FieldInfo
+
+from . import catalogue, keys
+from .catalogue import AbstractLaw, AbstractModel, ConfigError, Section
+from .config import Config, laws_of, toml_value
+
+_WIDTH = 88
+
+
+def models() -> list[tuple[str, str]]:
+    """The models by name, with the first line of their descriptions."""
+    names = catalogue.names(AbstractModel)
+    return [(name, _about(type(catalogue.example(AbstractModel, name)))) for name in names]
+
+
+def config(model: str, law: str | None = None) -> str:
+    """The text of a config for a model, with a law that draws such states.
+
+    Raises `ConfigError` for a model that does not exist and a law that does not draw its states.
+    """
+    moved = catalogue.example(AbstractModel, model)
+    fitting = laws_of(moved.state)
+    if law is None and "pair" in fitting and moved.needs_space is None:
+        law = "pair"
+    chosen = catalogue.example(AbstractLaw, law or next(n for n in fitting if n != "hidden_states"))
+    if chosen.name not in fitting:
+        raise ConfigError(f"--law {catalogue.unknown(law, fitting)}.")
+    given = {
+        "run": {
+            "save": list(moved.state.example),
+            "coordinates": "overlaps" if moved.needs_space is None else "full",
+        },
+        "times": {"stop": 4.0, "points": 17},
+        "model": moved.model_dump(exclude_none=True),
+        "law": chosen.model_dump(exclude_none=True),
+    }
+    table = {"model": {"name": model}, "law": {"name": chosen.name}}
+    kinds = keys.sections(Config, table)
+    parts = [f"# {_about(kinds['model'])}\n#\n#     rqf-jax run {model}.toml\n"]
+    for name, kind in kinds.items():
+        parts.append(_section(name, kind, given.get(name, {})))
+    return "\n".join(parts)
+
+
+def _about(kind: type[Section]) -> str:
+    """The first line of a description, without the name of the function that it describes."""
+    line = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
+    return line.partition("`: ")[2] or line
+
+
+def _section(name: str, kind: type[Section], given: dict[str, typing.Any]) -> str:
+    lines = [f"[{name}]{'' if name != 'law' else f'  # {_about(kind)}'}"]
+    for key, info in kind.model_fields.items():
+        if key == "name":
+            lines.append(f"name = {toml_value(given[key])}")
+            continue
+        words = f"{' '.join((info.description or '').split())}"
+        lines += [f"# {line}" for line in textwrap.wrap(words, _WIDTH)]
+        value = given.get(key, info.examples[0] if _needed(info) else info.default)
+        off = "# " if not _needed(info) and key not in given else ""
+        shown = "…" if value is None else toml_value(value)
+        lines.append(f"{off}{key} = {shown}")
+    return "\n".join(lines) + "\n"
+
+
+def _needed(info: FieldInfo) -> bool:
+    return info.is_required() and bool(info.examples)

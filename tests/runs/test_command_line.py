@@ -1,0 +1,303 @@
+"""What a user types: short keys, new configs, examples of the help, bad input, a second start."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rqf_jax as rqf
+from rqf_jax.cli import app, cache, main
+from rqf_jax.runs import catalogue, config, ensemble, template
+from rqf_jax.runs.config import ConfigError, parse
+
+PAIR = """
+[run]
+members = 16
+substeps = 2
+[times]
+stop = 1.0
+points = 3
+[model]
+name = "random_quadratic_form"
+sigma = 0.8
+[law]
+name = "pair"
+angle = 1.0
+dim = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to work in, with one small config."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pair.toml").write_text(PAIR)
+    return tmp_path
+
+
+def said(capsys, *arguments, code=0):
+    """The output of a command, or its error."""
+    with pytest.raises(SystemExit) as info:
+        main(arguments)
+    output = capsys.readouterr()
+    assert (info.value.code or 0) == code, output.err
+    return output.err if code else output.out
+
+
+# ---- one rule for short keys
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sigmo=1", "--set sigmo: unknown key. Did you mean model.sigma?"),
+        ("model.sigmo=1", "model.sigmo: unknown key. Did you mean sigma?"),
+        ("name=1", "--set name: is more than one key. Write model.name or law.name."),
+        ("zzz=1", "--set zzz: unknown key. Keys: run.seed, run.members,"),
+    ],
+)
+def test_a_short_key_that_is_no_key_or_two_keys_is_refused_with_a_hint(change, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse(PAIR, [change])
+
+
+def test_a_short_key_is_the_only_key_of_that_name_in_set_and_in_grid():
+    changed = parse(PAIR, ["sigma=2", "angle=0.5", "members=3", "angle_time=1.0"])
+    assert changed == parse(
+        PAIR, ["model.sigma=2", "law.angle=0.5", "run.members=3", "report.angle_time=1.0"]
+    )
+    # After a change of the model, its keys are known.
+    attention = parse(PAIR, ["model={name='noisy_attention', beta=1.0, sigma=1.0}", "beta=2"])
+    assert attention.model.beta == 2
+
+
+def test_a_key_of_an_earlier_version_still_works_and_says_its_new_name():
+    with pytest.warns(DeprecationWarning, match="`checkpoint` is now called `segment`"):
+        old = parse(PAIR, ["run.checkpoint=5"])
+    assert old == parse(PAIR, ["run.segment=5"])
+    with pytest.raises(ConfigError, match="must not have both checkpoint and segment"):
+        parse(PAIR, ["run.checkpoint=5", "run.segment=5"])
+
+
+# ---- bad input is one line, before anything is computed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("companion.tokens=99999999999999999999", "companion.tokens: must be less than or equal"),
+        ("law.dim=99999999999999999999", "law.dim: must be less than or equal to 2147483647"),
+        ("law.dim=2000000000", "one member must fit into memory; it needs"),
+        ("times.points=100000000", "times.points: must be less than or equal to 10000000"),
+        ("run.members=" + "9" * 5000, "run.members: must be a valid integer; got 999"),
+        ("model.sigma=nan", "model.sigma: must be a finite number; got nan."),
+        ("model.sigma=-inf", "model.sigma: must be a finite number; got -inf."),
+        ("model.sigma=0x" + "f" * 6000, "model.sigma: must be a"),
+        ("run.save=" + "[" * 3000 + "]" * 3000, "--set run.save="),
+        ("law.name=hidden_states", "law.angle: unknown key"),
+        ('law={name="hidden_states", file="a\\u0000b"}', "law.file: must be the path of a file"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the step h")
+def test_huge_deep_and_infinite_values_are_one_clear_error(here, change, message):
+    saved = ["run.save=['state']", "run.coordinates='full'"]
+    with pytest.raises(ConfigError) as info:
+        one = config.read("pair.toml", [*saved, change])
+        ensemble.EnsembleJob.of(one)
+    assert message in str(info.value) and max(map(len, str(info.value).splitlines())) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ("a = " + "9" * 5000, "a number has too many digits"),
+        (".".join(["a"] * 100_000) + " = 1", "a key is nested too deeply"),
+        ("# " + "x" * 2**20, "a config must be at most 1 MiB"),
+    ],
+    ids=["brackets", "digits", "dots", "long"],
+)
+def test_a_file_that_is_deep_or_large_is_one_clear_error(here, capsys, text, message):
+    (here / "bad.toml").write_text(text)
+    error = said(capsys, "run", "bad.toml", code=2)
+    assert message in error and len(error) < 2000 and not (here / "runs").exists()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_config_and_utf16_is_refused(here):
+    (here / "mark.toml").write_bytes(b"\xef\xbb\xbf" + PAIR.encode())
+    assert config.read("mark.toml") == parse(PAIR)
+    (here / "wide.toml").write_bytes(PAIR.encode("utf-16"))
+    with pytest.raises(ConfigError, match="a config must be UTF-8 text"):
+        config.read("wide.toml")
+
+
+@pytest.mark.parametrize("out", ["", ".", "run", "a" * 300 + ".zarr", ".zarr"])
+def test_an_output_that_cannot_be_is_refused(here, capsys, out):
+    error = said(capsys, "run", "pair.toml", "--out", out, code=2)
+    assert "--out: the path must end in .zarr" in error and error.count("\n") == 1
+    assert [path.name for path in here.iterdir()] == ["pair.toml"]
+
+
+def test_a_sweep_of_too_many_points_is_refused_before_they_are_made(here, capsys):
+    error = said(capsys, "sweep", "pair.toml", "--grid", "sigma=0:1:1000000000000", code=2)
+    assert "at most 1,000,000 points; got 1,000,000,000,000" in error
+
+
+# ---- new configs
+
+
+def test_every_model_and_every_law_has_a_new_config_that_a_user_can_run():
+    models = list(catalogue.AbstractModel.known)
+    assert [name for name, _ in template.models()] == models
+    for model in models:
+        moved = catalogue.example(catalogue.AbstractModel, model)
+        for law in config.laws_of(moved.state):
+            text = template.config(model, None if law == "pair" else law)
+            one = parse(text)
+            assert one.model.name == model and one.run.members == 1000
+            # Every key of every section is there, with a comment.
+            for section in (type(one.run), type(one.model), type(one.law)):
+                for key in section.model_fields:
+                    assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), key
+    with pytest.raises(ConfigError, match=r"Did you mean dyson\?"):
+        template.config("dysom")
+    with pytest.raises(ConfigError, match="--law must be"):
+        template.config("dyson", "pair")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", list(catalogue.AbstractModel.known))
+def test_a_new_config_runs(here, capsys, model):
+    said(capsys, "new", model)
+    said(capsys, "run", f"{model}.toml", "--set", "members=8", "--set", "points=3")
+
+
+def test_new_does_not_write_over_a_file(here, capsys):
+    assert "dyson.toml is a config of dyson" in said(capsys, "new", "dyson")
+    before = (here / "dyson.toml").read_text()
+    assert "dyson.toml exists" in said(capsys, "new", "dyson", code=2)
+    assert (here / "dyson.toml").read_text() == before and tomllib.loads(before)
+    assert "noisy_attention" in said(capsys, "new")
+
+
+# ---- the help
+
+
+def examples(text):
+    """The example commands of a help text, in order."""
+    return re.findall(r"^\s*((?:srun )?rqf-jax .+)$", text, re.MULTILINE)
+
+
+COMMANDS = {command.callback.__name__: command.callback for command in app.app.registered_commands}
+FIRST = ["new", "run", "sweep", "plot", "info", "fit", "verify", "export"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_every_example_of_the_help_runs_in_the_order_of_the_help(here, capsys, monkeypatch):
+    assert list(COMMANDS) == FIRST
+    (here / "configs").mkdir()
+    for name in ("demo", "pair"):
+        (here / "configs" / f"{name}.toml").write_text(PAIR)
+    sentences = rqf.io.example_hidden_states()
+    arrays = {"sentences": np.array([sentence.text for sentence in sentences])}
+    for i, sentence in enumerate(sentences):
+        arrays |= {f"tokens_{i:02d}": np.array(sentence.tokens), f"hidden_{i:02d}": sentence.states}
+    np.savez(here / "hidden_states.npz", **arrays)
+    done = 0
+    for command in COMMANDS.values():
+        for line in examples(command.__doc__):
+            if line.startswith("srun") or "--failed" in line:
+                continue  # of a cluster, and of members that fail: tests of their own
+            program, *arguments = subprocess.run(
+                ["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True
+            ).stdout.splitlines()
+            assert program == "rqf-jax"
+            said(capsys, *arguments)
+            done += 1
+    assert done >= 12
+
+
+def test_the_version_names_jax_and_the_device(capsys):
+    import jax
+
+    text = said(capsys, "--version")
+    assert text.startswith(f"rqf-jax {rqf.__version__}, jax {jax.__version__}, ")
+    assert text.endswith(f"{len(jax.devices())} x {jax.devices()[0].device_kind}\n")
+
+
+def test_figures_come_in_the_format_that_is_asked_for(here, capsys):
+    said(capsys, "run", "pair.toml", "--format", "svg")
+    assert (here / "runs/pair/order.svg").read_text().startswith("<?xml")
+    said(capsys, "plot", "runs/pair.zarr", "--out", "again", "--format", "pdf")
+    assert (here / "again/order.pdf").read_bytes().startswith(b"%PDF")
+    assert "bmp" in said(capsys, "plot", "runs/pair.zarr", "--format", "bmp", code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("rqf-jax new dys", "dyson_eigenvalues"), ("rqf-jax run pair.toml --set mod", "model.sigma=")],
+)
+def test_the_shell_completes_models_and_keys(here, words, found):
+    count = len(words.split()) - 1
+    environment = os.environ | {
+        "_RQF_JAX_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)
+    }  # fmt: skip
+    line = [sys.executable, "-m", "rqf_jax"]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert found in done.stdout.split(), done.stderr
+
+
+# ---- compiled programs on disk
+
+
+def test_the_cache_is_in_the_users_cache_folder_unless_an_environment_variable_says_otherwise():
+    assert cache.place({"RQF_JAX_CACHE": "off"}) is None
+    assert cache.place({"RQF_JAX_CACHE": "~/mine"}) == Path.home() / "mine"
+    if sys.platform.startswith("linux"):
+        assert cache.place({}) == Path.home() / ".cache/rqf_jax"
+        assert cache.place({"XDG_CACHE_HOME": "x"}) == Path("x/rqf_jax")
+
+
+def test_the_cache_forgets_the_oldest_programs_and_keeps_strangers_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_MOST_BYTES", 250)
+    for age, name in enumerate(("c-cache", "b-cache", "a-cache", "mine.txt")):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    cache._shorten(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b-cache", "c-cache", "mine.txt"]
+
+
+COUNT = """
+import sys, jax
+from rqf_jax.cli import main
+counts = {}
+def note(event, **_):
+    counts[event.rpartition("/")[2]] = counts.get(event.rpartition("/")[2], 0) + 1
+jax.monitoring.register_event_listener(note)
+try:
+    main(sys.argv[1:])
+finally:
+    print("hits", counts.get("cache_hits", 0), "misses", counts.get("cache_misses", 0))
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_compiles_no_program_again(here):
+    def run(out):
+        environment = os.environ | {"RQF_JAX_CACHE": str(here / "cache")}
+        line = [sys.executable, "-c", COUNT, "run", "pair.toml", "--out", out]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+        numbers = re.search(r"hits (\d+) misses (\d+)", done.stdout)
+        return tuple(map(int, numbers.groups()))
+
+    first, second = run("a.zarr"), run("b.zarr")
+    assert first[0] == 0 < first[1]
+    assert second[0] >= first[1] and second[1] == 0
+    with rqf.open("a.zarr") as a, rqf.open("b.zarr") as b:
+        np.testing.assert_array_equal(a.overlaps, b.overlaps)
