@@ -310,7 +310,7 @@ def equiangular_overlap(
     [0.2      0.712293]
     """
     times = np.asarray(nonnegative("time", time))
-    start = float(_simplex_rapidity("overlap0", overlap0, tokens))
+    start = float(_simplex_rapidity("overlap0", scalar(real, "overlap0", overlap0), tokens))
     rate = 2 * tokens * scalar(real, "strength", strength)
     if not np.isfinite(start) or not times.size or times.max() == 0:
         return np.broadcast_to(_simplex_gamma(start, tokens), times.shape)[()]

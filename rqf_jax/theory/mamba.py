@@ -109,7 +109,7 @@ def first_token_time(
     s, b = scalar(real, "step_slope", step_slope), scalar(real, "step_bias", step_bias)
     check("start", x0, x0 != 0, "differ from 0")
     check("product", mu, mu != 0, "differ from 0")
-    stop = float(host("stop", stop))
+    stop = float(scalar(host, "stop", stop))
     check("stop", stop, stop * x0 >= 0, "have the sign of `start`")
     if stop == 0:
         return math.copysign(math.inf, -mu)

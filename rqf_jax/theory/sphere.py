@@ -230,7 +230,7 @@ def expectation(
     0.413788
     """
     start = rapidity_of_angle("initial_angle", initial_angle)
-    kinks, clock = np.atleast_1d(host("points", points)), _clock(time, sigma)
+    kinks, clock = np.ravel(host("points", points)), _clock(time, sigma)
     check("points", kinks, np.isfinite(kinks), "be finite")
     check("time", clock, clock <= LATEST, "be such that sigma**2 * time is at most 1e20")
     return _expectation(function, clock, start, kinks)

@@ -220,6 +220,7 @@ def cluster_escape_time(
     rate, n = scalar(positive, "sigma", sigma) ** 2, count("dim", dim, minimum=2)
     stop = scalar(rapidity_of_overlap, "overlap", overlap)
     check("overlap", overlap, math.isfinite(stop), "lie strictly between -1 and 1")
+    fraction, beta = scalar(real, "fraction", fraction), scalar(real, "beta", beta)
     imbalance = float(_cluster_mixing(np.asarray(-1.0), fraction, beta)[1])
     check("fraction", fraction, scalar(real, "fraction", fraction) != 0.5, "differ from 1/2")
     check("beta", beta, imbalance > 1e-300, "leave the clusters a time to part within float64")

@@ -431,6 +431,7 @@ PARTICULAR = {
     "theory.linear_networks.balanced_mode": {"start": 0.1},
     "theory.linear_networks.balanced_time": {"end": 0.9, "start": 0.1},
     "theory.linear_networks.unbalanced_mode": {"start": 0.1},
+    "theory.mamba.slow_growth": {"time": 1e6},
     "theory.mamba.decay_constants": {"product": -1.0},
     "theory.mamba.first_token_time": {"start": 1.0},
     "theory.mamba.blow_up_time": {"start": 1.0},

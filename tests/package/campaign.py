@@ -98,18 +98,18 @@ def call(name, argument, value):
                 return "user", f"{error!r}"[:200]
             return judged(error, argument)
     known = argument is not None and not_finite(arguments[argument])
-    if bad and not known and not said and name not in INFINITE:
+    infinite = name in INFINITE or hasattr(function, "contract")
+    if bad and not known and not said and not (infinite and not is_nan(result)):
         return "nan", f"{result!r}"[:200]
     return "valid", ""
 
 
-FUNCTIONS = {"density", "distance", "function", "loss", "observable", "progress", "save", "where"}
+FUNCTIONS = {"density", "distance", "function", "kernel", "loss", "observable", "progress", "save"}
+FUNCTIONS |= {"weight", "where"}
 """Arguments that are functions of the user, whose own errors are not ours to word."""
 
-INFINITE = {
-    # Infinite by what they say: tokens that depend on each other, times that never come.
-    "observables.log_det_gram",
-}
+INFINITE = {"observables.log_det_gram"}
+"""Functions that say where they are infinite, besides closed forms, which have a contract."""
 
 
 def judged(error, argument):
@@ -120,13 +120,20 @@ def judged(error, argument):
         return "clear", text[:200]
     if not ours or not isinstance(error, ValueError | ArithmeticError):
         return "raw", f"{type(error).__name__}: {text[:200]} at {last.rpartition(os.sep)[2]}"
-    named = set(re.findall(r"`([A-Za-z_]\w*)", text))
+    # Closed forms say the value of every argument.
+    named = set(re.findall(r"`([A-Za-z_]\w*)", text)) | set(re.findall(r"(\w+) = ", text))
     if not named:
         return "raw", f"{type(error).__name__} without a name: {text[:200]}"
     return ("clear" if argument in named else "other"), text[:200]
 
 
-def not_finite(result):
+def is_nan(result):
+    import numpy as np
+
+    return not_finite(result, np.isnan)
+
+
+def not_finite(result, bad=None):
     import equinox as eqx
     import jax
     import numpy as np
@@ -137,7 +144,8 @@ def not_finite(result):
     for leaf in leaves:
         if isinstance(leaf, float | np.ndarray | np.floating | jax.Array):
             try:
-                if not np.all(np.isfinite(np.asarray(leaf))):
+                array = np.asarray(leaf)
+                if np.any(bad(array) if bad else ~np.isfinite(array)):
                     return True
             except TypeError:
                 continue
