@@ -1,6 +1,6 @@
 """What comes out of a simulation: times, values, and what became of each member."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import equinox as eqx
@@ -42,19 +42,31 @@ class Trajectories(eqx.Module):
         """
         return _observe(observable, self.ys)
 
-    def to_xarray(self, dims: dict[str, tuple[str, ...]] | None = None) -> "xarray.Dataset":
+    def to_xarray(
+        self,
+        dims: dict[str, tuple[str, ...]] | None = None,
+        observables: Mapping[str, Callable[[PyTree], Array]] | None = None,
+    ) -> "xarray.Dataset":
         """A labelled dataset with dimensions member and time and the coordinate `time`.
 
         A bare array of whole states (tokens, dim) becomes the variable `state` with dimensions
-        (member, time, token, dim); a dict of arrays becomes one variable a key. `dims` names the
+        (member, time, token, dim); a dict of arrays becomes one variable a key. Each of the
+        `observables`, functions of one saved value, becomes a variable too. `dims` names the
         remaining dimensions of a variable; without a name they are called `<variable>_<axis>`.
         """
         import xarray
 
         named = {"state": ("token", "dim")} | (dims or {})
         values = self.ys if isinstance(self.ys, dict) else {"state": self.ys}
+        taken = {"member", "time", "status", *values} & {*(observables or {})}
+        if taken:
+            raise ValueError(
+                f"`observables` must have names of their own; got {min(taken)!r}, which is a "
+                "variable of the dataset already."
+            )
+        seen = {name: self.observe(one) for name, one in (observables or {}).items()}
         variables = {}
-        for name, value in values.items():
+        for name, value in (values | seen).items():
             array = np.asarray(value)
             rest = named.get(name, ())
             if len(rest) != array.ndim - 2:

@@ -1,0 +1,34 @@
+"""An ensemble as a labelled dataset, with observables of it."""
+
+import jax
+import numpy as np
+import pytest
+
+import rqf_jax as rqf
+
+
+@pytest.fixture(scope="module")
+def runs():
+    sde, law = rqf.models.random_quadratic_form(0.8), rqf.laws.Uniform(3, 4)
+    return rqf.simulate(sde, law, [0.0, 0.5, 1.0], substeps=2, members=5, key=jax.random.key(0))
+
+
+def test_observables_enter_the_dataset_and_the_store_on_request(runs, tmp_path):
+    named = {"order": rqf.observables.polar_order, "overlaps": rqf.observables.overlaps}
+    dataset = runs.to_xarray({"overlaps": ("pair",)}, observables=named)
+    assert dataset["order"].dims == ("member", "time")
+    assert dataset["overlaps"].dims == ("member", "time", "pair")
+    for name, observable in named.items():
+        np.testing.assert_array_equal(dataset[name], runs.observe(observable))
+    assert set(runs.to_xarray().data_vars) == {"state", "status"}
+    rqf.io.save_dataset(dataset, tmp_path / "run.zarr", attributes={})
+    with rqf.open(tmp_path / "run.zarr") as again:
+        np.testing.assert_array_equal(again.order, dataset.order)
+
+
+@pytest.mark.parametrize("name", ["state", "status", "time", "member"])
+def test_an_observable_does_not_take_the_name_of_another_variable(runs, name):
+    with pytest.raises(
+        ValueError, match=f"`observables` must have names of their own; got '{name}'"
+    ):
+        runs.to_xarray(observables={name: rqf.observables.polar_order})
