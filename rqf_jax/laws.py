@@ -6,7 +6,7 @@ tokens has independent starts and an ensemble of `Fixed` tokens a common one.
 
 import abc
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -47,6 +47,9 @@ def __dir__() -> list[str]:
 
 class AbstractLaw(eqx.Module):
     """The law of the initial state of one member."""
+
+    in_span: ClassVar[bool] = False
+    """True if tokens are given by coordinates in their span, without the dimension around it."""
 
     __repr__ = described
 
@@ -230,8 +233,12 @@ class InSpan(AbstractLaw):
     R has the overlaps of X, and under isotropic shared noise with any drift built from overlaps
     the Gram matrix has the same law in every dimension n ≥ rank. So where only overlaps are
     observed, N tokens of any dimension cost the same as N tokens in dimension N (derived from the
-    autonomous Gram equation; a test compares the laws).
+    autonomous Gram equation; a test compares the laws). `simulate` refuses noises whose overlaps
+    depend on the dimension and drifts that know directions: each says so itself
+    (`AbstractNoise.spans`, `AbstractDrift.spans`).
     """
+
+    in_span: ClassVar[bool] = True
 
     law: AbstractLaw
 
@@ -246,3 +253,14 @@ class InSpan(AbstractLaw):
 
 def _normalise(x: Float[Array, "tokens dim"]) -> Float[Array, "tokens dim"]:
     return x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))
+
+
+def check_span(law: AbstractLaw, drift: Any, noise: Any) -> None:
+    """Raise ValueError if `law` leaves out a dimension or directions that the equation asks for."""
+    for word in (drift, noise) if law.in_span else ():
+        if not word.spans:
+            raise ValueError(
+                f"`law` {type(law).__name__} does not suit this equation: the overlaps of tokens "
+                f"under {type(word).__name__} depend on the dimension or on directions, which "
+                "coordinates in a span do not have. Use the inner law itself."
+            )

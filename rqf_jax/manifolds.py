@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._arguments import described
-from ._linalg.unrolled import row_dots
+from ._linalg.lanes import row_dots
 
 __all__ = [
     "AbstractLinearSpace",
@@ -66,8 +66,8 @@ class AbstractLinearSpace(AbstractManifold):
     def retract(
         self, x: Float[Array, "*state"], v: Float[Array, "*state"]
     ) -> Float[Array, "*state"]:
-        """x + v."""
-        return x + v
+        """x + v, projected, because rounding adds up in what no step takes away."""
+        return self.project(x + v)
 
     def defect(self, x: Float[Array, "*state"]) -> Float[Array, ""]:
         """The largest entry of x - project(x)."""

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Complex, Float, Int, UInt32
 
 from .._arguments import Key, finite, integer, precision, prng_key, sizes
-from .._linalg.unrolled import LIMIT, Unrolled
+from .._linalg.lanes import halves
 from .counter import normal_pairs
 
 
@@ -62,14 +62,7 @@ def increment(
     pairs: Complex[Array, "*half"], h: Float[Array, ""], shape: tuple[int, ...]
 ) -> Float[Array, "*noise"]:
     """The Brownian increment of one member over a step of length h: √h times its normals."""
-    scale = jnp.sqrt(h)
-    if len(shape) == 2 and max(shape) <= LIMIT:
-        # Entry by entry, so that XLA sees through to the numbers; it does not through slices of
-        # the real part, and a vmapped step takes twice as long.
-        first = [[scale * z.real for z in row] for row in Unrolled.of(pairs).rows]
-        second = [[scale * z.imag for z in row] for row in Unrolled.of(pairs).rows]
-        return Unrolled((first + second)[: shape[0]]).array()
-    return jnp.concatenate([scale * pairs.real, scale * pairs.imag])[: shape[0]]
+    return halves(pairs, jnp.sqrt(h), shape[0])
 
 
 def levy_area(

@@ -1,7 +1,6 @@
 """The verb: an ensemble of trajectories of one equation."""
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +14,10 @@ from jaxtyping import Array, Float, PyTree
 from .. import solvers
 from .._arguments import Key, Times, finite, integer, is_concrete
 from .._sde import SDE
-from ..laws import AbstractLaw
+from ..laws import AbstractLaw, check_span
+from ..solvers._step_size import warn_of_long_steps
 from .engine import CACHE_BYTES, ensemble
-from .members import first_state, member_range, raise_failed, typed_key, whole_state
+from .members import first_state, member_keys, member_range, raise_failed, typed_key, whole_state
 from .trajectories import Trajectories
 
 
@@ -116,7 +116,19 @@ def checked(sde, law, ts, substeps, members, key, solver, first_member) -> Run:
     if not isinstance(solver, diffrax.AbstractSolver):
         raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
     solvers.check(solver, sde)
-    _check_step_size(sde, state, ts, substeps)
+    check_span(law, sde.drift, sde.noise)
+    if is_concrete((sde, ts)):
+        longest = float(np.diff(np.asarray(ts, float)).max()) / substeps
+        known = is_concrete((law, key))
+        warn_of_long_steps(
+            solver,
+            sde,
+            float(ts[0]),
+            longest,
+            state.shape[-1],
+            law(member_keys(key, first_member)[0]) if known else None,
+            stacklevel=3,
+        )
     return Run(ts, key, solver, state)
 
 
@@ -146,20 +158,3 @@ def _save_times(ts: Any, substeps: int) -> Float[Array, " times"]:
                 f"`ts` must be strictly increasing; got {ts[i]} then {ts[i + 1]} at index {i}."
             )
     return ts
-
-
-def _check_step_size(sde: SDE, state, ts, substeps: int) -> None:
-    """Warn where the shared matrix noise of one step is too large for its weak order to show."""
-    noise = solvers.shared_matrix(sde.noise)
-    if noise is None or not is_concrete((sde, ts)):
-        return
-    longest = float(np.diff(np.asarray(ts, float)).max()) / substeps
-    with jax.ensure_compile_time_eval():
-        control = float(noise.control(state.shape[-1], jnp.asarray(longest)))
-    if control > 2:
-        warnings.warn(
-            f"the step h = {longest:.3g} is long for this noise: its control number, n h "
-            f"(sigma_s² + sigma_a²) where it is isotropic, is {control:.3g} and "
-            f"should be at most 1. Use {control:.3g} times as many `substeps`.",
-            stacklevel=4,
-        )

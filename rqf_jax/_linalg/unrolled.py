@@ -65,29 +65,6 @@ Matrix = TypeVar("Matrix", Array, Unrolled)
 """A square matrix: an array, or, in tiny dimensions, rows of scalars."""
 
 
-def transform(
-    matrix: Unrolled | Float[Array, "dim dim"], x: Float[Array, "tokens dim"]
-) -> Float[Array, "tokens dim"]:
-    """The matrix applied to every row of `x`, in full precision."""
-    if not isinstance(matrix, Unrolled):
-        if x.shape[-1] > LIMIT:
-            return jnp.matmul(x, matrix.T, precision="highest")
-        matrix = Unrolled.of(matrix)
-    return jnp.stack(matrix.columns(x), axis=-1)
-
-
-def row_dots(a: Float[Array, "*rows dim"], b: Float[Array, "*rows dim"]) -> Float[Array, "*rows 1"]:
-    """<a, b> of every row; in tiny dimensions coordinate by coordinate.
-
-    There XLA would reduce over a middle axis of the batch, and where `a` was stacked from columns
-    choose a column for every number it adds: up to 7 times slower.
-    """
-    dim = a.shape[-1]
-    if dim > LIMIT:
-        return jnp.sum(a * b, -1, keepdims=True)
-    return sum(a[..., k : k + 1] * b[..., k : k + 1] for k in range(dim))  # pyright: ignore
-
-
 def _dot(a, b):
     total = a[0] * b[0]
     for p, q in zip(a[1:], b[1:], strict=True):

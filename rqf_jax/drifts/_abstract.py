@@ -16,9 +16,23 @@ class AbstractDrift(eqx.Module):
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         """Ambient velocity of one state; the SDE projects it on the tangent space."""
 
+    @property
+    def spans(self) -> bool:
+        """True if the velocity is made of the tokens and their overlaps alone, in any dimension.
+
+        Then `laws.InSpan` may replace tokens by their coordinates in their span. False unless a
+        drift says so.
+        """
+        return False
+
 
 class NoDrift(AbstractDrift):
     """f = 0: motion by noise alone (solvers skip it, it costs nothing)."""
+
+    @property
+    def spans(self) -> bool:
+        """True."""
+        return True
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         """Zero velocity."""

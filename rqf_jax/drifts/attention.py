@@ -1,7 +1,6 @@
 """Self-attention as a velocity: every token moves towards a weighted mean of what it attends to."""
 
 import abc
-import functools
 
 import equinox as eqx
 import jax
@@ -10,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .._arguments import field, fitting, integer, mask, maybe, optional, scalar, square, whole
-from .._linalg.unrolled import LIMIT, transform
+from .._linalg.lanes import gram, softmax_mean, transform, weighted_sum
 from ._abstract import AbstractDrift
 
 
@@ -44,11 +43,11 @@ class AbstractAttention(AbstractDrift):
         tokens, dim = x.shape
         self._check(tokens, dim)
         # On the smaller side of the products: N rows once, instead of N² scores.
-        queries = self.beta * (x if self.query_key is None else _times(x, self.query_key))
-        values = x if self.value is None else _times(x, self.value.T)
+        queries = self.beta * (x if self.query_key is None else transform(self.query_key.T, x))
+        values = x if self.value is None else transform(self.value, x)
 
         def rows(queries, allowed):
-            return self.mean(_scores(queries, x), values, allowed)
+            return self.mean(gram(queries, x), values, allowed)
 
         chunk = self.chunk_size
         if chunk is None or chunk >= tokens:
@@ -69,6 +68,11 @@ class AbstractAttention(AbstractDrift):
         if whole < tokens:
             means = jnp.concatenate([means, block(whole, tokens - whole)])
         return self.strength * means
+
+    @property
+    def spans(self) -> bool:
+        """True unless a matrix points somewhere in space."""
+        return self.query_key is None and self.value is None
 
     def _check(self, tokens: int, dim: int) -> None:
         for name, matrix in (("query_key", self.query_key), ("value", self.value)):
@@ -122,9 +126,7 @@ class Attention(AbstractAttention):
         """Σ_j a_ij V x_j."""
         if allowed is not None:
             scores = jnp.where(allowed, scores, -jnp.inf)
-        top = lax.stop_gradient(_largest(scores))
-        weights = jnp.exp(scores - top)
-        return _average(weights, values) / _total(weights)
+        return softmax_mean(scores, values)
 
 
 class UnnormalisedAttention(AbstractAttention):
@@ -155,7 +157,7 @@ class UnnormalisedAttention(AbstractAttention):
         weights = jnp.exp(scores)
         if allowed is not None:
             weights = jnp.where(allowed, weights, 0.0)
-        return _average(weights, values) / values.shape[0]
+        return weighted_sum(weights, values) / values.shape[0]
 
 
 def causal_mask(tokens: int) -> Bool[Array, "tokens tokens"]:
@@ -166,54 +168,3 @@ def causal_mask(tokens: int) -> Bool[Array, "tokens tokens"]:
     tokens = integer("tokens", tokens)
     fitting("tokens", (tokens, tokens), itemsize=1)
     return jnp.tril(jnp.ones((tokens, tokens), bool))
-
-
-# In tiny dimensions members are the lanes of these arrays. There a batch of dot products would be a
-# loop of tiny calls, and a reduction over an axis between others half as fast as adding its slices.
-
-_FEW = 8
-
-
-def _times(x: Float[Array, "tokens dim"], matrix: Float[Array, "dim dim"]):
-    """x @ matrix."""
-    return transform(matrix.T, x)
-
-
-def _scores(
-    queries: Float[Array, "some dim"], keys: Float[Array, "tokens dim"]
-) -> Float[Array, "some tokens"]:
-    """queries @ keysᵀ."""
-    if keys.shape[-1] > LIMIT:
-        return jnp.matmul(queries, keys.T, precision="highest")
-    return sum(  # pyright: ignore
-        queries[:, k, None] * keys[None, :, k] for k in range(keys.shape[-1])
-    )
-
-
-def _average(weights: Float[Array, "some tokens"], values: Float[Array, "tokens dim"]):
-    """weights @ values."""
-    tokens, dim = values.shape
-    if dim > LIMIT:
-        return jnp.matmul(weights, values, precision="highest")
-    if tokens > _FEW:
-        columns = [jnp.sum(weights * values[None, :, k], axis=1) for k in range(dim)]
-    else:
-        columns = [
-            sum(weights[:, j] * values[j, k] for j in range(tokens))  # pyright: ignore
-            for k in range(dim)
-        ]
-    return jnp.stack(columns, axis=-1)
-
-
-def _largest(scores: Float[Array, "some tokens"]) -> Float[Array, "some 1"]:
-    """The maximum over tokens; written out it is 3 times faster for 2 to 4 of them, not for 8."""
-    if scores.shape[-1] > LIMIT:
-        return jnp.max(scores, axis=-1, keepdims=True)
-    return functools.reduce(jnp.maximum, (scores[:, j, None] for j in range(scores.shape[-1])))
-
-
-def _total(weights: Float[Array, "some tokens"]) -> Float[Array, "some 1"]:
-    """The sum over tokens."""
-    if weights.shape[-1] > _FEW:
-        return jnp.sum(weights, axis=-1, keepdims=True)
-    return sum(weights[:, j, None] for j in range(weights.shape[-1]))  # pyright: ignore

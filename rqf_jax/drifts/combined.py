@@ -29,6 +29,11 @@ class Sum(AbstractDrift):
             total = total + drift(t, x)
         return total
 
+    @property
+    def spans(self) -> bool:
+        """True if all parts do."""
+        return all(drift.spans for drift in self.drifts)
+
 
 class Scheduled(AbstractDrift):
     """A drift whose strength is a function of time.
@@ -48,3 +53,8 @@ class Scheduled(AbstractDrift):
     def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         """s(t) times the velocity of the inner drift."""
         return jnp.asarray(self.schedule(t), x.dtype) * self.drift(t, x)
+
+    @property
+    def spans(self) -> bool:
+        """True if the inner drift does."""
+        return self.drift.spans

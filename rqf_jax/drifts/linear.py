@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import finite, is_concrete, scalar, square
-from .._linalg.unrolled import transform
+from .._linalg.lanes import transform
 from ._abstract import AbstractDrift
 
 
@@ -30,8 +30,12 @@ class Linear(AbstractDrift):
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
     ) -> Float[Array, "tokens dim"]:
         """V x_i for every token i."""
+        return transform(self.matrix_for(x), x)
+
+    def matrix_for(self, x: Float[Array, "tokens dim"]) -> Float[Array, "dim dim"]:
+        """V, or ValueError if it is not of the tokens' size."""
         _check_size("matrix", self.matrix, x.shape[-1])
-        return transform(self.matrix, x)
+        return self.matrix
 
 
 class Oja(AbstractDrift):
@@ -89,6 +93,11 @@ class MeanField(AbstractDrift):
     ) -> Float[Array, "tokens dim"]:
         """The scaled mean token, the same for all."""
         return jnp.broadcast_to(self.strength * jnp.mean(x, axis=0, keepdims=True), x.shape)
+
+    @property
+    def spans(self) -> bool:
+        """True."""
+        return True
 
 
 class Constant(AbstractDrift):

@@ -46,6 +46,15 @@ class AbstractNoise(eqx.Module):
     ) -> Float[Array, "*state"]:
         """The ambient displacement of one state by the increment `dw`; linear in `dw`."""
 
+    @property
+    def spans(self) -> bool:
+        """True if the overlaps of tokens move by the same law in every dimension that holds them.
+
+        Then `laws.InSpan` may replace tokens by their coordinates in their span. False unless a
+        noise says so.
+        """
+        return False
+
     @abc.abstractmethod
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """The kind of solver that this noise needs on `manifold`."""
@@ -57,6 +66,11 @@ class AbstractAdditiveNoise(AbstractNoise):
 
 class NoNoise(AbstractAdditiveNoise):
     """g = 0: the equation is an ordinary differential equation."""
+
+    @property
+    def spans(self) -> bool:
+        """True: nothing is drawn."""
+        return True
 
     def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
         """No Brownian motion at all: shape (0,)."""

@@ -51,6 +51,11 @@ class Sum(AbstractNoise):
             total = total + noise(t, x, own)
         return total
 
+    @property
+    def spans(self) -> bool:
+        """True if all parts do."""
+        return all(noise.spans for noise in self.noises)
+
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """The strictest of the parts: Itô corrections of independent noises add up."""
         return _strictest(self.noises, manifold)
@@ -81,6 +86,11 @@ class Scheduled(AbstractNoise):
     ) -> Float[Array, "*state"]:
         """s(t) times the displacement by the inner noise."""
         return jnp.asarray(self.schedule(t), x.dtype) * self.noise(t, x, dw)
+
+    @property
+    def spans(self) -> bool:
+        """True if the inner noise does."""
+        return self.noise.spans
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """That of the inner noise."""

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._arguments import Key, fitting, integer, is_concrete, part, prng_key, scalar
-from .._linalg.unrolled import LIMIT, transform
+from .._linalg.lanes import gram, transform
 from ..kernels import AbstractKernel
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
@@ -81,7 +81,7 @@ class KernelNoise(AbstractFieldNoise):
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
     ) -> Float[Array, "tokens tokens"]:
         """κ of the Gram matrix."""
-        return self.kernel(_gram(x))
+        return self.kernel(gram(x, x))
 
 
 class HomogenisedNoise(AbstractFieldNoise):
@@ -148,15 +148,10 @@ class HomogenisedNoise(AbstractFieldNoise):
         def one(query_key):
             scores = jnp.matmul(transform(query_key.T, x), x.T, precision="highest")
             weights = jax.nn.softmax(self.beta * scores, axis=-1)
-            return _gram(jnp.matmul(weights, x, precision="highest"))
+            mean = jnp.matmul(weights, x, precision="highest")
+            return gram(mean, mean)
 
         return self.variance * jnp.mean(jax.vmap(one)(self.query_keys), axis=0)
-
-
-def _gram(x: Float[Array, "tokens dim"]) -> Float[Array, "tokens tokens"]:
-    if x.shape[-1] > LIMIT:
-        return jnp.matmul(x, x.T, precision="highest")
-    return sum(x[:, k, None] * x[None, :, k] for k in range(x.shape[-1]))  # pyright: ignore
 
 
 def _factor(s: Float[Array, "N N"]) -> Float[Array, "N N"]:

@@ -13,12 +13,12 @@ sigma_s² = sigma_a² = v.
 import abc
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Int
 
 from .._arguments import scalar, square
-from .._linalg.unrolled import Matrix, Unrolled, transform
+from .._linalg.lanes import product, transform
+from .._linalg.unrolled import Matrix
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 
@@ -42,8 +42,7 @@ class AbstractMatrixNoise(AbstractNoise):
         flow over a step of length h, up to multiples of the identity, which normalisation
         removes, and in every expectation up to O(h^(p+1)), where p is the weak order that a
         `ProjectiveFlow` has with this noise. To be written with +, -, @, .T and products
-        by scalars from the right only: a tiny `dw` comes as rows of scalars (`Unrolled`), not as
-        an array.
+        by scalars from the right only, because a tiny `dw` does not come as an array.
         """
 
     @abc.abstractmethod
@@ -51,8 +50,12 @@ class AbstractMatrixNoise(AbstractNoise):
         """The dimensionless size of a step, half the typical squared norm of its increment."""
 
     @abc.abstractmethod
-    def quadratic(self, dim: int, h: Float[Array, ""]) -> Bool[Array, ""]:
-        """True if the quadratic polynomial in Ω is good for a step of length h."""
+    def level(self, dim: int, h: Float[Array, ""]) -> Int[Array, ""]:
+        """The `ProjectiveFlow.level` that a step of length h needs, an int32.
+
+        2, which is exact to rounding, is right for every noise; less is faster, and allowed where
+        the noise conserves nothing that a polynomial would change.
+        """
 
 
 class IsotropicNoise(AbstractMatrixNoise):
@@ -122,9 +125,18 @@ class IsotropicNoise(AbstractMatrixNoise):
         """n h (sigma_s² + sigma_a²)."""
         return dim * h * (self.symmetric**2 + self.antisymmetric**2)
 
-    def quadratic(self, dim: int, h: Float[Array, ""]) -> Bool[Array, ""]:
-        """Control numbers up to 1/8 without rotation, whose overlaps a quadratic does not keep."""
-        return (self.control(dim, h) <= 0.125) & (self.antisymmetric == 0)
+    def level(self, dim: int, h: Float[Array, ""]) -> Int[Array, ""]:
+        """2 where rotation prevails, because a rotation keeps overlaps, and a polynomial does not;
+        0 up to a control number of 1/8 without any, 1 up to 1."""
+        control = self.control(dim, h)
+        exact = (control > 1) | (self.antisymmetric > self.symmetric)
+        quadratic = (control <= 0.125) & (self.antisymmetric == 0)
+        return jnp.where(exact, 2, jnp.where(quadratic, 0, 1)).astype(jnp.int32)
+
+    @property
+    def spans(self) -> bool:
+        """True: the equation of the overlaps knows no dimension."""
+        return True
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """On the sphere the Itô correction is radial, hence invisible; elsewhere it is not."""
@@ -168,22 +180,19 @@ class AnisotropicNoise(AbstractMatrixNoise):
 
     def matrix(self, t: Float[Array, ""], dw: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """dA = L dB R."""
-        with jax.default_matmul_precision("highest"):
-            return self.left @ dw @ self.right
+        return product(self.left, dw, self.right)
 
     def log_flow(self, t: Float[Array, ""], dw: Matrix, h: Float[Array, ""], degree: int) -> Matrix:
         """Ω = -L dB R: a random walk of exponentials has the Stratonovich limit."""
-        if isinstance(dw, Unrolled):
-            return -(Unrolled.of(self.left) @ dw @ Unrolled.of(self.right))
-        return -self.matrix(t, dw)
+        return -product(self.left, dw, self.right)
 
     def control(self, dim: int, h: Float[Array, "*steps"]) -> Float[Array, "*steps"]:
         """2 h tr C tr D / n, which for isotropic factors is n h (sigma_s² + sigma_a²)."""
         return 2 * h * jnp.sum(self.left**2) * jnp.sum(self.right**2) / dim
 
-    def quadratic(self, dim: int, h: Float[Array, ""]) -> Bool[Array, ""]:
-        """Never: the short polynomial's second-order terms would need a correction."""
-        return jnp.zeros((), bool)
+    def level(self, dim: int, h: Float[Array, ""]) -> Int[Array, ""]:
+        """1 up to a control number of 1: the quadratic would need a correction."""
+        return jnp.where(self.control(dim, h) > 1, 2, 1).astype(jnp.int32)
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """Its Itô correction is not radial."""

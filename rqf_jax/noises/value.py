@@ -8,7 +8,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from .._arguments import part, scalar
-from .._linalg.unrolled import transform
+from .._linalg.lanes import transform
 from ..drifts import AbstractDrift
 from ..manifolds import AbstractManifold
 from ._abstract import AbstractNoise, Calculus
@@ -79,6 +79,11 @@ class ScalarNoise(AbstractNoise):
     ) -> Float[Array, "*state"]:
         """sigma f(X) dB."""
         return self.sigma * dw[0] * self.field(t, x)
+
+    @property
+    def spans(self) -> bool:
+        """True if the field does: one number knows no dimension."""
+        return self.field.spans
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """The normalisation of a layer is part of the equation."""

@@ -16,7 +16,7 @@ from .geodesic import (
     GeodesicHeun,
     ProjectedEuler,
 )
-from .linear import ExactOU, Strang
+from .linear import ExactOU, LinearFlow, Strang
 from .projective import ProjectiveFlow, shared_matrix
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "ExactOU",
     "GeodesicEuler",
     "GeodesicHeun",
+    "LinearFlow",
     "MatrixJump",
     "ProjectedEuler",
     "ProjectiveFlow",

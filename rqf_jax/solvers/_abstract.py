@@ -1,4 +1,5 @@
 import abc
+from typing import ClassVar
 
 import diffrax
 import jax.numpy as jnp
@@ -12,6 +13,11 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
 
     term_structure = diffrax.MultiTerm[tuple[DriftTerm, NoiseTerm]]
     interpolation_cls = diffrax.LocalLinearInterpolation
+
+    explicit: ClassVar[bool] = True
+    """True if a step that is long beside the drift's own time goes wrong, so that users are warned.
+
+    False for steps that are exact or implicit in the drift, or that are what is asked for."""
 
     @abc.abstractmethod
     def advance(

@@ -7,7 +7,7 @@ from ..noises import Calculus, NoNoise
 from ._abstract import AbstractGeometricSolver
 from .eigenvalues import BackwardEuler, MatrixJump
 from .geodesic import GeodesicEuler, GeodesicHeun, ProjectedEuler
-from .linear import ExactOU, Strang
+from .linear import ExactOU, LinearFlow, Strang
 from .projective import ProjectiveFlow
 
 
@@ -15,16 +15,23 @@ def default(sde: SDE) -> AbstractGeometricSolver:
     """The best solver at hand for an equation.
 
     `ProjectiveFlow` for shared matrix noise on the sphere (weak order 2 where it is isotropic),
-    also beside other noises; `ExactOU` for a linear pull with additive noise and `MatrixJump` for
-    eigenvalues of Gaussian matrices (both exact), `Strang` for matrices in a potential,
-    `BackwardEuler` for other eigenvalues; `GeodesicEuler` for any other noise that allows it,
-    `ProjectedEuler` for noises defined by layers, `GeodesicHeun` for the rest and for equations
-    without noise.
+    also beside other noises; `LinearFlow` for a linear drift without noise, `ExactOU` for a linear
+    pull with additive noise and `MatrixJump` for eigenvalues of Gaussian matrices (all exact),
+    `Strang` for matrices in a potential, `BackwardEuler` for other eigenvalues; `GeodesicEuler` for
+    any other noise that allows it, `ProjectedEuler` for noises defined by layers, `GeodesicHeun`
+    for the rest and for other equations without noise.
     Where both are right, Heun's step costs twice as much, and with noise of its own for every token
     its one-point error was 3 to 20 times as large (the same per cost under a strong drift).
     """
     part(SDE)("sde", sde)
-    candidates = [ProjectiveFlow(), ExactOU(), Strang(), MatrixJump(), BackwardEuler()]
+    candidates = [
+        ProjectiveFlow(),
+        LinearFlow(),
+        ExactOU(),
+        Strang(),
+        MatrixJump(),
+        BackwardEuler(),
+    ]
     if isinstance(sde.noise, NoNoise):
         candidates.append(GeodesicHeun())
     candidates += [GeodesicEuler(), ProjectedEuler(), GeodesicHeun()]

@@ -1,6 +1,7 @@
 """Steps of eigenvalues that keep their order, whatever the step length."""
 
 import math
+from typing import ClassVar
 
 import diffrax
 import jax
@@ -31,6 +32,8 @@ class MatrixJump(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     step of its flow before and after (Strang splitting): weak order 2. For `drifts.Coulomb` with
     `noises.SpectralNoise`.
     """
+
+    explicit: ClassVar[bool] = False
 
     def advance(
         self, sde: SDE, t, h, x: Float[Array, " n"], dw: Float[Array, "n n"]
@@ -83,6 +86,8 @@ class BackwardEuler(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
 
     For `drifts.Coulomb` with additive noise on `manifolds.WeylChamber`.
     """
+
+    explicit: ClassVar[bool] = False
 
     def advance(
         self, sde: SDE, t, h, x: Float[Array, " n"], dw: Float[Array, "*noise"]

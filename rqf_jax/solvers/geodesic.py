@@ -1,5 +1,7 @@
 """Steps along geodesics: for any noise on any manifold."""
 
+from typing import ClassVar
+
 import diffrax
 from jaxtyping import Array, Float
 
@@ -57,6 +59,8 @@ class ProjectedEuler(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     a simulation is a random network and its limit the equation. For noises of any kind but those
     that must be evaluated twice. Weak order 1, strong order 1/2.
     """
+
+    explicit: ClassVar[bool] = False
 
     def advance(
         self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]

@@ -1,14 +1,55 @@
-"""The exact step of a linear pull with additive noise, also between steps of a potential."""
+"""Exact steps of linear drifts: alone, with additive noise, and between steps of a potential."""
+
+from typing import ClassVar
 
 import diffrax
 from jaxtyping import Array, Float
 
+from .._linalg.exponential import flow
 from .._sde import SDE
-from ..drifts import MatrixWell, Pull
+from ..drifts import Linear, MatrixWell, Pull
 from ..drifts.pull import decay, spread
-from ..manifolds import AbstractLinearSpace, Hermitian, Symmetric
-from ..noises import AbstractAdditiveNoise
+from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Sphere, Symmetric
+from ..noises import AbstractAdditiveNoise, NoNoise
 from ._abstract import AbstractMemorylessSolver
+
+
+class LinearFlow(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
+    """The flow of a linear drift without noise: exact for every step length.
+
+        x_a ← exp(V h) x_a in flat space,   x_a ← exp(V h) x_a / |exp(V h) x_a| on the sphere
+
+    So an antisymmetric V keeps lengths and overlaps to rounding, and the Oja flow ends in the
+    leading eigenvector however long a step is. For `drifts.Linear` with `noises.NoNoise`. Source:
+    classical; the normalised flow solves dX = P_X V X dt by the product rule.
+    """
+
+    explicit: ClassVar[bool] = False
+
+    def advance(
+        self, sde: SDE, t, h, x: Float[Array, "tokens dim"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "tokens dim"]:
+        """exp(V h) applied to every token."""
+        assert isinstance(sde.drift, Linear)
+        return flow(sde.drift.matrix_for(x) * h, x, sde.manifold.project)
+
+    def misfit(self, sde: SDE) -> str | None:
+        """Anything but a linear drift without noise, in flat space or on the sphere."""
+        if not isinstance(sde.drift, Linear):
+            return f"{type(sde.drift).__name__} is not linear"
+        if not isinstance(sde.noise, NoNoise):
+            return f"{type(sde.noise).__name__} is a noise"
+        if not isinstance(sde.manifold, Euclidean | Sphere):
+            return f"{type(sde.manifold).__name__} is neither flat space nor the sphere"
+        return None
+
+    def order(self, terms):
+        """Exact."""
+        return 2
+
+    def strong_order(self, terms):
+        """Exact."""
+        return 1
 
 
 class ExactOU(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
@@ -22,6 +63,8 @@ class ExactOU(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     formula; the pull is a number, so it commutes with every noise.
     """
 
+    explicit: ClassVar[bool] = False
+
     def advance(
         self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
     ) -> Float[Array, "*state"]:
@@ -30,7 +73,7 @@ class ExactOU(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
         kept = decay(sde.drift.rate, h) - 1
         deviation = sde.manifold.tangent(x, sde.drift.deviation(x))
         noise = sde.manifold.tangent(x, sde.noise(t, x, dw))
-        return x + kept * deviation + spread(sde.drift.rate, h) * noise
+        return sde.manifold.retract(x, kept * deviation + spread(sde.drift.rate, h) * noise)
 
     def misfit(self, sde: SDE) -> str | None:
         """Anything but a pull with additive noise in a linear space."""
@@ -59,6 +102,8 @@ class Strang(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     `manifolds.Symmetric` (beta = 1) or `manifolds.Hermitian` (beta = 2).
     """
 
+    explicit: ClassVar[bool] = False
+
     def advance(
         self, sde: SDE, t, h, x: Float[Array, "n n"], dw: Float[Array, "*noise"]
     ) -> Float[Array, "n n"]:
@@ -66,7 +111,8 @@ class Strang(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
         drift = sde.drift
         assert isinstance(drift, MatrixWell)
         linear = SDE(drift.pull, sde.noise, sde.manifold)
-        return drift.flow(ExactOU().advance(linear, t, h, drift.flow(x, h / 2), dw), h / 2)
+        x = ExactOU().advance(linear, t, h, drift.flow(x, h / 2), dw)
+        return sde.manifold.project(drift.flow(x, h / 2))
 
     def misfit(self, sde: SDE) -> str | None:
         """Anything but a matrix in a well with additive noise, in the space of its kind."""

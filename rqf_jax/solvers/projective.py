@@ -1,6 +1,5 @@
 """The projective flow: shared matrix noise on the sphere, exactly as a linear map."""
 
-from functools import partial
 from typing import cast
 
 import diffrax
@@ -11,7 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._arguments import field, maybe, one_of
-from .._linalg.unrolled import LIMIT, Unrolled, transform
+from .._linalg.exponential import act, directions, expm1, taylor
+from .._linalg.lanes import in_lanes, is_tiny, transform
 from .._sde import SDE
 from ..drifts import NoDrift
 from ..manifolds import Sphere
@@ -42,9 +42,11 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
     linear in time. What h changes is the clock: keep the control number n h (sigma_s² +
     sigma_a²) below 1; above 2 `rqf_jax.simulate` warns.
 
-    The exponential is a polynomial in Ω, of the degree that the control number asks for (a
-    truncation keeps the three identities, being still one rotation-invariant map): for N ≥ n, and
-    where n is tiny, the matrix by scaling and squaring, else Taylor terms applied to the tokens.
+    The exponential of Ω is as good as the step asks for. Where the noise is a rotation, or mostly
+    one, and in dimensions up to 4, it is exact to rounding, so that a rotation keeps overlaps at
+    every step length. Elsewhere nothing is conserved, and for small control numbers a polynomial of
+    degree 2 to 6 does (a truncation keeps the three identities, being still one rotation-invariant
+    map): for N ≥ n as a matrix, else as Taylor terms applied to the tokens.
 
     Source: the projectivised linear flow is classical (see Engel & Shalova, arXiv:2603.06187, for
     this equation); the coefficients of Ω are derived in `IsotropicNoise.log_flow`.
@@ -53,9 +55,10 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
     level: int | None = eqx.field(
         static=True, default=None, converter=field("level", maybe(one_of(0, 1, 2)))
     )
-    """The polynomial: 0 is quadratic, for `noise.quadratic` steps, 1 and 2 are good for control
-    numbers up to 1 and about 4; None is the first that is good for the step at hand. In dimensions
-    up to 4 there is only the best."""
+    """The accuracy of exp(Ω): 0 a polynomial of degree 2, 1 of degree 4 to 6, 2 to rounding.
+
+    None asks the noise what is good for the step at hand (`AbstractMatrixNoise.level`). In
+    dimensions up to 4 every level is exact."""
 
     def begin(self, sde: SDE, t, x: Float[Array, "tokens dim"]):
         """The velocity by the drift; None without one."""
@@ -88,7 +91,7 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
             steps = [lambda s=solver: s.follow(sde, t, h, x, dw, handed) for solver in solvers]
             return lax.switch(index, steps) if len(steps) > 1 else steps[0]()
         manifold, (tokens, dim) = sde.manifold, x.shape
-        flow = _unrolled_flow if dim <= LIMIT else _LEVELS[self.level]
+        flow = _small_flow if is_tiny(dim) else _FLOWS[self.level]
         (shared, part), *others = _parts(sde.noise, x, dw)
         with jax.default_matmul_precision("highest"):
             if handed is not None:
@@ -110,12 +113,10 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
 
         The choice costs as much as a step, so it is to be made once for many of them.
         """
-        if self.level is not None or x.shape[-1] <= LIMIT:
+        if self.level is not None or is_tiny(x.shape[-1]):
             return [ProjectiveFlow(level=self.level or 0)], 0
         noise = cast(AbstractMatrixNoise, shared_matrix(sde.noise))
-        quadratic = noise.quadratic(x.shape[-1], h)
-        index = jnp.where(quadratic, 0, 1 + (noise.control(x.shape[-1], h) > 1).astype(jnp.int32))
-        return [ProjectiveFlow(level=level) for level in range(len(_LEVELS))], index
+        return [ProjectiveFlow(level=i) for i in range(len(_FLOWS))], noise.level(x.shape[-1], h)
 
     def misfit(self, sde: SDE) -> str | None:
         """Anything but a shared matrix noise on the sphere, alone or with others."""
@@ -156,57 +157,53 @@ def _parts(noise: AbstractNoise, x: Float[Array, "tokens dim"], dw: Float[Array,
     return sorted(pairs, key=lambda pair: not isinstance(pair[0], AbstractMatrixNoise))
 
 
-def _unrolled_flow(noise: AbstractMatrixNoise, t, h, x, dw):
-    """The map entry by entry: in tiny dimensions the best polynomial costs next to nothing."""
-    omega = noise.log_flow(t, Unrolled.of(dw), h, degree=4)
-    identity = Unrolled.of(jnp.eye(x.shape[-1], dtype=x.dtype))
-    trace = sum(row[i] for i, row in enumerate(omega.rows)) / x.shape[-1]
-    exponential = _exponential(omega + identity * -trace, identity, 3)
-    # Normalised before it is one array: XLA would compute the exponential again for each use.
-    columns = exponential.columns(x)
-    scale = lax.rsqrt(sum(column * column for column in columns))
-    return jnp.stack([column * scale for column in columns], axis=-1)
+def _small_flow(noise: AbstractMatrixNoise, t, h, x, dw):
+    """The exponential to rounding, which costs next to nothing in tiny dimensions."""
+    return directions(noise.log_flow(t, in_lanes(dw), h, degree=12), x)
 
 
-def _flow(noise: AbstractMatrixNoise, t, h, x, dw, *, degree: int, squarings: int):
-    """The map of few tokens by a Taylor polynomial of `degree`, of many by its matrix."""
-    tokens, dim = x.shape
-    identity = jnp.eye(dim, dtype=x.dtype)
-    omega = noise.log_flow(t, dw, h, degree=degree)
-    # An exponential turns the trace part into a factor, which normalising removes; a polynomial
-    # has to be taken without it, here Ω - τ, in terms that cost no pass over the matrix.
-    trace = jnp.sum(jnp.diagonal(omega)) / dim
-    if tokens < dim:
-        y = _taylor(omega, trace, x, degree)
-    elif degree == 2:
-        constant, linear = 1 - trace + trace * trace / 2, 1 - trace
-        y = transform(identity * constant + omega * linear + (omega @ omega) * 0.5, x)
-    else:
-        y = transform(_exponential(omega - identity * trace, identity, squarings), x)
+def _quadratic_flow(noise: AbstractMatrixNoise, t, h, x, dw):
+    """1 + Ω + Ω²/2: one product."""
+    omega, trace, identity = _traced(noise, t, h, x, dw, degree=2)
+    if x.shape[0] < x.shape[1]:
+        return _normalised(taylor(omega, trace, x, 2))
+    constant, linear = 1 - trace + trace * trace / 2, 1 - trace
+    return _normalised(transform(identity * constant + omega * linear + (omega @ omega) * 0.5, x))
+
+
+def _short_flow(noise: AbstractMatrixNoise, t, h, x, dw):
+    """Taylor's polynomial of degree 6 of few tokens; of many, its matrix of degree 4 in halves."""
+    omega, trace, identity = _traced(noise, t, h, x, dw, degree=6)
+    if x.shape[0] < x.shape[1]:
+        return _normalised(taylor(omega, trace, x, 6))
+    half = (omega - identity * trace) * 0.5
+    square = half @ half
+    root = identity + half + square @ (identity * 0.5 + half * (1 / 6) + square * (1 / 24))
+    return _normalised(transform(root @ root, x))
+
+
+def _exact_flow(noise: AbstractMatrixNoise, t, h, x, dw):
+    """The exponential to rounding."""
+    omega, trace, identity = _traced(noise, t, h, x, dw, degree=12)
+    # Twice the typical norm of a Gaussian matrix, which no step exceeds.
+    size = jnp.sqrt(8 * noise.control(x.shape[-1], h))
+    if x.shape[0] < x.shape[1]:
+        return _normalised(act(omega, trace, x, size))
+    return _normalised(x + transform(expm1(omega - identity * trace, size), x))
+
+
+_FLOWS = (_quadratic_flow, _short_flow, _exact_flow)
+
+
+def _traced(noise: AbstractMatrixNoise, t, h, x, dw, *, degree: int):
+    """Ω, a number on its diagonal, and the identity.
+
+    An exponential turns the trace part into a factor, which normalising removes; a polynomial has
+    to be taken without it.
+    """
+    omega, dim = noise.log_flow(t, dw, h, degree=degree), x.shape[-1]
+    return omega, jnp.sum(jnp.diagonal(omega)) / dim, jnp.eye(dim, dtype=x.dtype)
+
+
+def _normalised(y):
     return y * lax.rsqrt(jnp.sum(y * y, -1, keepdims=True))
-
-
-_LEVELS = (
-    partial(_flow, degree=2, squarings=0),
-    partial(_flow, degree=6, squarings=1),
-    partial(_flow, degree=12, squarings=3),
-)
-
-
-def _exponential(omega, identity, squarings: int):
-    """exp(Ω) ≈ p(Ω / 2^s)^(2^s) with p(Ω) = 1 + Ω + Ω²/2 + Ω³/6 + Ω⁴/24 in two products."""
-    omega = omega * 2.0**-squarings
-    square = omega @ omega
-    result = identity + omega + square @ (identity * 0.5 + omega * (1 / 6) + square * (1 / 24))
-    for _ in range(squarings):
-        result = result @ result
-    return result
-
-
-def _taylor(omega, trace, x, degree: int):
-    """Σ (Ω - τ)^k x / k! for k up to `degree`."""
-    total = term = x
-    for k in range(1, degree + 1):
-        term = (transform(omega, term) - trace * term) * (1 / k)
-        total = total + term
-    return total
