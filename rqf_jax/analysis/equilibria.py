@@ -10,12 +10,13 @@ import lineax as lx
 import numpy as np
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Int
 
 from .._arguments import finite, is_concrete, part, scalar
 from ..drifts import AbstractDrift
 from ..manifolds import AbstractManifold, Sphere
 from ._flow import dimension, tangent_basis
+from ._symmetry import neutral_by_symmetry
 from .patterns import cluster_sizes, pattern
 
 NEUTRAL = 1e-6
@@ -27,8 +28,12 @@ class Equilibria(eqx.Module):
 
     `states` (equilibria, ...); `residuals` the largest entry of each one's velocity; `spectra`
     (equilibria, modes) eigenvalues of the tangent Jacobian, the least stable first; `neutral` how
-    many of them are zero to 1e-6 of the largest; `kinds` and `sizes` the pattern of the tokens and
-    the sizes of their clusters; `counts` how many of the `starts` initial states went to each.
+    many of them are zero to 1e-6 of the largest; `metastable` whether more modes are neutral than
+    symmetries of the drift explain, so that the state is at rest only to rounding, and `lifetimes`
+    the time 1/|v| that its velocity v needs for a distance of 1 (an order of magnitude, at most
+    1e16 times the fastest relaxation; infinite for the others); `kinds` and `sizes` the pattern of
+    the tokens and the sizes of their clusters; `counts` how many of the `starts` initial states
+    went to each.
     The rest had not settled.
     """
 
@@ -36,6 +41,8 @@ class Equilibria(eqx.Module):
     residuals: Float[np.ndarray, " equilibria"]
     spectra: Complex[np.ndarray, "equilibria modes"]
     neutral: Int[np.ndarray, " equilibria"]
+    metastable: Bool[np.ndarray, " equilibria"]
+    lifetimes: Float[np.ndarray, " equilibria"]
     counts: Int[np.ndarray, " equilibria"]
     kinds: tuple[str, ...] = eqx.field(static=True)
     sizes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
@@ -50,8 +57,9 @@ class Equilibria(eqx.Module):
 
     @property
     def stable(self) -> tuple[bool, ...]:
-        """True where all modes but the neutral ones decay."""
-        return tuple(bool(rate < 0) for rate in self.growth_rates)
+        """True where all modes but the neutral ones decay and a symmetry explains those."""
+        rates = zip(self.growth_rates, self.metastable, strict=True)
+        return tuple(bool(rate < 0 and not slow) for rate, slow in rates)
 
     @property
     def unsettled(self) -> int:
@@ -74,9 +82,17 @@ class Equilibria(eqx.Module):
         share, error = self.basin_frequencies()
         lines = [
             f"{kind:<10} {'+'.join(map(str, sizes)):<10} max Re {rate:+.4f}  neutral {neutral}  "
-            f"basin {p:.3f} ± {e:.3f}"
-            for kind, sizes, rate, neutral, p, e in zip(
-                self.kinds, self.sizes, self.growth_rates, self.neutral, share, error, strict=True
+            f"basin {p:.3f} ± {e:.3f}{f'  metastable, lifetime ~{life:.0e}' if slow else ''}"
+            for kind, sizes, rate, neutral, p, e, slow, life in zip(
+                self.kinds,
+                self.sizes,
+                self.growth_rates,
+                self.neutral,
+                share,
+                error,
+                self.metastable,
+                self.lifetimes,
+                strict=True,
             )
         ]
         return "\n".join([head, *lines])
@@ -99,6 +115,12 @@ def find_equilibria(
     An unstable equilibrium in the result is a saddle where some start was slow enough to pass for
     at rest (velocity 1e-7 in float64; in float32, where it is 1e-4, 1 of 100 starts in one of the
     tests' problems): `growth_rates` tells. Saddles are looked for by `equilibrium`.
+
+    Tokens far apart under a sharp attention move so slowly that rounding hides it: β = 30 leaves
+    velocities of e^-38. Such a state is reported with `metastable`, and is not `stable`: some of
+    its modes are neutral to 1e-6 of the fastest, and no rotation that the drift commutes with, of
+    all tokens or of one, explains them. (A family of equilibria for another reason is called
+    metastable as well.)
 
     States of tokens are one equilibrium if they agree up to the order of the tokens, their
     common sign and a rotation: sorted overlaps and Jacobian spectra are compared, to 1e-4 (so
@@ -154,11 +176,22 @@ def find_equilibria(
     chosen = first[order]
     tokens = [np.asarray(states[i], float) for i in chosen]
     size = np.abs(spectra[chosen])
+    neutral = np.sum(size <= NEUTRAL * np.max(size, 1, keepdims=True), 1)
+    unexplained = np.array(
+        [
+            on_sphere and neutral_by_symmetry(drift, manifold, states[i], int(count)) < count
+            for i, count in zip(chosen, neutral, strict=True)
+        ]
+    )
+    # Velocities are known to the rounding of the largest rate; a token moves by 1 in the inverse.
+    slowest = np.maximum(residuals[chosen], float(jnp.finfo(states.dtype).eps) * size.max(1))
     return Equilibria(
         states=states[chosen],
         residuals=residuals[chosen],
         spectra=spectra[chosen],
-        neutral=np.sum(size <= NEUTRAL * np.max(size, 1, keepdims=True), 1),
+        neutral=neutral,
+        metastable=unexplained,
+        lifetimes=np.where(unexplained, 1 / np.maximum(slowest, 1e-300), np.inf),
         counts=counts[order],
         kinds=tuple(pattern(x) if on_sphere else "point" for x in tokens),
         sizes=tuple(cluster_sizes(x) if on_sphere else () for x in tokens),

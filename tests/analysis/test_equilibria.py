@@ -296,6 +296,29 @@ def test_flat_equilibria_are_told_apart_and_their_basins_measured():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("beta", [25.0, 30.0])
+def test_clusters_that_only_rounding_holds_apart_are_metastable_and_not_stable(beta):
+    # Tokens at cosine r attract each other with e^(-β(1 - r)), here below 1e-12; only consensus
+    # attracts for good.
+    x = np.array([[1, 0.1, 0], [1, -0.1, 0], [-0.3, 0.2, 1]])
+    start = jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True))
+    found = find_equilibria(Attention(beta), SPHERE, jnp.stack([start, jnp.ones((3, 3)) / 3**0.5]))
+    by_kind = dict(zip(found.kinds, zip(found.metastable, found.stable, strict=True), strict=True))
+    assert by_kind == {"clustering": (True, False), "consensus": (False, True)}
+    lifetimes = dict(zip(found.kinds, found.lifetimes, strict=True))
+    assert lifetimes["clustering"] > 1e12 and lifetimes["consensus"] == np.inf
+    assert "metastable" in repr(found)
+
+
+def test_neutral_modes_that_a_symmetry_explains_are_stable():
+    starts = uniform(2, 3, 3, 1)
+    # Every token may turn by itself in the plane of the two leading eigenvectors, or with all.
+    plane = find_equilibria(Linear(jnp.diag(jnp.array([1.0, 1.0, 0.0]))), SPHERE, starts)
+    polygon = find_equilibria(Attention(1.0, value=-jnp.eye(3)), SPHERE, starts)
+    for found in (plane, polygon):
+        assert np.all(found.neutral == 3) and not found.metastable.any() and all(found.stable)
+
+
 def test_lyapunov_exponents_at_an_equilibrium_are_the_real_parts_of_its_spectrum(golden):
     index = golden.sizes.index((6, 4))
     spectrum = lyapunov_spectrum(
