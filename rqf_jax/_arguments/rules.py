@@ -116,6 +116,15 @@ def finite(name: str, value: Any) -> Float[Array, "..."]:
     return array
 
 
+def data(name: str, value: Any) -> np.ndarray:
+    """`value` as a NumPy array of float64 without NaN or infinity.
+
+    For data, whose differences would be lost if they were rounded to float32 first.
+    """
+    finite(name, value)
+    return host(name, value)
+
+
 def _refused(name: str, value: Any) -> ValueError:
     return ValueError(f"`{name}` must be a real number or an array; got {shown(value)}.")
 
@@ -186,6 +195,12 @@ def number(
         return array
 
     return rule
+
+
+def real(name: str, value: Any, **bounds: float) -> float:
+    """`value` as a Python number that keeps its digits; `bounds` are those of `number`."""
+    number(**bounds)(name, value)
+    return float(host(name, value))
 
 
 def nonnegative(name: str, value: Any) -> Float[Array, ""]:

@@ -100,10 +100,19 @@ def cast(sde: SDE, dtype: jnp.dtype) -> SDE:
 
 
 def dimension(manifold: AbstractManifold, shape: tuple[int, ...]) -> int:
-    """The dimension of the manifold whose points are arrays of `shape`: the trace of P_x."""
+    """The dimension of the manifold whose points are arrays of `shape`: the trace of P_x.
+
+    Raises ValueError if it is 0, as for tokens in one dimension, which are 1 or -1 for ever.
+    """
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        return round(float(_trace(manifold, shape)))
+        found = round(float(_trace(manifold, shape)))
+    if not found:
+        raise ValueError(
+            "`manifold` must leave states room to move; got states of shape "
+            f"{shape} on the {type(manifold).__name__}, which has dimension 0 there."
+        )
+    return found
 
 
 @eqx.filter_jit

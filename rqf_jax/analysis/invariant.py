@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.special import gammaincc
 
-from .._arguments import each, finite, whole
+from .._arguments import data, each, whole
 from ..observables import cluster_signs
 
 
@@ -88,14 +88,14 @@ def occupancy(counts: Any, probabilities: Any = None) -> ChiSquareTest:
     Raises ValueError unless `counts` are at least two integers ≥ 0, not all 0, and
     `probabilities` as many numbers ≥ 0 that sum to 1 within 1e-6.
     """
-    observed = np.asarray(finite("counts", counts), float)
+    observed = data("counts", counts)
     if observed.ndim != 1 or observed.size < 2:
         raise ValueError(f"`counts` must be one axis of 2 or more; got shape {observed.shape}.")
     if np.any(observed < 0) or np.any(observed != np.round(observed)) or not observed.any():
         raise ValueError(f"`counts` must be integers ≥ 0, not all 0; got {observed}.")
     if probabilities is None:
         probabilities = np.full(observed.size, 1 / observed.size)
-    p = np.asarray(finite("probabilities", probabilities), float)
+    p = data("probabilities", probabilities)
     if p.shape != observed.shape:
         raise ValueError(f"`probabilities` must be {observed.size} numbers; got shape {p.shape}.")
     if np.any(p < 0) or abs(p.sum() - 1) > 1e-6:
@@ -126,7 +126,7 @@ def sign_pattern(x: Float[Array, "tokens dim"]) -> Int[Array, ""]:
 
 
 def _points(x: Any) -> Float[np.ndarray, "points dim"]:
-    x = np.asarray(finite("x", x), float)
+    x = data("x", x)
     if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 2:
         raise ValueError(f"`x` must be points (points, dim), dim ≥ 2; got shape {x.shape}.")
     defect = np.max(np.abs(np.linalg.norm(x, axis=1) - 1))

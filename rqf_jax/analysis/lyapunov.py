@@ -19,7 +19,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-from .._arguments import Key, Times, finite, floating, function_of, integer, is_concrete, part
+from .._arguments import Key, Times, data, floating, function_of, host, integer, is_concrete, part
 from .._brownian.path import stream
 from .._ensemble.members import member_keys
 from .._ensemble.simulate import checked
@@ -315,7 +315,7 @@ def two_point_exponent(
             "`first` and `second` must not have merged; got distance "
             f"{distances.min():g} for member {int(np.argmin(distances.min(1)))}."
         )
-    rates = np.log(distances[:, 1] / distances[:, 0]) / float(first.ts[-1] - first.ts[start])
+    rates = np.log(distances[:, 1] / distances[:, 0]) / np.diff(host("first.ts", first.ts)[ends])[0]
     error = rates.std(ddof=1) / math.sqrt(rates.size) if rates.size > 1 else math.nan
     return float(rates.mean()), float(error)
 
@@ -328,7 +328,7 @@ def kaplan_yorke_dimension(exponents: Any) -> float:
     0 if all exponents are negative (a point), and their number if all sums are ≥ 0.
     Raises ValueError unless `exponents` is one axis of finite numbers.
     """
-    values = np.asarray(finite("exponents", exponents), float)
+    values = data("exponents", exponents)
     if values.ndim != 1 or not values.size:
         raise ValueError(f"`exponents` must be one axis of numbers; got shape {values.shape}.")
     values = np.sort(values)[::-1]

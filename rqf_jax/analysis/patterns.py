@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse.csgraph import connected_components
 
-from .._arguments import finite, scalar
+from .._arguments import data, real
 
 TOLERANCE = 1e-6
 """On cosines. A looser one takes a two-cluster state near an antipodal one for antipodal: with
@@ -26,7 +26,7 @@ def pattern(x: Any, *, tolerance: float = TOLERANCE) -> str:
     of Altafini, arXiv:2511.11553 (abstract read; the exact definitions are ours). Bring the state
     to rest first (`equilibrium`). Raises ValueError if `x` is not one state of unit tokens.
     """
-    x, tolerance = _tokens(x), float(scalar("tolerance", minimum=0, maximum=1)(tolerance))
+    x, tolerance = _tokens(x), real("tolerance", tolerance, minimum=0, maximum=1)
     cosines = x @ x.T
     sizes = cluster_sizes(x, tolerance=tolerance)
     if len(sizes) == 1:
@@ -46,13 +46,13 @@ def cluster_sizes(x: Any, *, tolerance: float = TOLERANCE) -> tuple[int, ...]:
 
     Raises ValueError if `x` is not one state of unit tokens.
     """
-    x, tolerance = _tokens(x), float(scalar("tolerance", minimum=0, maximum=1)(tolerance))
+    x, tolerance = _tokens(x), real("tolerance", tolerance, minimum=0, maximum=1)
     count, labels = connected_components(x @ x.T >= 1 - tolerance, directed=False)
     return tuple(sorted((int(k) for k in np.bincount(labels, minlength=count)), reverse=True))
 
 
 def _tokens(x: Any) -> Float[np.ndarray, "tokens dim"]:
-    x = np.asarray(finite("x", x), float)
+    x = data("x", x)
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"`x` must be one state (tokens, dim); got shape {x.shape}.")
     defect = np.max(np.abs(np.linalg.norm(x, axis=1) - 1))

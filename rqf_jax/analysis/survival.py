@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import gammaincinv, ndtri
 
-from .._arguments import finite, floating, host, part, scalar
+from .._arguments import data, host, part, real
 from .._ensemble.trajectories import Trajectories
 
 
@@ -26,7 +26,7 @@ class Durations(eqx.Module):
     observed: Bool[np.ndarray, " members"]
 
     def __init__(self, times: Any, observed: Any):
-        self.times = np.asarray(finite("times", times), float)
+        self.times = data("times", times)
         host("observed", observed)
         self.observed = np.asarray(observed)
         if self.times.ndim != 1 or not self.times.size or np.any(self.times < 0):
@@ -65,7 +65,7 @@ class SurvivalCurve(eqx.Module):
         Raises ValueError unless 0 < h ≤ the longest time of any member, beyond which S is not
         known (unless it is 0).
         """
-        horizon = float(scalar("horizon", minimum=0)(horizon))
+        horizon = real("horizon", horizon, minimum=0)
         ended = self.survival.size > 0 and self.survival[-1] == 0
         if not 0 < horizon <= (math.inf if ended else self.last):
             raise ValueError(f"`horizon` must be in (0, {self.last:g}]; got {horizon:g}.")
@@ -188,8 +188,8 @@ def exponential_rate(durations: Durations, *, confidence: Any = 0.95) -> RateEst
 
 def _first(runs: Trajectories, passes: Any, threshold: Any) -> Durations:
     part(Trajectories)("runs", runs)
-    level = float(scalar("threshold")(threshold))
-    values = np.asarray(floating("runs.ys", runs.ys), float)
+    level = real("threshold", threshold)
+    values = host("runs.ys", runs.ys)
     ts, status = np.asarray(runs.ts, float), np.asarray(runs.status)
     if values.shape != (status.size, ts.size):
         raise ValueError(
@@ -210,7 +210,7 @@ def _greenwood(at_risk, events):
 
 
 def _confidence(value: Any) -> float:
-    confidence = float(scalar("confidence")(value))
+    confidence = real("confidence", value)
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be in (0, 1); got {confidence:g}.")
     return confidence
