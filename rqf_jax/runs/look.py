@@ -1,6 +1,5 @@
 """A stored run or sweep, compared with closed forms and drawn."""
 
-import os
 import shutil
 import tempfile
 import warnings
@@ -28,8 +27,6 @@ TABLE = "comparison.csv"
 
 _WORKSHOP = ".rqf_jax."
 _LOOKED_AT = 2**28
-# A file system allows 255 bytes, of which names beside it need some.
-_LONGEST_NAME = 200
 
 
 def look(out: Path, folder: Path, console: Console, *, form: Form = "png") -> None:
@@ -66,10 +63,9 @@ def place_of_figures(out: Path) -> Path:
     Raises `ConfigError` for a path that no run can have, and FileExistsError if the folder is
     there and belongs to something else.
     """
-    if out.suffix != ".zarr" or len(os.fsencode(out.name)) > _LONGEST_NAME:
+    if out.suffix != ".zarr":
         raise ConfigError(
-            f"--out: the path must end in .zarr, with a name of at most {_LONGEST_NAME} "
-            f"bytes; got {str(out) if out.name else ''!r}."
+            f"--out: the path must end in .zarr; got {str(out) if out.name else ''!r}."
         )
     store, folder = _store.real_target(out), out.with_suffix("")
     begun = store.exists() or _store.Draft.folder_of(store).exists()

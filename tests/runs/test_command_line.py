@@ -139,7 +139,8 @@ def test_a_byte_order_mark_is_no_part_of_a_config_and_utf16_is_refused(here):
 @pytest.mark.parametrize("out", ["", ".", "run", "a" * 300 + ".zarr", ".zarr"])
 def test_an_output_that_cannot_be_is_refused(here, capsys, out):
     error = said(capsys, "run", "pair.toml", "--out", out, code=2)
-    assert "--out: the path must end in .zarr" in error and error.count("\n") == 1
+    rule = "must have at most 245 bytes" if len(out) > 245 else "--out: the path must end in .zarr"
+    assert rule in error and error.count("\n") == 1
     assert [path.name for path in here.iterdir()] == ["pair.toml"]
 
 

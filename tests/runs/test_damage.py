@@ -20,7 +20,7 @@ from _stores import TINY
 import rqf_jax as rqf
 from rqf_jax import _store
 from rqf_jax.cli import main
-from rqf_jax.runs import ensemble as runs
+from rqf_jax.runs import look
 
 SMALL = TINY.replace("members = 320", "members = 12")
 OLD = Path(__file__).parent / "data" / "stores_0_1_0.zip"
@@ -28,7 +28,7 @@ OLD = Path(__file__).parent / "data" / "stores_0_1_0.zip"
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(look, "draw", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def stores(tmp_path_factory, ensemble):
     """A run and a saved ensemble; not to be changed."""
     folder = tmp_path_factory.mktemp("stores")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "draw", lambda *_, **__: None)
+        patch.setattr(look, "draw", lambda *_, **__: None)
         _stores.simulated(folder / "run.zarr", text=SMALL)
     rqf.save(ensemble, folder / "saved.zarr", attributes={"seed": 1, "tokens": ["a", "b", "c"]})
     return folder
