@@ -54,7 +54,7 @@ def warn_of_long_steps(
         part = f"{part}, is {excess:.3g}"
     else:
         return
-    more = f"{math.ceil(excess)} times as many" if math.isfinite(excess) else "many more"
+    more = f"{excess:.3g} times as many" if math.isfinite(excess) else "many more"
     warnings.warn(
         f"the step h = {h:.3g} is long for this {part} and should be at most 1. Use {more} "
         "`substeps`.",
