@@ -16,7 +16,7 @@ help: ## list the targets
 demo: $(VENV)/.installed-test ## simulate a real sentence, compare with closed forms, draw figures
 	$(BIN)/rqf-jax run configs/demo.toml --force
 
-ci: lint test ## everything that continuous integration runs
+ci: lint test docs ## everything that continuous integration runs
 
 test: $(VENV)/.installed-test ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
