@@ -99,14 +99,20 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
     The variance is the mean of the k squares in the bulk over rows - n + k, as each outlier takes a
     row and a column of the noise with it. An outlier is a square above the edge by more than 4
     scales of its Tracy-Widom law, which one in 5000 matrices of noise has. Both are repeated until
-    they agree.
+    they agree. Values up to the largest times `rows` roundings of their type are the 0 of a matrix
+    of low rank: where nothing else is left in the bulk the variance is 0, and all others are
+    outliers.
 
     Raises ValueError unless `values` are n ≤ rows singular values along one axis, not all 0.
     """
-    squares = np.sort(data("values", values), axis=None) ** 2
+    sizes, dtype = np.sort(np.abs(data("values", values)), axis=None), np.asarray(values).dtype
+    eps = float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0
+    rounding = eps * integer("rows", rows) * np.max(sizes, initial=0.0)
+    squares = np.where(sizes > rounding, sizes, 0.0) ** 2
     if np.ndim(values) != 1 or squares.size < 2 or not squares[-1] > 0:
         raise ValueError(
-            f"`values` must be singular values along one axis, not all 0; got {squares.shape}."
+            "`values` must be singular values along one axis, not all 0; got shape "
+            f"{np.shape(values)}."
         )
     n = squares.size
     rows = integer("rows", rows)
@@ -114,10 +120,12 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
     bulk = n
     while True:
         variance = float(squares[:bulk].mean()) / (rows - n + bulk)
-        within = int(np.searchsorted(squares, variance * (centre + 4 * scale)))
+        within = int(np.searchsorted(squares, variance * (centre + 4 * scale), side="right"))
         if within >= bulk:
             break
         bulk = within
+    if variance == 0:
+        return MarchenkoPasturFit(0.0, np.zeros(2), squares[bulk:], 0.0)
     share = spectra.marchenko_pastur_cdf(squares[:bulk], rows, n, variance)
     steps = np.arange(bulk + 1) / bulk
     distance = max(np.max(share - steps[:-1]), np.max(steps[1:] - share))

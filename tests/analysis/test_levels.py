@@ -82,6 +82,18 @@ def test_a_signal_in_noise_is_found_at_its_place_and_the_noise_has_its_variance(
     assert "outliers=1" in repr(fit)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rank", [1, 8])
+def test_a_matrix_of_low_rank_is_all_signal(rank, dtype):
+    # What svd leaves of the other values is rounding, and follows no law.
+    rng = np.random.default_rng(0)
+    w = (rng.standard_normal((200, rank)) @ rng.standard_normal((rank, 100))).astype(dtype)
+    fit = analysis.fit_marchenko_pastur(np.linalg.svd(w, compute_uv=False), 200)
+    assert fit.outliers.size == rank and fit.variance == 0 and not np.any(fit.edges)
+    few = analysis.fit_marchenko_pastur([0.0] * 8 + [5.0, 6.0], 20)
+    np.testing.assert_array_equal(few.outliers, [25.0, 36.0])
+
+
 BAD = {
     "one spectrum": (lambda: analysis.unfold(GAUSSIAN[0]), "`values` must be spectra", "(60,)"),
     "descending": (lambda: analysis.unfold(GAUSSIAN[:, ::-1]), "must ascend", "member 0"),
