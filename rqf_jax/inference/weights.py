@@ -9,8 +9,10 @@ import numpy as np
 
 from .._arguments import flag
 from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Symmetric
+from . import _martingale as martingale
 from ._data import equally_spaced, finite_numbers
 from ._density import OfPositive
+from ._ou_goodness import TEXTS, goodness
 from ._ou_likelihood import conditional_likelihood, stationary_likelihood
 from ._result import FitResult, IdentifiabilityError, log_normal
 
@@ -39,6 +41,8 @@ def fit_matrix_ou(
       `Hermitian()`, for which s = √2 g of `models.dyson`.
 
     **Returns** a `FitResult` with the names "rate" and "s"; intervals are normal in the logarithms.
+    `goodness` holds correlations that should be 0, of residuals with those before them and with a
+    pull that is not linear, and a ratio that is 1 if entries have equal and independent noise.
 
     With a = e^{-rate h} the deviations from the target are autoregressive, D' = a D + noise of
     variance v = s² (1 - a²)/(2 rate), so that with a known target the maximum is a regression.
@@ -124,6 +128,8 @@ def fit_matrix_ou(
         v = -(s**2) * jnp.expm1(-2 * r * h) / (2 * r)
         return likelihood.log(-jnp.expm1(-r * h), v)
 
+    whole = entries.reshape(len(entries), members, -1)
+    checks = goodness(whole, slope, centred=target is None)
     method = "exact likelihood"
     if target is None:
         method = "restricted likelihood" if stationary else "likelihood, unknown target corrected"
@@ -138,6 +144,8 @@ def fit_matrix_ou(
         dof_used=float(likelihood.degrees),
         dof_available=float(full),
         steps_used=members * steps,
+        goodness=checks,
+        warnings=martingale.warnings(checks, TEXTS),
         identifiability=""
         if target is not None
         else f"target unknown: a step keeps {seen:.4g} of a deviation, {slope:.4g} corrected",
