@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._arguments import host, is_concrete, one_of, shown
+from .._arguments import data, is_concrete, one_of, shown
 from .._ensemble.trajectories import Trajectories
 from ._result import FitResult
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a token may be."""
@@ -59,8 +60,8 @@ def in_own_precision(estimator: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(estimator)
     def fit(*args: P.args, **kwargs: P.kwargs) -> R:
-        data = args[0] if args else kwargs.get("runs", kwargs.get("sentences"))
-        with double_precision(_holds_doubles(data)):
+        given = args[0] if args else kwargs.get("runs", kwargs.get("sentences"))
+        with double_precision(_holds_doubles(given)):
             result: Any = estimator(*args, **kwargs)
         if isinstance(result, FitResult):
             return replace(result, density=in_default_precision(result.density))
@@ -81,9 +82,9 @@ def in_default_precision(tree: R) -> R:
     return jax.tree.map(narrow, tree)
 
 
-def _holds_doubles(data: Any) -> bool:
-    data = data.ys if isinstance(data, Trajectories) else data
-    parts = data if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+def _holds_doubles(given: Any) -> bool:
+    given = given.ys if isinstance(given, Trajectories) else given
+    parts = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     return any(
         getattr(getattr(part, "states", part), "dtype", None) == np.float64 for part in parts
     )
@@ -114,7 +115,7 @@ def equally_spaced(
 ) -> tuple[Float[np.ndarray, "members times ..."], float]:
     """States (members, times, *state) in float64 and the length of a step."""
     values, ts = _read(runs, times)
-    xs = finite_numbers("runs", values)
+    xs = data("runs", values)
     if ts.ndim != 1 or ts.size < least:
         raise ValueError(f"`times` must be one axis of at least {least}; got shape {ts.shape}.")
     if xs.ndim >= 2 and xs.shape[0] == ts.size and not (xs.ndim > 2 and xs.shape[1] == ts.size):
@@ -181,19 +182,9 @@ def _labelled(runs: Any, times: Any) -> tuple[np.ndarray, Any]:
 
 def _times(times: Any) -> np.ndarray:
     """A NumPy array of the dtype that was given, finite."""
-    exact = finite_numbers("times", times)
+    exact = data("times", times)
     given = np.asarray(times)
     return given if jnp.issubdtype(given.dtype, jnp.floating) else exact
-
-
-def finite_numbers(name: str, value: Any) -> Float[np.ndarray, "..."]:
-    """`value` in float64 on the host, without NaN or infinity."""
-    array = host(name, value)
-    if not np.all(np.isfinite(array)):
-        bad = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
-        where = f" at index {bad}" if bad else ""
-        raise ValueError(f"`{name}` must be finite; got {array[bad]}{where}.")
-    return array
 
 
 def _steps(ts: np.ndarray, count: int) -> Float[np.ndarray, " steps"]:

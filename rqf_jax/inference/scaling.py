@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import integer
-from ._data import finite_numbers
+from .._arguments import data, integer
 from ._result import FitResult, IdentifiabilityError, normal
 
 
@@ -54,7 +53,7 @@ def fit_scaling(
             ("batch_size", batch_size),
         )
     )
-    freedom = finite_numbers("dof", dof)
+    freedom = data("dof", dof)
     freedom = _positive("dof", np.full_like(variances, freedom) if freedom.ndim == 0 else freedom)
     for name, value in (("learning_rate", rates), ("batch_size", batches), ("dof", freedom)):
         if value.shape != variances.shape:
@@ -116,7 +115,7 @@ def _regression(design, logs, weights):
 
 
 def _positive(name: str, value: Any) -> np.ndarray:
-    array = finite_numbers(name, value)
+    array = data(name, value)
     if array.ndim != 1:
         raise ValueError(f"`{name}` must be one axis of runs; got shape {array.shape}.")
     if not np.all(array > 0):

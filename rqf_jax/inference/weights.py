@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .._arguments import flag
+from .._arguments import data, flag
 from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Symmetric
 from . import _martingale as martingale
-from ._data import equally_spaced, finite_numbers
+from ._data import equally_spaced
 from ._density import OfPositive
 from ._ou_goodness import TEXTS, goodness
 from ._ou_likelihood import conditional_likelihood, stationary_likelihood
@@ -88,7 +88,7 @@ def fit_matrix_ou(
             raise ValueError(f"`runs` must hold symmetric matrices; got entries {skew:.3g} apart.")
     members, steps = xs.shape[0], xs.shape[1] - 1
     if target is not None:
-        centre = finite_numbers("target", target)
+        centre = data("target", target)
         if centre.shape not in ((), shape):
             raise ValueError(
                 f"`target` must be a number or have shape {shape}; got {centre.shape}."
