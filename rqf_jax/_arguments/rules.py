@@ -303,6 +303,13 @@ def words(name: str, value: Any) -> str:
     return value
 
 
+def file_path(name: str, value: Any) -> str | os.PathLike:
+    """A rule: the name of a file or folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"`{name}` must be the path of a file or folder; got {shown(value)}.")
+    return value
+
+
 def flag(name: str, value: Any) -> bool:
     """A rule: True or False."""
     if not isinstance(value, bool | np.bool_):

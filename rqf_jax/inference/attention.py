@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import scalar
+from .._arguments import each, scalar, words
 from ..drifts import AbstractAttention
 from ..manifolds import Sphere
 from ._data import Observed, in_own_precision, observed
@@ -95,7 +95,7 @@ def fit_attention(
     correlation above 0.98, with the combination that the data do fix. Source: derived for this
     library.
     """
-    names = tuple(parameters)
+    names = each(words)("parameters", parameters)
     if names not in (("strength",), ("strength", "beta")):
         raise ValueError(
             f"`parameters` must be ('strength',) or ('strength', 'beta'); got {parameters!r}."

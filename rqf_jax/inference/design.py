@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import integer, scalar
+from .._arguments import fitting, integer, scalar
 from .._ensemble.simulate import simulate
 from .._sde import SDE
 from ..drifts import NoDrift
@@ -38,8 +38,13 @@ def predicted_error(
     """
     tokens, dim = integer("tokens", tokens), integer("dim", dim, minimum=2)
     steps = integer("steps", steps)
+    fitting(("steps", "tokens", "dim"), (steps, tokens, dim))
     numbers = {"dt": dt, "symmetric": symmetric, "antisymmetric": antisymmetric}
-    numbers = {name: scalar(name)(value) for name, value in numbers.items() if value is not None}
+    numbers = {
+        name: scalar(name)(value)
+        for name, value in numbers.items()
+        if not (name == "antisymmetric" and value is None)
+    }
     for name, value in numbers.items():
         if not float(value) > 0:
             raise ValueError(f"`{name}` must be positive; got {float(value):g}.")

@@ -4,10 +4,12 @@ All functions act row by row on unit vectors: a pair of states (tokens, dim), or
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import floating
 from ..observables._state import safe_sqrt
 
 LARGEST_ANGLE = 2.5
@@ -28,6 +30,7 @@ def half_angle(
     n p dt/4 and the logarithm by (n-2) p dt/12 (derived by expansion; checked in the tests). At
     angles above `LARGEST_ANGLE` the increment is held at 2 tan(1.25).
     """
+    x, y = _alike(x, y)
     total, difference = x + y, y - x
     square = jnp.sum(total * total, -1, keepdims=True)
     middle = total / safe_sqrt(jnp.where(square == 0, 1.0, square))
@@ -49,6 +52,7 @@ def logarithm(
     Under pure noise its mean given x is zero exactly, at every step length. Antipodal pairs, which
     have no direction, give 0.
     """
+    x, y = _alike(x, y)
     tangent = y - jnp.sum(x * y, -1, keepdims=True) * x
     length = jnp.sum(tangent * tangent, -1, keepdims=True)
     chord = jnp.sum((y - x) ** 2, -1, keepdims=True)
@@ -56,3 +60,14 @@ def logarithm(
     angle = 2 * jnp.atan2(safe_sqrt(chord), safe_sqrt(total))
     still = length == 0
     return tangent * (angle / jnp.sqrt(jnp.where(still, 1.0, length)))
+
+
+def _alike(x: Any, y: Any) -> tuple[Float[Array, "*rows dim"], Float[Array, "*rows dim"]]:
+    """Two states of the same shape."""
+    x, y = floating("x", x), floating("y", y)
+    if not x.ndim or x.shape != y.shape:
+        raise ValueError(
+            "`x` and `y` must be unit vectors (..., dim) of one shape; got "
+            f"{x.shape} and {y.shape}."
+        )
+    return x, y

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from .._arguments import file_path, flag, maybe, part, takes
 from .._ensemble.trajectories import Trajectories
 from .._store import (
     DataFileError,
@@ -31,8 +32,15 @@ from .._store import (
 
 _NETCDF3_BYTES = 2**32 - 4
 _ARRAY = "/zarr.json"
+FACTS = maybe(part(Mapping, "a mapping of names to facts"))
 
 
+@takes(
+    runs=part(Trajectories),
+    path=file_path,
+    attributes=FACTS,
+    overwrite=flag,
+)
 def save(
     runs: Trajectories,
     path: str | os.PathLike,
@@ -61,6 +69,12 @@ def save(
     save_dataset(runs.to_xarray(), path, attributes=attributes or {}, overwrite=overwrite)
 
 
+@takes(
+    dataset=part(xarray.Dataset, "a dataset of xarray"),
+    path=file_path,
+    attributes=FACTS,
+    overwrite=flag,
+)
 def save_dataset(
     dataset: xarray.Dataset,
     path: str | os.PathLike,
@@ -110,6 +124,7 @@ def save_dataset(
         workshop.rmdir()
 
 
+@takes(path=file_path, check=flag)
 def load(path: str | os.PathLike, *, check: bool = True) -> xarray.Dataset:
     """Open the run, sweep or ensemble at `path` as a labelled dataset; also `rqf_jax.open`.
 
@@ -170,6 +185,7 @@ def _check(path: Path, root: Root) -> None:
         )
 
 
+@takes(dataset=part(xarray.Dataset, "a dataset of xarray"), path=file_path)
 def to_netcdf(dataset: xarray.Dataset, path: str | os.PathLike) -> None:
     """Write a dataset to one netCDF file (classic format with 64-bit offsets, read by everything).
 

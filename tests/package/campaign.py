@@ -25,6 +25,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -164,6 +165,7 @@ def work():
 
     limit = 8 * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    os.chdir(tempfile.mkdtemp())
     import _calls  # noqa: F401
     import matplotlib.pyplot as plt
 
