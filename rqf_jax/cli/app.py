@@ -1,6 +1,5 @@
 """The command line: write and run configs, sweep them, look at runs, fit their noise."""
 
-import errno
 import io
 import sys
 import warnings
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from . import complete
+from .errors import CONTINUE, explained, tell, warn
+from .options import Changes, ConfigFile, Form, Hosts, Run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,37 +24,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A store that `rqf-jax run` or `sweep` wrote.")
-]
-ConfigFile = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CONFIG", help="A TOML file, or the name of a config of the package, such as demo."
-    ),
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change one key, section.key or key alone; may be repeated.",
-        autocompletion=complete.changes,
-    ),
-]
-Form = Annotated[
-    Literal["png", "pdf", "svg"], typer.Option("--format", help="The file format of the figures.")
-]
-Hosts = Annotated[
-    str | None,
-    typer.Option(
-        metavar="auto|ADDRESS:PORT,COUNT,NUMBER",
-        help="Share the work with other processes: auto reads SLURM's settings; or this is process "
-        "NUMBER of COUNT, the first being 0.",
-        show_default="alone",
-    ),
-]
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: whatever can be foreseen is one message and an exit code.
@@ -62,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     3 the disk is full or cannot be written; 4 out of memory; 5 another process is at this run;
     130 and 143 stopped by SIGINT and SIGTERM.
     """
-    warnings.showwarning = _warn
+    warnings.showwarning = warn
     warnings.filterwarnings("default", category=DeprecationWarning, module="rqf_jax")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may hold bytes that are no text
@@ -70,61 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments, prog_name="rqf-jax")
     except Exception as error:
-        code, message = _explained(error)
+        code, message = explained(error)
         if code is None:
             raise
-        _tell(message)
+        tell(message)
         sys.exit(code)
     except BaseException as stop:
         number = getattr(stop, "number", None)
         if number is None:
             raise
-        _tell(f"{stop}. {_CONTINUE}")
+        tell(f"{stop}. {CONTINUE}")
         sys.exit(128 + number)
-
-
-_CONTINUE = "The same command continues the run."
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-def _explained(error: Exception) -> tuple[int | None, str]:
-    """The exit code and the message of an error; no code for one that nobody foresaw."""
-    from .. import _store, io as files
-    from .._ensemble import program as _program
-    from .._ensemble.trajectories import NonFiniteError
-    from ..runs import config
-
-    match error:
-        case NonFiniteError():
-            return 1, str(error)
-        case files.DamagedError():
-            return 1, str(error)
-        case config.ConfigError() | files.DataFileError():
-            return 2, str(error)
-        case FileExistsError():
-            text = str(error).rstrip()
-            gap = "\n" if "\n" in text else " "
-            return 2, f"{text}{gap}--force replaces a run, and nothing else."
-        case _store.LockedError():
-            return 5, str(error)
-        case OSError(errno=number) if number in _DISK:
-            where = f" ({error.filename})" if error.filename else ""
-            return 3, f"{error.strerror}{where}. {_CONTINUE}"
-        case OSError(strerror=str(reason), filename=str(name)):
-            return 2, f"{name}: {reason}."
-        case _ if _program.is_out_of_memory(error):
-            return 4, f"out of memory: {error}"
-    return None, ""
-
-
-def _tell(message: object) -> None:
-    from ..runs.screen import visible
-
-    print(f"rqf-jax: {visible(message)}", file=sys.stderr)
-
-
-def _warn(message, category, filename, lineno, file=None, line=None) -> None:
-    _tell(message)
 
 
 def _version(wanted: bool) -> bool:

@@ -30,6 +30,7 @@ _MOST_ROWS = 45
 # Pairs of tokens are close while their angle is below it (radians): corrections to the linearised
 # motion are of second order in the angle.
 _CLOSE = 0.1
+_ON_ONE_AXIS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def compare(
 
         P(−)           = h(r(0)) = E h(r(T)),  h the probability to end opposite
 
+    Tokens without noise that all ended on one axis: their split into two ends must be stable.
+
     At `log_det_times`, from every start or for two tokens while they are close:
 
         E ln det G(t)  = ln det G(0) - N(N-1) rate t
@@ -89,6 +92,13 @@ def compare(
             rows += _limits(overlaps, pair_labels(labels))
         if forms.antipodal_probability is not None and len(labels) == 2:
             rows += _antipodal(overlaps, forms.antipodal_probability)
+        if forms.stable_split is not None:
+            rows += _splits(overlaps, forms.stable_split)
+    for name in [name for name in forms.means if name in dataset]:
+        time = float(dataset.time[-1])
+        theory = float(forms.means[name](time - float(dataset.time[0])))
+        end = np.asarray(dataset[name][:, -1], float).reshape(dataset.sizes["member"], -1)
+        rows.append(Row(f"E {name}", f"at t = {time:g}", theory, *_mean(end.mean(1))))
     if "log_det_gram" in dataset and np.all(np.isfinite(dataset.log_det_gram[:, 0])):
         for time in log_det_times:
             rate = forms.volume_rate
@@ -287,6 +297,20 @@ def _antipodal(
     if not 0 < theory < 1:
         return []
     return [Row(ANTIPODAL, "", theory, *_mean(np.asarray(probability(end))))]
+
+
+def _splits(overlaps: xarray.DataArray, stable: Callable[[int, int], bool]) -> list[Row]:
+    """Of the members whose tokens all ended on one axis, the share with a stable split."""
+    end = np.asarray(overlaps[:, -1], float)
+    ended = end[np.all(1 - np.abs(end) < _ON_ONE_AXIS, axis=1)]
+    if not len(ended):
+        return []
+    tokens = len(_gram(ended[0]))
+    same = 1 + np.sum(ended[:, : tokens - 1] > 0, axis=1)  # with the first token
+    known = {int(count): stable(int(count), tokens - int(count)) for count in np.unique(same)}
+    found = np.array([known[int(count)] for count in same], float)
+    error = float(found.std() / np.sqrt(len(found)))
+    return [Row("P(stable split)", f"of {len(found)} on one axis", 1.0, float(found.mean()), error)]
 
 
 def _log_det(log_det: xarray.DataArray, tokens: int, time: float, rate: float) -> Row:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -377,3 +378,24 @@ def test_a_teacher_shows_at_its_time_or_never():
     assert model("weight_ou", "s = 1.0").closed_forms(20, 40).notes == ()
     with pytest.raises(ValueError, match="teacher must have at most 1 singular values"):
         model("weight_ou").sde(1)
+
+
+def test_tokens_without_noise_end_in_stable_splits_and_not_in_those_of_another_model():
+    text = (Path(__file__).parents[2] / "configs" / "multistability.toml").read_text()
+    section = parse(text).model
+    runs = rqf.simulate(
+        section.sde(3), rqf.laws.Uniform(6, 3), [0.0, 60.0], substeps=300, members=200,
+        key=jax.random.key(0), save=rqf.observables.overlaps,
+    )  # fmt: skip
+    labels, time = list("abcdef"), [0.0, 60.0]
+    dataset = xarray.Dataset(
+        {"overlaps": (("member", "time", "pair"), np.asarray(runs.ys))}, {"time": time}
+    )
+    forms = section.closed_forms(3)
+    (row,) = report.compare(dataset, forms, labels=labels)
+    assert (row.quantity, row.simulation, row.z) == ("P(stable split)", 1.0, 0.0)
+    assert forms.stable_split(6, 0) and forms.stable_split(3, 3) and not forms.stable_split(5, 1)
+    # With its attention turned round, only one of these fates is stable.
+    other = section.model_copy(update={"beta": -section.beta}).closed_forms(3)
+    (row,) = report.compare(dataset, other, labels=labels)
+    assert row.z < -5

@@ -1,7 +1,7 @@
 """The closed forms of a model, as a record that the comparison and the figures read."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,5 +53,10 @@ class ClosedForms:
     """Where the semicircle of many of them ends, from the time, if they start at zero."""
     density: Callable[[float], tuple[np.ndarray, np.ndarray] | None] | None = None
     """Another law of many of them, points and its density there, from the time."""
+    means: Mapping[str, Callable[[float], Values]] = field(default_factory=dict)
+    """The mean of an observable over members and its own axes, by the observable's name, from the
+    time since the start."""
+    stable_split: Callable[[int, int], bool] | None = None
+    """Whether tokens without noise can stay at the two ends of one axis, so many at each."""
     notes: tuple[str, ...] = ()
     """Thresholds and rates, one sentence each."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from ... import models
 from ..._sde import SDE
 from ...kernels import MLP
-from ...theory import attention, fields, forcing, meanfield, sphere, value_noise
+from ...theory import attention, fields, forcing, meanfield, multistability, sphere, value_noise
 from ...theory.attention import Weight, softmax_weight, unnormalised_weight
 from ._section import AbstractModel, Matrix, NonNegative, Row, State
 from .closed_forms import SYNCHRONISED, ClosedForms
@@ -292,10 +292,36 @@ class SelfAttention(AbstractModel):
         return models.self_attention(self.beta, query_key, value)
 
     def closed_forms(self, dim: int) -> ClosedForms:
-        """Equiangular tokens, if both matrices are the identity."""
-        if self.query_key is not None or self.value is not None:
+        """Equiangular tokens, if both matrices are the identity; else which splits are stable."""
+        if self.query_key is None and self.value is None:
+            return _attention_forms(softmax_weight, self.beta, 1.0, 0.0)
+        if self.value is None:
             return ClosedForms()
-        return _attention_forms(softmax_weight, self.beta, 1.0, 0.0)
+        value, logits = (
+            np.asarray(self.value),
+            self.beta * np.asarray(self.query_key or np.eye(dim)),
+        )
+        rates, vectors = np.linalg.eig(value)
+        axes = [(rates[i].real, vectors[:, i].real) for i in np.flatnonzero(rates.imag == 0)]
+
+        def stable(plus: int, minus: int) -> bool:
+            return any(
+                multistability.pattern_spectrum(value, logits, v, plus=plus, minus=minus).real.max()
+                < 0
+                for _, v in axes
+            )
+
+        if not axes:
+            return ClosedForms()
+        rate, v = max(axes, key=lambda axis: axis[0])
+        kappa, others = float(v @ logits @ v), np.delete(rates, np.argmin(np.abs(rates - rate)))
+        threshold = multistability.critical_alignment(rate, others)
+        beyond = kappa > threshold if rate > 0 else kappa < threshold
+        note = (
+            f"A balanced split along the leading eigenvector of V is {'' if beyond else 'not '}"
+            f"stable: κ = β vᵀMv is {kappa:.4g}, its threshold {threshold:.4g}."
+        )
+        return ClosedForms(stable_split=stable, notes=(note,))
 
 
 class OjaFlow(AbstractModel):

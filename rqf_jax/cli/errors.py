@@ -1,0 +1,49 @@
+"""Errors as the command line tells them: one message and an exit code."""
+
+import errno
+import sys
+
+CONTINUE = "The same command continues the run."
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def explained(error: Exception) -> tuple[int | None, str]:
+    """The exit code and the message of an error; no code for one that nobody foresaw."""
+    from .. import _store, io as files
+    from .._ensemble import program as _program
+    from .._ensemble.trajectories import NonFiniteError
+    from ..runs import config
+
+    match error:
+        case NonFiniteError():
+            return 1, str(error)
+        case files.DamagedError():
+            return 1, str(error)
+        case config.ConfigError() | files.DataFileError():
+            return 2, str(error)
+        case FileExistsError():
+            text = str(error).rstrip()
+            gap = "\n" if "\n" in text else " "
+            return 2, f"{text}{gap}--force replaces a run, and nothing else."
+        case _store.LockedError():
+            return 5, str(error)
+        case OSError(errno=number) if number in _DISK:
+            where = f" ({error.filename})" if error.filename else ""
+            return 3, f"{error.strerror}{where}. {CONTINUE}"
+        case OSError(strerror=str(reason), filename=str(name)):
+            return 2, f"{name}: {reason}."
+        case _ if _program.is_out_of_memory(error):
+            return 4, f"out of memory: {error}"
+    return None, ""
+
+
+def tell(message: object) -> None:
+    """Print a message to the user, on the stream of errors."""
+    from ..runs.screen import visible
+
+    print(f"rqf-jax: {visible(message)}", file=sys.stderr)
+
+
+def warn(message, category, filename, lineno, file=None, line=None) -> None:
+    """Print a warning as `tell` prints errors."""
+    tell(message)

@@ -1,0 +1,39 @@
+"""Arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import complete
+
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A store that `rqf-jax run` or `sweep` wrote.")
+]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG", help="A TOML file, or the name of a config of the package, such as demo."
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key, section.key or key alone; may be repeated.",
+        autocompletion=complete.changes,
+    ),
+]
+Form = Annotated[
+    Literal["png", "pdf", "svg"], typer.Option("--format", help="The file format of the figures.")
+]
+Hosts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ADDRESS:PORT,COUNT,NUMBER",
+        help="Share the work with other processes: auto reads SLURM's settings; or this is process "
+        "NUMBER of COUNT, the first being 0.",
+        show_default="alone",
+    ),
+]
