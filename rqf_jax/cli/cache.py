@@ -43,7 +43,7 @@ def switch_on() -> None:
     except (OSError, RuntimeError):  # no home, no permission, a full disk
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _shorten(folder: Path) -> None:

@@ -298,7 +298,7 @@ def test_a_second_process_compiles_no_program_again(here):
         return tuple(map(int, numbers.groups()))
 
     first, second = run("a.zarr"), run("b.zarr")
-    assert first[0] == 0 < first[1]
+    assert first[1] > 10
     assert second[0] >= first[1] and second[1] == 0
     with rqf.open("a.zarr") as a, rqf.open("b.zarr") as b:
         np.testing.assert_array_equal(a.overlaps, b.overlaps)
