@@ -25,15 +25,16 @@ myst_heading_anchors = 2
 # Pages and notebooks at the root of the repository are copied in; the reference is written.
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks")
+(HERE / "repository").mkdir(exist_ok=True)
 for page in ("CHANGELOG.md", "CONTRIBUTING.md"):
-    shutil.copy(HERE.parent / page, HERE / page.lower())
+    shutil.copy(HERE.parent / page, HERE / "repository" / page.lower())
 reference.write(HERE / "reference")
 
 
 def _links_of_the_repository(app, name, source):
     """Pages link to notebooks and to pages at the root as the repository has them."""
     text = source[0].replace("](../notebooks/", "](notebooks/").replace("](docs/", "](")
-    source[0] = text.replace("](../CONTRIBUTING.md)", "](contributing.md)")
+    source[0] = text.replace("](../CONTRIBUTING.md)", "](repository/contributing.md)")
 
 
 def setup(app):
