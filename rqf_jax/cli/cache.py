@@ -32,7 +32,7 @@ def switch_on() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
     try:
         folder = place(os.environ)

@@ -70,7 +70,7 @@ class Poser:
 
     def start(self, config: Config) -> Start:
         """The initial law of a config and its labels."""
-        return self._once(config.law, lambda: initial(config))
+        return self._once(config.law, lambda: initial(config))  # pyright: ignore
 
     def problem(self, config: Config) -> Problem:
         """The ensemble of a config, not yet checked."""
@@ -82,7 +82,7 @@ class Poser:
         return Problem(
             self._once((config.model, start.size), lambda: equation(config, start.size)),
             law,
-            self._once(config.times, lambda: jnp.asarray(config.times.grid())),
+            self._once(config.times, lambda: jnp.asarray(config.times.grid())),  # pyright: ignore
             self._once(run.seed, lambda: jax.random.key(run.seed)),
             self._once(
                 (config.model.state.name, run.save),
@@ -154,7 +154,7 @@ def _together(arrays: Sequence[Array]) -> PyTree[Array]:
     if not jnp.issubdtype(arrays[0].dtype, jax.dtypes.prng_key):
         return jnp.asarray(np.stack([np.asarray(one) for one in arrays]))
     data = np.stack([np.asarray(jax.random.key_data(one)) for one in arrays])
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(arrays[0]))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(arrays[0]))  # pyright: ignore
 
 
 def _check_size(problem: Problem) -> None:

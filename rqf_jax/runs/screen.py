@@ -37,7 +37,8 @@ class Screen(Console):
     """
 
     def __init__(self, **options: Any):
-        super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
+        plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+        super().__init__(**plain | options)
 
     def render_str(self, text: str, **options: Any) -> Text:  # of strings, in tables too
         """A string as rich prints it, with its control characters written out."""

@@ -29,7 +29,7 @@ def config(model: str, law: str | None = None) -> str:
     if law is None and "pair" in fitting and moved.needs_space is None:
         law = "pair"
     chosen = catalogue.example(AbstractLaw, law or next(n for n in fitting if n != "hidden_states"))
-    if chosen.name not in fitting:
+    if chosen.name not in fitting:  # pyright: ignore
         raise ConfigError(f"--law {catalogue.unknown(law, fitting)}.")
     given = {
         "run": {
@@ -40,7 +40,7 @@ def config(model: str, law: str | None = None) -> str:
         "model": moved.model_dump(exclude_none=True),
         "law": chosen.model_dump(exclude_none=True),
     }
-    table = {"model": {"name": model}, "law": {"name": chosen.name}}
+    table = {"model": {"name": model}, "law": {"name": chosen.name}}  # pyright: ignore
     kinds = keys.sections(Config, table)
     parts = [f"# {_about(kinds['model'])}\n#\n#     rqf-jax run {model}.toml\n"]
     for name, kind in kinds.items():
@@ -62,7 +62,9 @@ def _section(name: str, kind: type[Section], given: dict[str, typing.Any]) -> st
             continue
         words = f"{' '.join((info.description or '').split())}"
         lines += [f"# {line}" for line in textwrap.wrap(words, _WIDTH)]
-        value = given.get(key, info.examples[0] if _needed(info) else info.default)
+        value = given.get(
+            key, info.examples[0] if info.is_required() and info.examples else info.default
+        )
         off = "# " if not _needed(info) and key not in given else ""
         shown = "…" if value is None else toml_value(value)
         lines.append(f"{off}{key} = {shown}")

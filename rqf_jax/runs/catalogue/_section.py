@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -242,14 +242,18 @@ def _chosen(kind: type[Named]) -> BeforeValidator:
         if isinstance(table, kind) or not isinstance(table, Mapping):
             return table
         if "name" not in table:
-            raise PydanticCustomError("section_name", f"missing; must be {listed(names(kind))}")
+            _refuse(f"missing; must be {listed(names(kind))}")
         name = table["name"]
         section = find(kind, name) if isinstance(name, str) else None
         if section is None:
-            raise PydanticCustomError("section_name", unknown(name, names(kind)))
+            _refuse(unknown(name, names(kind)))
         return section.model_validate(table)
 
     return BeforeValidator(build)
+
+
+def _refuse(rule: Any) -> NoReturn:
+    raise PydanticCustomError("section_name", rule)
 
 
 def listed(choices: Sequence[str]) -> str:
