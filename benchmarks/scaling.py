@@ -34,7 +34,8 @@ def throughput(tokens: int, dim: int, seconds: float) -> float:
     import jax.numpy as jnp
 
     import rqf_jax as rqf
-    from rqf_jax._ensemble.program import Problem, Program
+    from rqf_jax._ensemble.problem import Problem
+    from rqf_jax._ensemble.program import Program
     from rqf_jax.runs.problem import Save
 
     sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(tokens, dim)

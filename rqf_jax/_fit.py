@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from ._arguments import Key, function_of, integer, lower_bound, part, prng_key
+from ._ensemble.compiled import compiled
 from ._ensemble.members import typed_key
 from ._ensemble.trajectories import NonFiniteError
 from ._sde import SDE
@@ -100,15 +101,20 @@ def _adam(steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(0.05, steps))
 
 
-@eqx.filter_jit
+@compiled
 def _step(point, fixed, minima, state, loss, key, optimizer):
     """The next point, and the loss and the size of its gradient at this one."""
-    value, gradient = jax.value_and_grad(
-        lambda p: _scalar(loss(_assembled(p, fixed, minima), key))
-    )(point)
+
+    def objective(p):
+        return _scalar(loss(_assembled(p, fixed, minima), key))
+
+    value, gradient = jax.value_and_grad(objective)(point)
     # Optax counts in integers and multiplies with floats, whatever the caller's promotion rules.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, state = optimizer.update(gradient, state, point)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        # Line searches and rates that fall on a plateau ask for the loss; others do without.
+        updates, state = optax.with_extra_args_support(optimizer).update(
+            gradient, state, point, value=value, grad=gradient, value_fn=objective
+        )
         point = optax.apply_updates(point, updates)
         slope = optax.tree.norm(gradient)
     return point, state, value, slope

@@ -3,8 +3,11 @@
 dX = P_X [ f(t, X) dt + g(t, X) ∘ dB ]
 """
 
+from typing import Any, TypeVar
+
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PyTree
@@ -57,24 +60,40 @@ class SDE(eqx.Module):
         return diffrax.MultiTerm(DriftTerm(self, origin), NoiseTerm(self, path, origin))
 
 
+T = TypeVar("T")
+
+
+def in_dtype(module: T, dtype: Any) -> T:
+    """`module` with its numbers in the dtype of the state they act on."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, module
+    )
+
+
+def state_dtype(x: PyTree) -> Any:
+    """The dtype of a state, which all its arrays have."""
+    return jax.tree.leaves(x)[0].dtype
+
+
 class DriftTerm(diffrax.AbstractTerm):
     """P_X f(t, X) dt."""
 
     sde: SDE
     origin: Float[Array, ""] | float
 
-    def vf(self, t, y: Float[Array, "*state"], args: PyTree) -> Float[Array, "*state"]:
+    def vf(self, t, y: PyTree[Array], args: PyTree) -> PyTree[Array]:
         """The tangential velocity."""
-        time = jnp.asarray(self.origin + t, y.dtype)
+        time = jnp.asarray(self.origin + t, state_dtype(y))
         return self.sde.manifold.tangent(y, self.sde.drift(time, y))
 
     def contr(self, t0, t1, **kwargs):
         """dt."""
         return t1 - t0
 
-    def prod(self, vf: Float[Array, "*state"], control) -> Float[Array, "*state"]:
+    def prod(self, vf: PyTree[Array], control) -> PyTree[Array]:
         """velocity · dt."""
-        return vf * jnp.asarray(control, vf.dtype)
+        _check_straight(self.sde)
+        return jax.tree.map(lambda leaf: leaf * jnp.asarray(control, leaf.dtype), vf)
 
 
 class NoiseOperator(eqx.Module):
@@ -82,9 +101,9 @@ class NoiseOperator(eqx.Module):
 
     sde: SDE
     t: Float[Array, ""]
-    x: Float[Array, "*state"]
+    x: PyTree[Array]
 
-    def mv(self, dw: Float[Array, "*noise"]) -> Float[Array, "*state"]:
+    def mv(self, dw: Float[Array, "*noise"]) -> PyTree[Array]:
         """The displacement by an increment."""
         return self.sde.manifold.tangent(self.x, self.sde.noise(self.t, self.x, dw))
 
@@ -100,19 +119,33 @@ class NoiseTerm(diffrax.AbstractTerm):
     path: diffrax.AbstractPath
     origin: Float[Array, ""] | float
 
-    def vf(self, t, y: Float[Array, "*state"], args: PyTree) -> NoiseOperator:
+    def vf(self, t, y: PyTree[Array], args: PyTree) -> NoiseOperator:
         """The operator at (t, y)."""
         flat = isinstance(self.sde.manifold, AbstractLinearSpace)
         if flat and isinstance(self.sde.noise, AbstractAdditiveNoise):
             # The same at every y, of which it needs the shape: diffrax's solvers for additive
             # noise (SRA1, ShARK, ...) ask for no derivative.
             y = lax.stop_gradient(y)
-        return NoiseOperator(self.sde, jnp.asarray(self.origin + t, y.dtype), y)
+        return NoiseOperator(self.sde, jnp.asarray(self.origin + t, state_dtype(y)), y)
 
     def contr(self, t0, t1, **kwargs) -> Float[Array, "*noise"] | diffrax.AbstractBrownianIncrement:
         """The increment of the Brownian path, with its Lévy area where a solver asks for it."""
         return self.path.evaluate(t0, t1, **kwargs)
 
-    def prod(self, vf: NoiseOperator, control: Float[Array, "*noise"]) -> Float[Array, "*state"]:
+    def prod(self, vf: NoiseOperator, control: Float[Array, "*noise"]) -> PyTree[Array]:
         """The displacement."""
+        _check_straight(self.sde)
         return vf.mv(control)
+
+
+def _check_straight(sde: SDE) -> None:
+    """Raise ValueError for a solver of diffrax on a curved manifold: it adds up displacements.
+
+    Solvers of this library ask for the vector fields alone.
+    """
+    if not isinstance(sde.manifold, AbstractLinearSpace):
+        raise ValueError(
+            "`solver` must be one of `rqf_jax.solvers` for these terms: solvers of diffrax add up "
+            f"displacements, and their steps leave the {type(sde.manifold).__name__}. Pass "
+            "`rqf_jax.solvers.default(sde)`."
+        )

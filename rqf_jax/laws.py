@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ._arguments import (
     Key,
@@ -36,6 +36,7 @@ __all__ = [
     "InSpan",
     "Normal",
     "Pair",
+    "Product",
     "Uniform",
     "Zeros",
 ]
@@ -54,8 +55,8 @@ class AbstractLaw(eqx.Module):
     __repr__ = described
 
     @abc.abstractmethod
-    def __call__(self, key: Key) -> Float[Array, "*state"]:
-        """One draw."""
+    def __call__(self, key: Key) -> PyTree[Float[Array, "..."]]:
+        """One draw: an array, or a pytree of arrays of one dtype."""
 
 
 class Uniform(AbstractLaw):
@@ -74,7 +75,7 @@ class Uniform(AbstractLaw):
     @takes(key=prng_key)
     def __call__(self, key: Key) -> Float[Array, "tokens dim"]:
         """A fresh cloud of tokens."""
-        return _normalise(jax.random.normal(key, (self.tokens, self.dim)))
+        return _normalise(_normal(key, (self.tokens, self.dim), jnp.result_type(float)))
 
 
 class Fixed(AbstractLaw):
@@ -126,7 +127,7 @@ class Normal(AbstractLaw):
     @takes(key=prng_key)
     def __call__(self, key: Key) -> Float[Array, "*state"]:
         """A fresh array."""
-        return self.scale * jax.random.normal(key, self.state, self.scale.dtype)
+        return self.scale * _normal(key, self.state, self.scale.dtype)
 
 
 class GaussianEnsemble(AbstractLaw):
@@ -153,10 +154,11 @@ class GaussianEnsemble(AbstractLaw):
         """Fresh eigenvalues."""
         diagonal_key, other_key = jax.random.split(key)
         dtype = self.variance.dtype
-        diagonal = jnp.sqrt(self.variance) * jax.random.normal(diagonal_key, (self.n,), dtype)
+        diagonal = jnp.sqrt(self.variance) * _normal(diagonal_key, (self.n,), dtype)
         # χ_k² is twice a gamma variable of shape k/2.
         shapes = self.beta.astype(dtype) / 2 * jnp.arange(self.n - 1, 0, -1, dtype=dtype)
-        other = jnp.sqrt(self.variance * jax.random.gamma(other_key, shapes))
+        chi = jax.random.gamma(other_key, shapes.astype(jnp.float32)).astype(dtype)
+        other = jnp.sqrt(self.variance * chi)
         matrix = jnp.diag(diagonal) + jnp.diag(other, 1) + jnp.diag(other, -1)
         return eigenvalues(matrix)
 
@@ -251,6 +253,31 @@ class InSpan(AbstractLaw):
         return triangle(self.law(key).T).T
 
 
+class Product(AbstractLaw):
+    """Independent laws of the parts of a composite state.
+
+        Product({"q": Normal((3,)), "p": Zeros((3,))})   draws {"q": ..., "p": ...}
+
+    `laws` is a pytree of laws. Raises ValueError for leaves that are no laws.
+    """
+
+    laws: PyTree[AbstractLaw]
+
+    def __check_init__(self):
+        for leaf in jax.tree.leaves(self.laws, is_leaf=_is_law):
+            part(AbstractLaw)("laws", leaf)
+
+    def __call__(self, key: Key) -> PyTree[Float[Array, "..."]]:
+        """A draw of every part, with a key of its own."""
+        parts, treedef = jax.tree.flatten(self.laws, is_leaf=_is_law)
+        keys = jax.random.split(key, len(parts))
+        return treedef.unflatten([law(own) for law, own in zip(parts, keys, strict=True)])
+
+
+def _is_law(part: Any) -> bool:
+    return isinstance(part, AbstractLaw)
+
+
 def _normalise(x: Float[Array, "tokens dim"]) -> Float[Array, "tokens dim"]:
     return x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))
 
@@ -264,3 +291,8 @@ def check_span(law: AbstractLaw, drift: Any, noise: Any) -> None:
                 f"under {type(word).__name__} depend on the dimension or on directions, which "
                 "coordinates in a span do not have. Use the inner law itself."
             )
+
+
+def _normal(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
+    """Standard normal numbers, drawn in float32 for every dtype: all precisions start alike."""
+    return jax.random.normal(key, shape, jnp.float32).astype(dtype)

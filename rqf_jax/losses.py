@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._arguments import finite, function_of, integer, is_concrete, maybe, part, scalar
 from ._ensemble.members import whole_state
 from ._ensemble.simulate import simulate
+from ._ensemble.times import SaveTimes
 from ._ensemble.trajectories import Trajectories
-from ._sde import SDE
+from ._sde import SDE, in_dtype
 from .laws import AbstractLaw
 from .manifolds import Euclidean, Hermitian
 
@@ -67,7 +68,7 @@ class SimulatedMoments(eqx.Module):
     """
 
     law: AbstractLaw
-    ts: Float[Array, " times"]
+    times: SaveTimes
     target: Float[Array, "times *observable"]
     observable: Callable
     error: Float[Array, "..."]
@@ -89,13 +90,10 @@ class SimulatedMoments(eqx.Module):
     ):
         self.law, self.observable = law, observable
         self.solver = maybe(part(diffrax.AbstractSolver, SOLVER))("solver", solver)
-        self.ts, self.target, self.error = (
-            finite("ts", ts),
-            finite("target", target),
-            finite("error", error),
-        )
+        self.times = SaveTimes.of(ts)
+        self.target, self.error = finite("target", target), finite("error", error)
         self.substeps, self.members = integer("substeps", substeps), integer("members", members)
-        shape = _observed_shape(law, self.ts, observable)
+        shape = _observed_shape(law, self.times, observable)
         if self.target.shape != shape:
             raise ValueError(
                 f"`target` must have the shape of `observable` at all `ts`, {shape}; got "
@@ -150,7 +148,7 @@ class MaximumMeanDiscrepancy(eqx.Module):
     """
 
     law: AbstractLaw
-    ts: Float[Array, " times"]
+    times: SaveTimes
     samples: Float[Array, "samples times *observable"]
     observable: Callable
     bandwidth: Float[Array, ""]
@@ -172,10 +170,10 @@ class MaximumMeanDiscrepancy(eqx.Module):
     ):
         self.law, self.observable = law, observable
         self.solver = maybe(part(diffrax.AbstractSolver, SOLVER))("solver", solver)
-        self.ts, self.samples = finite("ts", ts), finite("samples", samples)
+        self.times, self.samples = SaveTimes.of(ts), finite("samples", samples)
         self.substeps = integer("substeps", substeps)
         self.members = integer("members", members, minimum=2)
-        shape = _observed_shape(law, self.ts, observable)
+        shape = _observed_shape(law, self.times, observable)
         if self.samples.shape[1:] != shape or self.samples.shape[0] < 2:
             raise ValueError(
                 "`samples` must have at least 2 members and the shape that `law`, `ts` and "
@@ -221,7 +219,7 @@ class TransitionLikelihood(eqx.Module):
     (1978) 395 (recalled).
     """
 
-    ts: Float[Array, " times"]
+    times: SaveTimes
     ys: Float[Array, "members times *state"]
 
     def __init__(self, runs: Any, ts: Any = None):
@@ -233,14 +231,13 @@ class TransitionLikelihood(eqx.Module):
             runs, ts = runs.ys, runs.ts
         elif ts is None:
             raise ValueError("`ts` must be given with an array: steps may be of any length.")
-        self.ts, self.ys = finite("ts", ts), finite("runs", runs)
-        if self.ys.ndim < 3 or self.ys.shape[1] != self.ts.size or self.ts.size < 2:
+        self.times, self.ys = SaveTimes.of(ts), finite("runs", runs)
+        count = self.times.intervals + 1
+        if self.ys.ndim < 3 or self.ys.shape[1] != count:
             raise ValueError(
-                "`runs` must have shape (members, times, *state) with at least 2 times; got "
-                f"{self.ys.shape} for `ts` of {self.ts.size} times."
+                "`runs` must have shape (members, times, *state) with the times `ts`; got "
+                f"{self.ys.shape} for `ts` of {count} times."
             )
-        if is_concrete(self.ts) and np.any(np.diff(np.asarray(self.ts)) <= 0):
-            raise ValueError(f"`ts` must be strictly increasing; got {np.asarray(self.ts)}.")
 
     def __call__(self, sde: SDE, key: PRNGKeyArray) -> Float[Array, ""]:
         """Minus the mean log density of a step; `key` is not used."""
@@ -249,7 +246,8 @@ class TransitionLikelihood(eqx.Module):
                 "`TransitionLikelihood` is for equations in flat space whose noise has a density; "
                 f"got one on {type(sde.manifold).__name__}. See `rqf_jax.inference`."
             )
-        t, h = self.ts[:-1].astype(self.ys.dtype), jnp.diff(self.ts).astype(self.ys.dtype)
+        sde, times = in_dtype(sde, self.ys.dtype), self.times.astype(self.ys.dtype)
+        t, h = times.at[:-1], times.lengths
         over_steps = jax.vmap(lambda *a: _log_density(sde, *a))
         over_members = jax.vmap(over_steps, in_axes=(None, None, 0, 0))
         return -jnp.mean(over_members(t, h, self.ys[:, :-1], self.ys[:, 1:]))
@@ -297,7 +295,7 @@ def _ensemble(loss: Any, sde: SDE, key: PRNGKeyArray) -> Float[Array, "members t
     runs = simulate(
         sde,
         loss.law,
-        loss.ts,
+        loss.times,
         substeps=loss.substeps,
         members=loss.members,
         key=key,
@@ -308,16 +306,14 @@ def _ensemble(loss: Any, sde: SDE, key: PRNGKeyArray) -> Float[Array, "members t
     return runs.ys
 
 
-def _observed_shape(law: Any, ts: Array, observable: Any) -> tuple[int, ...]:
+def _observed_shape(law: Any, times: SaveTimes, observable: Any) -> tuple[int, ...]:
     part(AbstractLaw)("law", law)
-    if ts.ndim != 1 or ts.size < 2:
-        raise ValueError(f"`ts` must be one axis of at least 2 times; got shape {ts.shape}.")
     function_of("one state")("observable", observable)
     state = eqx.filter_eval_shape(law, jax.random.key(0))
     seen = eqx.filter_eval_shape(observable, state)
     if not isinstance(seen, jax.ShapeDtypeStruct) or not jnp.issubdtype(seen.dtype, jnp.floating):
         raise ValueError(f"`observable` must return one array of floats; got {seen}.")
-    return (ts.size, *seen.shape)
+    return (times.intervals + 1, *seen.shape)
 
 
 def _flat(samples: Float[Array, "samples ..."]) -> Float[Array, "samples features"]:

@@ -5,12 +5,17 @@ unit sphere, so the state space is the product (S^{n-1})^N.
 """
 
 import abc
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
-from ._arguments import described
+from ._arguments import described, part
 from ._linalg.lanes import row_dots
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "AbstractManifold",
     "Euclidean",
     "Hermitian",
+    "Product",
     "Sphere",
     "Symmetric",
     "WeylChamber",
@@ -28,56 +34,59 @@ def __dir__() -> list[str]:
     return __all__
 
 
+State = PyTree[Float[Array, "..."]]
+"""One state: an array of floats, or a pytree of such arrays."""
+
+
 class AbstractManifold(eqx.Module):
-    """A submanifold of R^d on which an equation lives, given by three maps."""
+    """A submanifold of R^d on which an equation lives, given by three maps.
+
+    `axes` are the names of the axes of a state, such as ("tokens", "dim"); axes of one name have
+    one size. Where it is None a state is any array that has axes, or a pytree of arrays.
+    """
+
+    axes: ClassVar[tuple[str, ...] | None] = None
 
     __repr__ = described
 
     @abc.abstractmethod
-    def tangent(
-        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
-    ) -> Float[Array, "*state"]:
+    def tangent(self, x: State, v: State) -> State:
         """The orthogonal projection of the ambient vector `v` on the tangent space at `x`."""
 
     @abc.abstractmethod
-    def retract(
-        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
-    ) -> Float[Array, "*state"]:
+    def retract(self, x: State, v: State) -> State:
         """The point reached from `x` along the tangent vector `v` (the exponential map)."""
 
     @abc.abstractmethod
-    def project(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def project(self, x: State) -> State:
         """The point of the manifold nearest to `x`."""
 
     @abc.abstractmethod
-    def defect(self, x: Float[Array, "*state"]) -> Float[Array, ""]:
+    def defect(self, x: State) -> Float[Array, ""]:
         """The distance of `x` from the manifold: 0 on it, the largest of its tokens' otherwise."""
 
 
 class AbstractLinearSpace(AbstractManifold):
     """A linear subspace of R^d: its projection says it all, and straight lines are geodesics."""
 
-    def tangent(
-        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
-    ) -> Float[Array, "*state"]:
+    def tangent(self, x: State, v: State) -> State:
         """The projection of `v`, the same at every `x`."""
         return self.project(v)
 
-    def retract(
-        self, x: Float[Array, "*state"], v: Float[Array, "*state"]
-    ) -> Float[Array, "*state"]:
+    def retract(self, x: State, v: State) -> State:
         """x + v, projected, because rounding adds up in what no step takes away."""
-        return self.project(x + v)
+        return self.project(jax.tree.map(jnp.add, x, v))
 
-    def defect(self, x: Float[Array, "*state"]) -> Float[Array, ""]:
+    def defect(self, x: State) -> Float[Array, ""]:
         """The largest entry of x - project(x)."""
-        return jnp.max(jnp.abs(x - self.project(x)), initial=0)
+        far = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b), initial=0), x, self.project(x))
+        return functools.reduce(jnp.maximum, jax.tree.leaves(far))
 
 
 class Euclidean(AbstractLinearSpace):
-    """Flat space R^d: every vector is tangent."""
+    """Flat space R^d, one array or a pytree of arrays: every vector is tangent."""
 
-    def project(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def project(self, x: State) -> State:
         """`x` itself."""
         return x
 
@@ -88,6 +97,8 @@ class Symmetric(AbstractLinearSpace):
     Independent noise of variance 2g² in every entry becomes the noise of the Gaussian orthogonal
     ensemble by projection: variance 2g² on the diagonal and g² off it.
     """
+
+    axes: ClassVar[tuple[str, ...] | None] = ("n", "n")
 
     def project(self, x: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """(x + xᵀ)/2."""
@@ -106,6 +117,8 @@ class Hermitian(AbstractLinearSpace):
     `observables.hermitian_spectrum` its eigenvalues.
     """
 
+    axes: ClassVar[tuple[str, ...] | None] = ("n", "n")
+
     def project(self, x: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """`x` itself."""
         return x
@@ -117,6 +130,8 @@ class WeylChamber(AbstractManifold):
     Every vector is tangent, and a motion by straight lines may leave: solvers that keep the order
     are `solvers.BackwardEuler` and `solvers.MatrixJump`.
     """
+
+    axes: ClassVar[tuple[str, ...] | None] = ("n",)
 
     def tangent(self, x: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
         """`v` itself."""
@@ -145,6 +160,8 @@ class Sphere(AbstractManifold):
     All three act row by row and are smooth at v = 0.
     """
 
+    axes: ClassVar[tuple[str, ...] | None] = ("tokens", "dim")
+
     def tangent(
         self, x: Float[Array, "*rows dim"], v: Float[Array, "*rows dim"]
     ) -> Float[Array, "*rows dim"]:
@@ -170,3 +187,106 @@ class Sphere(AbstractManifold):
     def defect(self, x: Float[Array, "*rows dim"]) -> Float[Array, ""]:
         """The largest | |x_a| - 1 | over the tokens."""
         return jnp.max(jnp.abs(jnp.sqrt(jnp.sum(x * x, -1)) - 1))
+
+
+class Product(AbstractManifold):
+    """A manifold for every part of a composite state.
+
+        Product({"x": Sphere(), "r": Euclidean()})   for states {"x": ..., "r": ...}
+
+    `manifolds` is a pytree of manifolds; a state is a pytree like it, with the state of each in the
+    place of the manifold. A flat composite state needs no product: `Euclidean` takes it whole.
+    Raises ValueError for leaves that are no manifolds.
+    """
+
+    manifolds: PyTree[AbstractManifold]
+
+    def __check_init__(self):
+        for leaf in _leaves(self.manifolds):
+            part(AbstractManifold)("manifolds", leaf)
+
+    def tangent(self, x: State, v: State) -> State:
+        """Part by part."""
+        return self._mapped(lambda one, x, v: one.tangent(x, v), x, v)
+
+    def retract(self, x: State, v: State) -> State:
+        """Part by part."""
+        return self._mapped(lambda one, x, v: one.retract(x, v), x, v)
+
+    def project(self, x: State) -> State:
+        """Part by part."""
+        return self._mapped(lambda one, x: one.project(x), x)
+
+    def defect(self, x: State) -> Float[Array, ""]:
+        """The largest defect of a part."""
+        found = self._mapped(lambda one, x: one.defect(x), x)
+        return functools.reduce(jnp.maximum, _leaves(found))
+
+    def _mapped(self, function: Callable, *states: State) -> State:
+        return jax.tree.map(function, self.manifolds, *states, is_leaf=_is_manifold)
+
+
+def _is_manifold(part: Any) -> bool:
+    return isinstance(part, AbstractManifold)
+
+
+def _leaves(manifolds: PyTree) -> list[Any]:
+    return jax.tree.leaves(manifolds, is_leaf=_is_manifold)
+
+
+def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
+    """The rule that shapes like `x` break as a state, for an error; None if they keep it."""
+    shape = getattr(x, "shape", None)
+    if isinstance(manifold, Product):
+        return _misfit_of_parts(manifold, x)
+    if manifold.axes is None:
+        return "an array with axes" if shape == () else None
+    sizes = dict(zip(manifold.axes, shape or (), strict=False))
+    if shape == tuple(sizes.get(axis) for axis in manifold.axes):
+        return None
+    names = f"({', '.join(manifold.axes)}{',' if len(manifold.axes) == 1 else ''})"
+    return f"{_STATES.get(type(manifold), 'states')}, an array of shape {names}"
+
+
+def _misfit_of_parts(manifold: Product, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
+    named, treedef = jax.tree_util.tree_flatten_with_path(manifold.manifolds, is_leaf=_is_manifold)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
+    try:
+        states = treedef.flatten_up_to(x)
+    except ValueError:
+        return f"a state with the parts of the manifold, {', '.join(names)}"
+    for name, (_, one), state in zip(names, named, states, strict=True):
+        rule = misfit(one, state)
+        if rule is not None:
+            return f"{rule} at `{name}`"
+    return None
+
+
+def stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
+    """The rule that `x` breaks, which is off the manifold by more than `tolerance`."""
+    name = type(manifold).__name__
+    if isinstance(manifold, Product):
+        named, treedef = jax.tree_util.tree_flatten_with_path(
+            manifold.manifolds, is_leaf=_is_manifold
+        )
+        parts = zip(named, treedef.flatten_up_to(x), strict=True)
+        (path, one), state = max(parts, key=lambda part: float(part[0][1].defect(part[1])))
+        place = jax.tree_util.keystr(path, simple=True, separator=".")
+        return f"at `{place}` {stray(one, state, tolerance)}"
+    if isinstance(manifold, WeylChamber):
+        i = int(np.argmax(~(np.diff(np.asarray(x)) > 0)))
+        pair = f"{x[i]:g} then {x[i + 1]:g} at index {i}"
+        return f"eigenvalues in strictly ascending order; got {pair}."
+    states = "symmetric matrices" if isinstance(manifold, Symmetric) else f"states on the {name}"
+    return (
+        f"{states}, to {tolerance:g}; got one that is off by {float(manifold.defect(x)):.3g}. "
+        f"Project it first: `rqf_jax.manifolds.{name}().project(x0)`."
+    )
+
+
+_STATES = {
+    Sphere: "tokens",
+    WeylChamber: "eigenvalues",
+    Symmetric: "a square matrix",
+    Hermitian: "a square matrix",
+}

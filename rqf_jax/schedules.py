@@ -14,6 +14,7 @@ __all__ = [
     "AbstractSchedule",
     "Exponential",
     "PiecewiseLinear",
+    "Reciprocal",
 ]
 
 
@@ -73,3 +74,18 @@ class Exponential(AbstractSchedule):
     def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """e^(rate t)."""
         return jnp.exp(self.rate * t)
+
+
+class Reciprocal(AbstractSchedule):
+    """A strength that falls as one over time, as the friction of Nesterov's equation.
+
+        s(t) = scale/t
+
+    Times are positive. Raises ValueError if the scale is not a finite scalar.
+    """
+
+    scale: Float[Array, ""] = eqx.field(converter=scalar("scale"), default=1.0)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """scale/t."""
+        return self.scale / t

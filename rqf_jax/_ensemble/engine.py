@@ -1,90 +1,137 @@
-"""The engine: a batch of members through all save intervals, as one diffrax solve.
+"""The engine: a batch of members through all save times, and its derivatives.
 
-diffrax drives the outer loop, one diffrax step per save interval, on the save index k = 0, 1, …,
-K as its time; the real times are looked up. So every save falls on a step end, irregular save
-times cost nothing, and diffrax's adjoints differentiate the result. One such step is a block of
-`substeps` micro-steps of the whole ensemble: an inner scan that draws its noise a few steps at a
-time and applies the solver's step, written for one member and vmapped. A virtual Brownian tree
-and one diffrax step per micro-step cost some hundred times more for this kind of problem.
-
-Where the members' axis goes is a matter of speed alone: last, so that members are the lanes of
-the vector unit, in tiny dimensions and for states that are vectors; first, so that a member's
-matrices are contiguous, in all others (2 to 5 times in either direction, measured on a CPU).
+The outer loop is a scan on the save index k = 0, 1, …, K, an integer: at each k the states are
+saved and moved to the next save time, by an `interval.Batch`. The real times are looked up, so that
+irregular save times cost nothing and no number of saves is too large for a float. Forward mode goes
+through the scan as it is. Reverse mode keeps nothing of the forward pass: it starts again from the
+keys, for a part of the members at a time, and holds about 2 √K states of each.
 """
 
 import math
-from typing import cast
+from collections.abc import Callable
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree, UInt32
+from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
-from .._brownian.path import Increment, area_stream, draw, increment, levy_area, stream
-from .._linalg.unrolled import LIMIT
-from .._sde import SDE
-from ..solvers import ProjectiveFlow, begin, micro_step
+from .compiled import compiled
+from .interval import Batch, rematerialised
 from .members import member_keys
-
-CACHE_BYTES = 2**20
-"""The noise that is held at a time: what fits a core's cache."""
+from .problem import Problem
+from .validity import noise_shape
 
 PART_NUMBERS = 2**15
 """How many numbers of states and noise a CPU takes back at a time in reverse mode."""
 
-_BLOCK_STEPS = 16
+Status = Int[Array, " members"]
+"""For each member 0, or the first save after the initial one that is not finite."""
 
 
-@eqx.filter_jit
+@compiled
 def ensemble(
-    sde, law, ts, key, first, solver, save, adjoint, substeps, members, batch_size
-) -> tuple[PyTree[Array], Int[Array, " members"]]:
-    """Saved values and status of members first, …, first + members - 1, batch after batch."""
-    state = eqx.filter_eval_shape(law, key)
-    # What `save` closes over becomes part of it, and so can be differentiated.
-    model = (sde, law, ts, solver, eqx.filter_closure_convert(save, state))
-    sizes = (substeps, members, batch_size)
-    if isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint):
-        return _reversible(model, key, first, adjoint, sizes)
-    return _batches(model, key, first, adjoint, sizes)
+    problem: Problem, first: UInt32[Array, ""], members: int, batch_size: int, reverse: bool
+) -> tuple[PyTree[Array], Status]:
+    """Saved values and status of members first, …, first + members - 1, batch after batch.
 
-
-@eqx.filter_jit
-def segment(
-    model, key, first, substeps, members, batch_size, most, start, stop, x, status
-) -> tuple[PyTree[Array], Int[Array, " members"], Array]:
-    """Saved values from save `start` to save `stop`; status and states of the members there.
-
-    `model` is equation, law, save times, solver and what to save. `x` and `status` are the
-    members' at `start`; at 0 their law is asked instead. There is room for `most` intervals, and
-    what is saved after `stop` are no numbers: one program does all segments of a path.
+    With `reverse` the derivative is by reverse mode alone, in little memory.
     """
-    law = model[1]
+    # What `save` closes over becomes part of it, and so can be differentiated.
+    save = eqx.filter_closure_convert(problem.save, problem.state)
+    problem = eqx.tree_at(lambda p: p.save, problem, save)
+    sizes = (members, batch_size)
+    return _reversible(problem, first, sizes) if reverse else _batches(problem, first, sizes)[:2]
+
+
+@compiled
+def segment(
+    problem: Problem,
+    first: UInt32[Array, ""],
+    sizes: tuple[int, int, int],
+    interval: tuple[Int[Array, ""], Int[Array, ""]],
+    x: PyTree[Array],
+    status: Status,
+) -> tuple[PyTree[Array], Status, PyTree[Array]]:
+    """Saved values from one save to another; status and states of the members there.
+
+    `sizes` are the numbers of members, of members in a batch and of intervals, `interval` is the
+    indices of the two saves. `x` and `status` are the members' at the first of them; at 0 their law
+    is asked instead. There is room for so many intervals, and saves after the last are copies of
+    it: one program does all segments of a path.
+    """
+    members, batch_size, most = sizes
+    start, stop = interval
 
     def batch(ids, x, status):
-        law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
-        x = lax.cond(start == 0, lambda: jax.vmap(law)(law_keys), lambda: x)
-        adjoint, end = diffrax.RecursiveCheckpointAdjoint(), diffrax.SubSaveAt(t1=True)
-        ys, status, (x,) = _solve(
-            model, noise_keys, x, status, start, stop, most, adjoint, substeps, end
-        )
-        return ys, status, x
+        law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(problem.key, ids)
+        x = lax.cond(start == 0, lambda: jax.vmap(problem.law)(law_keys), lambda: x)
+        batch = Batch(problem, noise_keys)
+        ys, x, status, _ = _path(problem, batch, batch.enter(x), status, (start, stop, most))
+        return ys, status, batch.leave(x)
 
-    return _in_batches(batch, first, members, batch_size, x, status)
+    return in_batches(batch, first, (members, batch_size), x, status)
 
 
-def _batches(model, key, first, adjoint, sizes):
-    """Saved values and status, `batch_size` members at a time."""
-    substeps, members, batch_size = sizes
-    return _in_batches(
-        lambda ids: _batch(model, key, ids, adjoint, substeps), first, members, batch_size
-    )
+def _batches(
+    problem: Problem, first: UInt32[Array, ""], sizes: tuple[int, int]
+) -> tuple[PyTree[Array], Status, Status]:
+    """Saved values, status, and status of the states alone, a batch at a time."""
+
+    def batch(ids):
+        batch, x = _begin(problem, ids)
+        none, last = jnp.zeros(ids.size, jnp.int32), problem.times.intervals
+        ys, _, status, fate = _path(problem, batch, x, none, (0, last, last))
+        return ys, status, fate
+
+    return in_batches(batch, first, sizes)
 
 
-def _in_batches(batch, first, members, batch_size, *given):
+def _begin(problem: Problem, ids: UInt32[Array, " members"]) -> tuple[Batch, PyTree[Array]]:
+    """The members `ids` as a batch, and their initial states."""
+    law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(problem.key, ids)
+    batch = Batch(problem, noise_keys)
+    return batch, batch.enter(jax.vmap(problem.law)(law_keys))
+
+
+def _path(
+    problem: Problem,
+    batch: Batch,
+    x: PyTree[Array],
+    status: Status,
+    interval: tuple[Int[Array, ""] | int, Int[Array, ""] | int, int],
+) -> tuple[PyTree[Array], PyTree[Array], Status, Status]:
+    """Saved values of a batch, and its states, status and the states' own status at the end.
+
+    `interval` is the first and the last save, and for how many intervals there is room.
+    """
+    start, stop, most = interval
+
+    def visit(carry, offset):
+        x, status, fate = carry
+        index = start + offset
+        saved = jax.vmap(problem.save, in_axes=batch.axis)(x)
+        sound = batch.finite(x)
+        fate = _marked(fate, index, sound)
+        status = _marked(status, index, sound & batch.finite(saved, 0))
+        x = lax.cond(index < stop, lambda x: batch.advance(index, x), lambda x: x, x)
+        return (x, status, fate), saved
+
+    carry, offsets = (x, status, status), jnp.arange(most + 1, dtype=jnp.int32)
+    (x, status, fate), ys = lax.scan(rematerialised(visit), carry, offsets)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys), x, status, fate
+
+
+def _marked(status: Status, index: Int[Array, ""], sound: Bool[Array, " members"]) -> Status:
+    # Of an initial state that is no number the next one is none either.
+    return jnp.where((status == 0) & (index > 0) & ~sound, index, status)
+
+
+def in_batches(
+    batch: Callable, first: UInt32[Array, ""], sizes: tuple[int, int], *given: PyTree[Array]
+) -> PyTree[Array]:
     """`batch`, a function of members' ids and of what is `given` for each, over all members."""
+    members, batch_size = sizes
     one = jnp.arange(batch_size, dtype=jnp.uint32)
     if batch_size == members:
         return batch(first + one, *given)
@@ -96,42 +143,49 @@ def _in_batches(batch, first, members, batch_size, *given):
         return jnp.concatenate([leaf, spare]).reshape(batches, batch_size, *leaf.shape[1:])
 
     starts = first + batch_size * jnp.arange(batches, dtype=jnp.uint32)
-    stacked = lax.map(lambda xs: batch(xs[0] + one, *xs[1:]), (starts, *map(split, given)))
+    given = jax.tree.map(split, given)
+    stacked = lax.map(lambda xs: batch(xs[0] + one, *xs[1]), (starts, given))
     return jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:])[:members], stacked)
 
 
-# Reverse mode keeps nothing of the forward pass. It starts again from the keys, for a part of the
-# members at a time, so that what a step leaves behind for its derivative, many times what the
-# step itself needs, is held for few of them and in a core's cache.
-_reversible = eqx.filter_custom_vjp(_batches)
+# ---- reverse mode: a part of the members at a time, so that what a step leaves behind for its
+# derivative, many times what the step itself needs, is held for few of them and in a core's cache.
+
+
+@eqx.filter_custom_vjp
+def _reversible(problem, first, sizes):
+    """Saved values and status."""
+    return _batches(problem, first, sizes)[:2]
 
 
 @_reversible.def_fwd
-def _forward(perturbed, model, key, first, adjoint, sizes):
-    return _batches(model, key, first, adjoint, sizes), None
+def _forward(perturbed, problem, first, sizes):
+    ys, status, fate = _batches(problem, first, sizes)
+    return (ys, status), fate
 
 
 @_reversible.def_bwd
-def _backward(_, cotangents, perturbed, model, key, first, adjoint, sizes):
-    """The gradient with respect to the perturbed arrays of `model`, a sum over parts."""
-    substeps, members, batch_size = sizes
-    part = _part_size(model, key, batch_size)
+def _backward(fate, cotangents, perturbed, problem, first, sizes):
+    """The gradient with respect to the perturbed arrays of `problem`, a sum over parts."""
+    members, batch_size = sizes
+    part = _part_size(problem, batch_size)
     parts = math.ceil(members / part)
-    arrays, rest = eqx.partition(model, perturbed)
-    ys_cotangents = jax.tree.map(
+    arrays, rest = eqx.partition(problem, perturbed)
+    above, poisoned = _of_sound_states(cotangents[0], fate)
+    above = jax.tree.map(
         lambda leaf: jnp.pad(
             leaf, [(0, parts * part - members)] + [(0, 0)] * (leaf.ndim - 1)
         ).reshape(parts, part, *leaf.shape[1:]),
-        cotangents[0],
+        above,
     )
 
     def add_part(total, xs):
         place, above = xs
         # The spare ones at the end are the last member again, and add nothing to the gradient.
-        ids = first + jnp.minimum(place + jnp.arange(part, dtype=jnp.uint32), members - 1)
+        places = jnp.minimum(place + jnp.arange(part, dtype=jnp.uint32), members - 1)
 
         def values(arrays):
-            ys, _ = _batch(eqx.combine(arrays, rest), key, ids, adjoint, substeps)
+            ys = _sound_path(eqx.combine(arrays, rest), first + places, fate[places])
             return jax.tree.map(lambda y, g: None if g is None else y, ys, above, is_leaf=_is_none)
 
         (gradient,) = jax.vjp(values, arrays)[1](above)
@@ -139,184 +193,85 @@ def _backward(_, cotangents, perturbed, model, key, first, adjoint, sizes):
 
     zero = jax.tree.map(jnp.zeros_like, arrays)
     places = part * jnp.arange(parts, dtype=jnp.uint32)
-    return lax.scan(add_part, zero, (places, ys_cotangents))[0]
+    gradient = lax.scan(add_part, zero, (places, above))[0]
+    return jax.tree.map(lambda leaf: jnp.where(poisoned, jnp.nan, leaf), gradient)
 
 
-def _part_size(model, key, batch_size: int) -> int:
+def _of_sound_states(
+    cotangents: PyTree[Array | None], fate: Status
+) -> tuple[PyTree[Array | None], Bool[Array, ""]]:
+    """Cotangents of the saves before a member failed; whether others are not zero.
+
+    A loss that leaves failed members out has no derivative with respect to them: their cotangents
+    are 0, or NaN where 0 met what is saved of them. Any other says that the loss does depend on
+    them. It is no number then, and neither is its gradient.
+    """
+
+    def dead(leaf):
+        saves = jnp.arange(leaf.shape[1], dtype=jnp.int32)
+        lost = (fate[:, None] > 0) & (saves[None] >= fate[:, None])
+        return lost.reshape(lost.shape + (1,) * (leaf.ndim - 2))
+
+    leaves = jax.tree.leaves(cotangents)
+    poisoned = [jnp.any(dead(leaf) & (leaf != 0) & ~jnp.isnan(leaf)) for leaf in leaves]
+    kept = jax.tree.map(lambda leaf: jnp.where(dead(leaf), 0, leaf), cotangents)
+    return kept, jnp.any(jnp.stack(poisoned)) if poisoned else jnp.asarray(False)
+
+
+def _sound_path(problem: Problem, ids: UInt32[Array, " members"], fate: Status) -> PyTree[Array]:
+    """Saved values of members with known `fate`, of which none becomes NaN or infinite.
+
+    A member that fails follows, from the save before, one that does not: what is saved of it is
+    wrong from there on, and has no part in a gradient, where 0 times infinity would be NaN. The
+    states of √K saves are kept, and those between them computed again.
+    """
+    batch, x = _begin(problem, ids)
+    last = problem.times.intervals
+    x = _led(batch, x, batch.finite(x))[1]
+
+    def visit(x, index):
+        saved = jax.vmap(problem.save, in_axes=batch.axis)(x)
+        sound = (fate == 0) | (index + 1 < fate)
+
+        def advance(x):
+            led, x = _led(batch, x, sound)
+            return led.advance(index, x)
+
+        return lax.cond((index < last) & jnp.any(sound), advance, lambda x: x, x), saved
+
+    def some_visits(x, start):
+        return lax.scan(rematerialised(visit), x, start + offsets)
+
+    some = math.isqrt(last) + 1
+    offsets = jnp.arange(some, dtype=jnp.int32)
+    starts = some * jnp.arange(math.ceil((last + 1) / some), dtype=jnp.int32)
+    _, ys = lax.scan(rematerialised(some_visits), x, starts)
+    ys = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: last + 1], ys)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys)
+
+
+def _led(
+    batch: Batch, x: PyTree[Array], sound: Bool[Array, " members"]
+) -> tuple[Batch, PyTree[Array]]:
+    """The batch and its states, with the first `sound` member in the place of all that are not."""
+    own = jnp.arange(sound.size, dtype=jnp.int32)
+    places = jnp.where(sound, own, jnp.argmax(sound).astype(jnp.int32))
+    streams, x = lax.cond(
+        jnp.all(sound), lambda: (batch.streams, x), lambda: batch.taken(x, places)
+    )
+    return eqx.tree_at(lambda b: b.streams, batch, streams), x
+
+
+def _part_size(problem: Problem, batch_size: int) -> int:
     """Equal parts of a batch, as few as keep to `PART_NUMBERS`; other devices take it whole."""
     if jax.default_backend() != "cpu":
         return batch_size
-    sde, law = model[:2]
-    state = eqx.filter_eval_shape(law, key)
-    numbers = state.size + math.prod(eqx.filter_eval_shape(sde.noise.shape, state))
+    state = problem.state
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
+    numbers += math.prod(noise_shape(problem.sde.noise, state))
     limit = max(1, PART_NUMBERS // max(1, numbers))
     return math.ceil(batch_size / math.ceil(batch_size / limit))
 
 
 def _is_none(leaf) -> bool:
     return leaf is None
-
-
-def _batch(model, key, ids, adjoint, substeps):
-    """Saved values and status of the members `ids`, together in memory, over the whole path."""
-    law, last = model[1], model[2].size - 1
-    law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(key, ids)
-    x0, status = jax.vmap(law)(law_keys), jnp.zeros(ids.size, jnp.int32)
-    return _solve(model, noise_keys, x0, status, 0, last, last, adjoint, substeps)[:2]
-
-
-def _solve(model, noise_keys, x, status, start, stop, most, adjoint, substeps, *others):
-    """A batch of members together in memory, from save `start` to save `stop`.
-
-    Saved values, status, and the states that `others`, of diffrax's `SubSaveAt`, ask for.
-    """
-    sde, _, ts, solver, save = model
-    streams = jax.vmap(stream, out_axes=-1)(noise_keys)
-    one, dtype = x[0], x.dtype
-    sde = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde)
-    axis = -1 if one.ndim == 1 or (one.ndim > 1 and one.shape[-1] <= LIMIT) else 0
-    saves = diffrax.SubSaveAt(
-        t0=True, steps=True, fn=lambda t, y, args: jax.vmap(save, in_axes=axis)(y)
-    )
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(_velocity),
-        _Blocks(solver, substeps),
-        t0=jnp.asarray(start, dtype),
-        t1=jnp.asarray(stop, dtype),
-        dt0=jnp.ones((), dtype),
-        y0=jnp.moveaxis(x, 0, axis),
-        args=_Ensemble(sde, ts.astype(dtype), streams, status, sde.noise.shape(one), axis),
-        saveat=diffrax.SaveAt(subs=[saves, *others], solver_state=True),
-        adjoint=adjoint,
-        max_steps=most,
-        throw=False,
-    )
-    ys, *rest = cast(list, solution.ys)
-    ys = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys)
-    return ys, cast(Array, solution.solver_state), [jnp.moveaxis(y[0], axis, 0) for y in rest]
-
-
-class _Ensemble(eqx.Module):
-    """What is the same for all save intervals of a batch: diffrax's `args`."""
-
-    sde: SDE
-    ts: Float[Array, " times"]
-    streams: UInt32[Array, "2 members"]
-    status: Int[Array, " members"]
-    shape: tuple[int, ...] = eqx.field(static=True)
-    axis: int = eqx.field(static=True)
-
-
-def _velocity(t, y, args: _Ensemble):
-    """Velocity of all members by the drift, per save interval."""
-    interval = _index(t)
-    one = args.sde.terms(Increment(jnp.zeros(args.shape, y.dtype))).terms[0]
-    velocity = jax.vmap(one.vf, (None, args.axis, None), args.axis)
-    return velocity(args.ts[interval], y, None) * (args.ts[interval + 1] - args.ts[interval])
-
-
-def _index(t) -> Int[Array, ""]:
-    """The save index that diffrax's time stands for; in between it may have been rescaled."""
-    return jnp.round(t).astype(jnp.int32)
-
-
-class _Blocks(diffrax.AbstractSolver):
-    """One save interval of a whole batch: a scan over micro-steps of `solver`.
-
-    The solver state is each member's status.
-    """
-
-    solver: diffrax.AbstractSolver
-    substeps: int = eqx.field(static=True)
-
-    term_structure = diffrax.ODETerm
-    interpolation_cls = diffrax.LocalLinearInterpolation
-
-    def init(self, terms, t0, t1, y0, args):
-        """What became of the members so far."""
-        return args.status
-
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        """From one save time to the next."""
-        interval = _index(t0)
-        h = (args.ts[interval + 1] - args.ts[interval]) / self.substeps
-        variants, index = [self.solver], 0
-        if isinstance(self.solver, ProjectiveFlow):
-            one = jnp.take(y0, 0, axis=args.axis)
-            variants, index = self.solver.variants(args.sde, one, h)
-        runs = [lambda s=solver: self._interval(s, args, interval, h, y0) for solver in variants]
-        y1 = lax.switch(index, runs) if len(runs) > 1 else runs[0]()
-
-        # 0 · x is 0 for finite and NaN for other numbers: one pass, and no overflow of the sum.
-        bad = jax.vmap(lambda x: jnp.isnan(jnp.sum(0 * x)), args.axis)(y1)
-        status = jnp.where((solver_state == 0) & bad, interval + 1, solver_state)
-        return y1, None, {"y0": y0, "y1": y1}, status, diffrax.RESULTS.successful
-
-    def func(self, terms, t0, y0, args):
-        """Velocity of all members by the drift."""
-        return terms.vf(t0, y0, args)
-
-    def _interval(self, solver, ensemble, interval, h, y):
-        """All micro-steps of one save interval by one solver."""
-
-        # diffrax's stochastic Runge-Kutta methods ask for Lévy areas beside the increments.
-        needs_areas = isinstance(solver, diffrax.AbstractSRK)
-
-        def start(time, x):
-            return x, begin(solver, ensemble.sde, time, x)
-
-        def step(time, moving, pairs, others):
-            x, handed = moving
-            dw = increment(pairs, h, ensemble.shape)
-            area = levy_area(others, h, ensemble.shape) if needs_areas else None
-            return micro_step(solver, ensemble.sde, time, h, x, dw, handed, area)
-
-        axis = ensemble.axis
-        micro = jax.vmap(step, in_axes=(None, axis, axis, axis), out_axes=axis)
-
-        def some_steps(moving, first, count):
-            lanes_last, number = axis == -1, interval * self.substeps + first
-
-            def normals(streams):
-                return draw(streams, number, count, ensemble.shape, y.dtype, lanes_last=lanes_last)
-
-            pairs = normals(ensemble.streams)
-            others = normals(area_stream(ensemble.streams)) if needs_areas else None
-            offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
-            times = ensemble.ts[interval] + offsets
-
-            def one_step(moving, xs):
-                time, pairs, others = xs
-                return micro(time, moving, pairs, others), None
-
-            return lax.scan(_rematerialised(one_step), moving, (times, pairs, others))[0]
-
-        # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
-        # which XLA has to store and so cannot recompute for each of its uses.
-        count = self._block_steps(ensemble, y.dtype)
-        blocks, rest = divmod(self.substeps, count)
-        firsts = count * jnp.arange(blocks, dtype=jnp.int32)
-        block = _rematerialised(lambda moving, first: (some_steps(moving, first, count), None))
-        moving = jax.vmap(start, (None, axis), axis)(ensemble.ts[interval], y)
-        moving = lax.scan(block, moving, firsts)[0]
-        if rest:
-            moving = some_steps(moving, jnp.asarray(blocks * count, jnp.int32), rest)
-        return moving[0]
-
-    def _block_steps(self, ensemble, dtype) -> int:
-        """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16.
-
-        A divisor of the number of steps where a large one fits: what is left over after whole
-        blocks is a second copy of the step, which takes as long again to compile.
-        """
-        numbers = math.prod(ensemble.shape) * ensemble.streams.shape[-1]
-        fitting = CACHE_BYTES // max(1, numbers * dtype.itemsize)
-        most = min(self.substeps, max(2, min(_BLOCK_STEPS, fitting)))
-        divisors = (d for d in range(most, most // 2, -1) if self.substeps % d == 0)
-        return next(divisors, most)
-
-
-def _rematerialised(body):
-    # Reverse mode then stores states and makes noise and intermediates again. Nothing in a loop
-    # can be merged with its own recomputation, so the barriers against that are left out.
-    return jax.checkpoint(body, prevent_cse=False)

@@ -1,4 +1,4 @@
-"""The members of an ensemble: their keys, the first one's state, and what became of them."""
+"""The members of an ensemble: their keys, their numbers, and what became of them."""
 
 from typing import Any
 
@@ -9,12 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, Integer, PyTree
 
 from .._arguments import Key, integer, is_concrete
-from ..laws import AbstractLaw
-from ..manifolds import AbstractManifold, Euclidean, Hermitian, Symmetric, WeylChamber
 from .trajectories import NonFiniteError
-
-TOLERANCE = 1e-5
-"""How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
 
 
 def whole_state(x: PyTree) -> PyTree:
@@ -64,65 +59,21 @@ def typed_key(key: Any) -> Key:
     return key
 
 
-def first_state(
-    manifold: AbstractManifold, law: AbstractLaw, key: Key, member: int, given: PyTree
-) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a state, after a look at the first member's if `given` can be looked at.
-
-    Raises ValueError unless it is one array of floats, with axes, finite and on the manifold.
-    """
-    state = eqx.filter_eval_shape(law, key)
-    if not isinstance(state, jax.ShapeDtypeStruct) or not jnp.issubdtype(state.dtype, jnp.floating):
-        raise ValueError(f"`law` must draw one array of floats; got {state}.")
-    rule, fits = _shape_rule(manifold, state.shape)
-    if not fits:
-        raise ValueError(f"`law` must draw {rule}; got shape {state.shape}.")
-    if not is_concrete(given):
-        return state
-    # Inside `jit` operations on known arrays are traced too, unless told otherwise.
-    with jax.ensure_compile_time_eval():
-        x0 = law(member_keys(key, member)[0])
-        finite, defect = bool(jnp.all(jnp.isfinite(x0))), float(manifold.defect(x0))
-    if not finite:
-        raise ValueError(f"`law` must draw finite states; got {x0}.")
-    if defect <= TOLERANCE:
-        return state
-    if isinstance(manifold, WeylChamber):
-        i = int(np.argmax(~(np.diff(np.asarray(x0)) > 0)))
-        raise ValueError(
-            "`law` must draw eigenvalues in strictly ascending order; got "
-            f"{x0[i]:g} then {x0[i + 1]:g} at index {i}."
-        )
-    name = type(manifold).__name__
-    kind = "symmetric matrices" if isinstance(manifold, Symmetric) else f"states on the {name}"
-    raise ValueError(
-        f"`law` must draw {kind}, to {TOLERANCE:g}; got one that is off by "
-        f"{defect:.3g}. Project it first: `rqf_jax.manifolds.{name}().project(x0)`."
-    )
-
-
-def _shape_rule(manifold: AbstractManifold, shape: tuple[int, ...]) -> tuple[str, bool]:
-    """What a state of `manifold` is, and whether one of this shape can be it."""
-    match manifold:
-        case Euclidean():
-            return "an array with axes", bool(shape)
-        case Symmetric() | Hermitian():
-            return "a square matrix", len(shape) == 2 and shape[0] == shape[1]
-        case WeylChamber():
-            return "eigenvalues, an array of shape (n,)", len(shape) == 1
-        case _:
-            return "tokens, an array of shape (tokens, dim)", len(shape) == 2
-
-
 def raise_failed(
-    ys: PyTree[Array], status: Int[Array, " members"], first_member: int
+    ys: PyTree[Array], status: Int[Array, " members"], first_member: int, throw: bool | None = True
 ) -> PyTree[Array]:
-    """`ys`, unless members failed; then NonFiniteError, or an error at run time inside `jit`."""
+    """`ys`, unless members failed: then NonFiniteError, if `throw` is not False.
+
+    Inside `jit` nothing is raised but at run time and where `throw` is True: that needs a callback
+    to Python, and JAX's cache on disk keeps no program that has one.
+    """
     if not is_concrete(status):
+        if not throw:
+            return ys
         return eqx.error_if(
             ys, jnp.any(status > 0), "some members became NaN or infinite; see `throw` of simulate."
         )
-    failed = np.flatnonzero(np.asarray(status))
+    failed = np.flatnonzero(np.asarray(status)) if throw is not False else np.zeros(0)
     if failed.size:
         ids = ", ".join(str(first_member + int(i)) for i in failed[:5])
         more = ", …" if failed.size > 5 else ""

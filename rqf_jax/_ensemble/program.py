@@ -5,67 +5,25 @@ devices share the work moves no bit of any member. A program may do a path in se
 members' states in between on the host, so that they can be kept and gone on from.
 """
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PyTree
 
-from .. import solvers
-from .._sde import SDE
-from ..laws import AbstractLaw
 from .engine import ensemble, segment
-from .simulate import checked, default_batch_size
+from .problem import Problem
 
 _EVERYWHERE, _SPLIT = PartitionSpec(), PartitionSpec("members")
 _SPLIT_POINTS = PartitionSpec(None, "members")
-
-
-class Problem(NamedTuple):
-    """What an ensemble is, apart from how many members it has: the arguments of `simulate`.
-
-    With `points`, so many ensembles that differ in values alone: each array has a first axis more.
-    """
-
-    sde: SDE
-    law: AbstractLaw
-    ts: Float[Array, " times"]
-    key: PRNGKeyArray
-    save: Callable[[PyTree], PyTree]
-    substeps: int
-    points: int | None = None
-
-    @classmethod
-    def stack(cls, problems: "Sequence[Problem]") -> "Problem":
-        """All of these, which must be of one `structure`, as one."""
-        parts = [eqx.partition(problem, eqx.is_array) for problem in problems]
-        arrays = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(part[0] for part in parts))
-        return eqx.combine(arrays, parts[0][1])._replace(points=len(problems))
-
-    @property
-    def first(self) -> "Problem":
-        """The first of the points, or the problem itself."""
-        if self.points is None:
-            return self
-        arrays, static = eqx.partition(self, eqx.is_array)
-        return eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), static)._replace(points=None)
-
-    @property
-    def structure(self) -> Hashable:
-        """What a program is compiled for: everything but the values of arrays."""
-        arrays, static = eqx.partition(self, eqx.is_array)
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
-        leaves, treedef = jax.tree.flatten((shapes, static))
-        return treedef, tuple(leaves)
 
 
 class Segment(NamedTuple):
@@ -73,13 +31,13 @@ class Segment(NamedTuple):
 
     `ys` are the values saved since the last segment (members, times, ...), the initial ones
     included in the first; `stop` is the index in `ts` of the last of them, `status` (members,) and
-    `x` (members, ...) are status and states there.
+    `x` (a pytree of (members, ...)) are status and states there.
     """
 
     stop: int
     ys: PyTree
     status: np.ndarray
-    x: np.ndarray
+    x: PyTree
 
 
 class Program:
@@ -95,7 +53,7 @@ class Program:
     ):
         self.batch = batch
         self._last: tuple[Problem, tuple[Any, PyTree[Array]]] | None = None
-        self.every = every if every and every < problem.ts.shape[-1] - 1 else None
+        self.every = every if every and every < problem.times.intervals else None
         self._use(devices)
         if len(devices) > 1 and devices[0].platform == "cpu":
             self._use(devices[: _most_at_once(_lower(*self._what(problem)[0]))])
@@ -143,9 +101,8 @@ class Program:
         """The path of these members segment by segment, from the start or `after` one of them."""
         assert self.every is not None
         compiled, arrays = self._prepared(problem)
-        state = eqx.filter_eval_shape(problem.law, problem.key)
-        x, status = np.zeros((count, *state.shape), state.dtype), np.zeros(count, np.int32)
-        start, last = 0, problem.ts.size - 1
+        x = jax.tree.map(lambda leaf: np.zeros((count, *leaf.shape), leaf.dtype), problem.state)
+        status, start, last = np.zeros(count, np.int32), 0, problem.times.intervals
         if after is not None:
             start, x, status = after.stop, after.x, after.status
         while start < last:
@@ -154,9 +111,10 @@ class Program:
             for place in range(0, count, self.members):
                 # Members beyond the last one are computed as copies of it, and cut off.
                 ids = np.minimum(np.arange(place, place + self.members), count - 1)
-                mine = jax.device_put((x[ids], status[ids]), self._split)
+                mine = jax.tree.map(lambda leaf, ids=ids: leaf[ids], (x, status))
+                mine = jax.device_put(mine, self._split)
                 part = compiled(
-                    arrays, self._firsts(first + place), *self._interval(start, stop), *mine
+                    arrays, self._firsts(first + place), self._interval(start, stop), *mine
                 )
                 parts.append(jax.tree.map(np.asarray, part))
             ys, status, x = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
@@ -177,21 +135,23 @@ class Program:
 
     def _what(self, problem: Problem) -> tuple[tuple[Any, ...], PyTree[Array]]:
         """The arguments of `_compile` for a problem, and its arrays where they belong."""
-        arrays, static = _parts(problem)
+        arrays, static = eqx.partition(problem.solved(), eqx.is_array)
         arrays = jax.device_put(arrays, self._everywhere)
-        one = problem.first
-        state = eqx.filter_eval_shape(one.law, one.key)
         given = (arrays, self._firsts(0))
         if self.every is not None:
-            shape = (self.members, *state.shape)
-            x = jax.ShapeDtypeStruct(shape, state.dtype, sharding=self._split)
-            status = jax.ShapeDtypeStruct(shape[:1], np.int32, sharding=self._split)
-            given = (*given, *self._interval(0, 0), x, status)
+
+            def members(leaf):
+                shape = (self.members, *leaf.shape)
+                return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=self._split)
+
+            status = members(jax.ShapeDtypeStruct((), np.int32))
+            x = jax.tree.map(members, problem.state)
+            given = (*given, self._interval(0, 0), x, status)
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), given
         )
         leaves, treedef = jax.tree.flatten((static, shapes))
-        cached = default_batch_size(one.sde, state, self.batch)
+        cached = problem.batch_size(self.batch)
         mesh = self._split.mesh
         return (treedef, tuple(leaves), self.batch, cached, mesh, self.every), arrays
 
@@ -209,20 +169,6 @@ def joined(segments: Sequence[Segment]) -> tuple[PyTree, np.ndarray]:
     parts = [segment.ys for segment in segments]
     ys = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
     return ys, segments[-1].status
-
-
-def outputs(problem: Problem) -> dict[str, jax.ShapeDtypeStruct]:
-    """The saved values of one member, (times, ...) each, found without compiling."""
-    problem = problem.first
-    ys = eqx.filter_eval_shape(lambda p: p.save(p.law(p.key)), problem)
-    times = problem.ts.size
-    return {name: jax.ShapeDtypeStruct((times, *y.shape), y.dtype) for name, y in ys.items()}
-
-
-def check(problem: Problem, members: int) -> None:
-    """ValueError as `simulate` has it for a problem that cannot be run."""
-    sde, law, ts, key, _, substeps, _ = problem
-    checked(sde, law, ts, substeps, members, key, None, 0)
 
 
 def free_bytes(device: Any) -> int:
@@ -263,38 +209,29 @@ def _lower(treedef, leaves, batch, cached, mesh, every):
     """The same, not yet compiled."""
     static, shapes = jax.tree.unflatten(treedef, leaves)
 
-    points = static[0].points
+    points = static.points
 
     def whole(arrays, first):
         def one(arrays):
-            (sde, law, ts, key, save, substeps, _), solver = eqx.combine(arrays, static)
-            adjoint = diffrax.RecursiveCheckpointAdjoint()
-            return ensemble(
-                sde, law, ts, key, first[0], solver, save, adjoint, substeps, batch, cached
-            )
+            problem = dataclasses.replace(eqx.combine(arrays, static), points=None)
+            return ensemble(problem, first[0], batch, cached, True)
 
-        # One point after the other: its members fill the vector unit, and what depends on values,
-        # such as the order of a series, stays a branch.
+        # One point after the other: its members fill the vector unit, and the choice of a program
+        # by values, such as the order of a series, stays a branch.
         return one(arrays) if points is None else lax.map(one, arrays)
 
-    def part(arrays, first, start, stop, x, status):
-        (sde, law, ts, key, save, substeps, _), solver = eqx.combine(arrays, static)
-        model = (sde, law, ts, solver, save)
-        return segment(model, key, first[0], substeps, batch, cached, every, start, stop, x, status)
+    def part(arrays, first, interval, x, status):
+        sizes = (batch, cached, every)
+        return segment(eqx.combine(arrays, static), first[0], sizes, interval, x, status)
 
     if every is None:
         local, specs = whole, (_EVERYWHERE, _SPLIT)
     else:
-        local, specs = part, (_EVERYWHERE, _SPLIT, _EVERYWHERE, _EVERYWHERE, _SPLIT, _SPLIT)
-    # diffrax's loops do not carry the marks that `check_vma` looks for.
+        local, specs = part, (_EVERYWHERE, _SPLIT, _EVERYWHERE, _SPLIT, _SPLIT)
+    # The scans do not carry the marks that `check_vma` looks for.
     out = _SPLIT if points is None else _SPLIT_POINTS
     mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
     return jax.jit(mapped).lower(*shapes)
-
-
-def _parts(problem: Problem) -> tuple[Any, Any]:
-    """Arrays of a problem with its solver, and all the rest."""
-    return eqx.partition((problem, solvers.default(problem.sde)), eqx.is_array)
 
 
 _UNLIMITED = 2**62

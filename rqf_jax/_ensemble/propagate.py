@@ -1,19 +1,23 @@
 """The other verb: an ensemble of tokens through a stack of random layers."""
 
-import math
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree, UInt32
 
 from .._arguments import Key, integer
+from .._sde import in_dtype, state_dtype
 from ..laws import AbstractLaw
 from ..layers import AbstractLayer
 from ..manifolds import Sphere
-from .members import first_state, member_keys, member_range, raise_failed, typed_key, whole_state
+from .compiled import compiled
+from .engine import in_batches
+from .members import member_keys, member_range, raise_failed, typed_key, whole_state
+from .problem import check_start, state_shape
 from .trajectories import Trajectories
 
 
@@ -27,7 +31,7 @@ def propagate(
     every: int = 1,
     save: Callable[[PyTree], PyTree] = whole_state,
     batch_size: int | None = None,
-    throw: bool = True,
+    throw: bool | None = None,
     first_member: int = 0,
 ) -> Trajectories:
     """An ensemble of independent networks of `depth` equal layers, each moving its own tokens.
@@ -60,48 +64,47 @@ def propagate(
     members, first_member = member_range(members, first_member)
     batch_size = members if batch_size is None else min(integer("batch_size", batch_size), members)
     key = typed_key(key)
-    dtype = first_state(Sphere(), law, key, first_member, (layer, law, key)).dtype
-    ys, status = _networks(
-        layer,
-        law,
-        key,
-        jnp.asarray(first_member, jnp.uint32),
-        save,
-        depth,
-        every,
-        members,
-        batch_size,
-    )
-    if throw:
-        ys = raise_failed(ys, status, first_member)
-    return Trajectories(every * jnp.arange(depth // every + 1, dtype=dtype), ys, status)
+    dtype = state_dtype(state_shape(Sphere(), law, key))
+    check_start(Sphere(), law, key, first_member, (layer, law, key))
+    stack = _Stack(layer, law, key, save, depth, every)
+    first = jnp.asarray(first_member, jnp.uint32)
+    ys, status = _networks(stack, first, members, batch_size)
+    ys = raise_failed(ys, status, first_member, throw)
+    return Trajectories(np.arange(0, depth + 1, every, dtype=dtype), ys, status)
 
 
-@eqx.filter_jit
-def _networks(layer, law, key, first, save, depth, every, members, batch_size):
-    """Saved values and status of members first, …, first + members - 1, batch after batch."""
+class _Stack(eqx.Module):
+    """A stack of equal layers, and the tokens that enter."""
 
-    def one(member):
-        law_key, weight_key = member_keys(key, member)
-        x0 = law(law_key)
-        own = jax.tree.map(
-            lambda leaf: leaf.astype(x0.dtype) if eqx.is_inexact_array(leaf) else leaf, layer
-        )
+    layer: AbstractLayer
+    law: AbstractLaw
+    key: Key
+    save: Callable[[PyTree], PyTree]
+    depth: int = eqx.field(static=True)
+    every: int = eqx.field(static=True)
+
+    def member(self, number: UInt32[Array, ""]) -> tuple[PyTree[Array], Int[Array, ""]]:
+        """Saved values and status of one member."""
+        law_key, weight_key = member_keys(self.key, number)
+        x0 = self.law(law_key)
+        layer = in_dtype(self.layer, x0.dtype)
 
         def step(x, number):
-            return own(jax.random.fold_in(weight_key, number), x), None
+            return layer(jax.random.fold_in(weight_key, number), x), None
 
         def interval(x, number):
-            x, _ = lax.scan(step, x, number * every + jnp.arange(every))
-            return x, (save(x), jnp.all(jnp.isfinite(x)))
+            x, _ = lax.scan(step, x, number * self.every + jnp.arange(self.every))
+            return x, (self.save(x), jnp.all(jnp.isfinite(x)))
 
-        _, (saved, finite) = lax.scan(interval, x0, jnp.arange(depth // every))
-        ys = jax.tree.map(lambda start, rest: jnp.concatenate([start[None], rest]), save(x0), saved)
+        _, (saved, finite) = lax.scan(interval, x0, jnp.arange(self.depth // self.every))
+        start = self.save(x0)
+        ys = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, saved)
         return ys, jnp.where(jnp.all(finite), 0, jnp.argmin(finite) + 1)
 
-    batches = math.ceil(members / batch_size)
-    ids = first + jnp.arange(batches * batch_size, dtype=jnp.uint32)
-    if batches == 1:
-        return jax.vmap(one)(ids)
-    stacked = lax.map(jax.vmap(one), ids.reshape(batches, batch_size))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:members], stacked)
+
+@compiled
+def _networks(
+    stack: _Stack, first: UInt32[Array, ""], members: int, batch_size: int
+) -> tuple[PyTree[Array], Int[Array, " members"]]:
+    """Saved values and status of members first, …, first + members - 1, batch after batch."""
+    return in_batches(jax.vmap(lambda i: stack.member(i)), first, (members, batch_size))

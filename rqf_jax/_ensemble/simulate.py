@@ -1,30 +1,27 @@
 """The verb: an ensemble of trajectories of one equation."""
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from .. import solvers
-from .._arguments import Key, Times, finite, integer, is_concrete
+from .._arguments import Key, Times, flag, integer, maybe
 from .._sde import SDE
-from ..laws import AbstractLaw, check_span
-from ..solvers._step_size import warn_of_long_steps
-from .engine import CACHE_BYTES, ensemble
-from .members import first_state, member_keys, member_range, raise_failed, typed_key, whole_state
+from ..laws import AbstractLaw
+from .engine import ensemble
+from .members import member_range, raise_failed, whole_state
+from .problem import Problem
+from .times import SaveTimes, host_times
 from .trajectories import Trajectories
 
 
 def simulate(
     sde: SDE,
     law: AbstractLaw,
-    ts: Times,
+    ts: Times | SaveTimes,
     *,
     substeps: int,
     members: int,
@@ -32,7 +29,7 @@ def simulate(
     solver: diffrax.AbstractSolver | None = None,
     save: Callable[[PyTree], PyTree] = whole_state,
     batch_size: int | None = None,
-    throw: bool = True,
+    throw: bool | None = None,
     first_member: int = 0,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Trajectories:
@@ -42,7 +39,8 @@ def simulate(
 
     - `sde`, `law`: the equation, and the law of one initial state.
     - `ts`: save times, strictly increasing, at least two, spaced as you like; the first is the
-      time of the initial state.
+      time of the initial state. Times that are known are differenced in float64, so that their
+      offset changes nothing; inside `jit`, times that are traced in their own dtype.
     - `substeps`: number of equal micro-steps in each save interval. For shared matrix noise in
       dimension n keep n h (sigma_s² + sigma_a²) ≤ 1 for h the longest of them.
     - `members`: size of the ensemble.
@@ -58,103 +56,74 @@ def simulate(
       CPU no more than let the noise of one step fit the cache. It changes speed and memory, and
       results by rounding at most.
     - `throw`: raise if members became NaN or infinite; with False they are returned, marked in
-      `Trajectories.status`. Inside `jit` or `vmap` the error is raised at run time, without ids.
+      `Trajectories.status`. By default this raises where it can without a callback to Python:
+      inside `jit` and `vmap` failed members are only marked, and what is saved of them is no
+      number. With True it raises there too, at run time and without ids, and JAX's compilation
+      cache then refuses your program.
     - `first_member`: global index of the first member; `simulate(..., first_member=1000)`
       continues an ensemble of 1000.
-    - `adjoint`: how diffrax differentiates; default `diffrax.RecursiveCheckpointAdjoint()`
-      (reverse mode; what steps leave behind is held for a part of the members at a time),
-      `diffrax.ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
+    - `adjoint`: how the result may be differentiated. By default in reverse mode (`jax.grad`) in
+      little memory: states are computed again from the keys, for a part of the members at a time.
+      `diffrax.ForwardMode()` is for `jax.jvp`, `jax.jacfwd` and second derivatives; in reverse mode
+      it keeps the states at all saves.
 
     **Returns** `Trajectories`, members first.
 
     **Raises** ValueError, before anything is compiled, for arguments that break a rule above, for
-    an initial state off the manifold by more than 1e-5 or not finite, for a solver that does not
-    suit the equation, and for `rbg` keys, which draw the noise of a whole batch from its first
-    key; `NonFiniteError` for members that became NaN or infinite.
+    a drift, noise, manifold, solver or `save` that returns anything but what its class promises,
+    for an initial state off the manifold by more than 1e-5 or not finite, for a solver that does
+    not suit the equation, and for `rbg` keys, which draw the noise of a whole batch from its first
+    key; `NonFiniteError` for members whose states, or what is saved of them, became NaN or
+    infinite; MemoryError if there is not enough memory.
+
+    **Example**
+
+        >>> import jax, rqf_jax as rqf
+        >>> runs = rqf.simulate(
+        ...     rqf.models.random_quadratic_form(sigma=1.0), rqf.laws.Uniform(tokens=4, dim=3),
+        ...     ts=[0.0, 0.5, 1.0], substeps=8, members=100, key=jax.random.key(0),
+        ... )
+        >>> runs.ys.shape
+        (100, 3, 4, 3)
     """
-    if not callable(save):
-        raise ValueError(f"`save` must be a function of one state; got {save!r}.")
-    if batch_size is not None:
-        batch_size = min(integer("batch_size", batch_size), integer("members", members))
-    run = checked(sde, law, ts, substeps, members, key, solver, first_member)
-    if batch_size is None:
-        batch_size = default_batch_size(sde, run.state, members)
-    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
-    if not isinstance(adjoint, diffrax.AbstractAdjoint):
-        raise ValueError(f"`adjoint` must be one of diffrax's adjoints; got {adjoint!r}.")
-
-    first = jnp.asarray(first_member, jnp.uint32)
-    ys, status = ensemble(
-        sde, law, run.ts, run.key, first, run.solver, save, adjoint, substeps, members, batch_size
-    )
-    if throw:
-        ys = raise_failed(ys, status, first_member)
-    return Trajectories(run.ts, ys, status)
-
-
-class Run(NamedTuple):
-    """What the arguments of a run come to, once they are checked."""
-
-    ts: Float[Array, " times"]
-    key: Key
-    solver: diffrax.AbstractSolver
-    state: jax.ShapeDtypeStruct
-
-
-def checked(sde, law, ts, substeps, members, key, solver, first_member) -> Run:
-    """Save times, key, solver and the kind of state of a run; ValueError as `simulate` has it."""
-    if not isinstance(sde, SDE):
-        raise ValueError(f"`sde` must be an `rqf_jax.SDE`; got {sde!r}.")
-    if not isinstance(law, AbstractLaw):
-        raise ValueError(f"`law` must be a law of `rqf_jax.laws`; got {law!r}.")
-    substeps = integer("substeps", substeps)
+    throw = maybe(flag)("throw", throw)
+    reverse = _is_reverse(adjoint)
     members, first_member = member_range(members, first_member)
-    key = typed_key(key)
-    ts = _save_times(ts, substeps)
-    state = first_state(sde.manifold, law, key, first_member, (sde, law, key))
-    solver = solvers.default(sde) if solver is None else solver
-    if not isinstance(solver, diffrax.AbstractSolver):
-        raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
-    solvers.check(solver, sde)
-    check_span(law, sde.drift, sde.noise)
-    if is_concrete((sde, ts)):
-        longest = float(np.diff(np.asarray(ts, float)).max()) / substeps
-        known = is_concrete((law, key))
-        warn_of_long_steps(
-            solver,
-            sde,
-            float(ts[0]),
-            longest,
-            state.shape[-1],
-            law(member_keys(key, first_member)[0]) if known else None,
-            stacklevel=3,
-        )
-    return Run(ts, key, solver, state)
+    problem = Problem(sde, law, ts, key, save, substeps, solver).checked()
+    problem.look_at(first_member)
+    if batch_size is None:
+        batch_size = problem.batch_size(members)
+    else:
+        batch_size = min(integer("batch_size", batch_size), members)
+    first = jnp.asarray(first_member, jnp.uint32)
+    try:
+        ys, status = ensemble(problem, first, members, batch_size, reverse)
+        ys = raise_failed(ys, status, first_member, throw)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(_too_large(problem, members, batch_size, str(error))) from error
+    return Trajectories(
+        problem.times.at if isinstance(ts, SaveTimes) else host_times(ts), ys, status
+    )
 
 
-def default_batch_size(sde: SDE, state: Any, members: int) -> int:
-    """Equal batches, as few as let the noise of one step fit a CPU's cache."""
-    if jax.default_backend() != "cpu":
-        return members
-    noise = eqx.filter_eval_shape(lambda x: jnp.zeros(sde.noise.shape(x), x.dtype), state)
-    limit = max(1, CACHE_BYTES // max(1, noise.size * noise.dtype.itemsize))
-    return math.ceil(members / math.ceil(members / limit))
+def _is_reverse(adjoint: Any) -> bool:
+    """Whether derivatives are by reverse mode alone; ValueError for an adjoint of another kind."""
+    if adjoint is None or isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint):
+        return True
+    if isinstance(adjoint, diffrax.ForwardMode | diffrax.DirectAdjoint):
+        return False
+    raise ValueError(
+        "`adjoint` must be None, for reverse mode in little memory, or `diffrax.ForwardMode()`; "
+        f"got {adjoint!r}."
+    )
 
 
-def _save_times(ts: Any, substeps: int) -> Float[Array, " times"]:
-    ts = finite("ts", ts)
-    if ts.ndim != 1 or ts.size < 2:
-        raise ValueError(f"`ts` must be one axis of at least 2 times; got shape {ts.shape}.")
-    if (ts.size - 1) * substeps >= 2**31:
-        raise ValueError(
-            f"`ts` and `substeps` must make fewer than 2³¹ steps; got {(ts.size - 1) * substeps}."
-        )
-    if is_concrete(ts):
-        steps = np.diff(np.asarray(ts, float))
-        wrong = np.flatnonzero(~(steps > 0))
-        if wrong.size:
-            i = int(wrong[0])
-            raise ValueError(
-                f"`ts` must be strictly increasing; got {ts[i]} then {ts[i + 1]} at index {i}."
-            )
-    return ts
+def _too_large(problem: Problem, members: int, batch_size: int, reason: str) -> str:
+    saved = sum(y.size * y.dtype.itemsize for y in jax.tree.leaves(problem.outputs())) * members
+    return (
+        f"`members` = {members:,} at {problem.times.intervals + 1:,} times need more memory than "
+        f"there is: {saved:,} bytes are saved. Pass `save=` to keep less of a state, save at fewer "
+        f"times, or pass a `batch_size` below {batch_size:,}. ({reason.partition(chr(10))[0]})"
+    )

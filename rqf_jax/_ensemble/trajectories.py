@@ -1,7 +1,7 @@
 """What comes out of a simulation: times, values, and what became of each member."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -26,12 +26,14 @@ class NonFiniteError(ArithmeticError):
 class Trajectories(eqx.Module):
     """An ensemble of trajectories: save times, saved values, and what became of each member.
 
-    `ts` (times,); `ys` a pytree of arrays (members, times, ...): whole states, or what `save`
-    made of them; `status` (members,): 0 if the member stayed finite to the end, otherwise the
-    index in `ts` of the first save after the initial one at which its state is NaN or infinite.
+    `ts` (times,), on the host as they were asked for, which may be more exact than the dtype of the
+    states; `ys` a pytree of arrays (members, times, ...): whole states, or what `save` made of
+    them; `status` (members,): 0 if the member stayed finite to the end, otherwise the index in `ts`
+    of the first save after the initial one at which its state, or what is saved of it, is NaN or
+    infinite.
     """
 
-    ts: Float[Array, " times"]
+    ts: Float[Array | np.ndarray, " times"]
     ys: PyTree[Array, "T"]
     status: Int[Array, " members"]
 
@@ -49,16 +51,17 @@ class Trajectories(eqx.Module):
     ) -> "xarray.Dataset":
         """A labelled dataset with dimensions member and time and the coordinate `time`.
 
-        A bare array of whole states (tokens, dim) becomes the variable `state` with dimensions
-        (member, time, token, dim); a dict of arrays becomes one variable a key. Each of the
-        `observables`, functions of one saved value, becomes a variable too. `dims` names the
+        Every array of `ys` becomes one variable, see `variables_of` for its name: a bare array of
+        whole states (tokens, dim) is `state` with dimensions (member, time, token, dim). Each of
+        the `observables`, functions of one saved value, becomes a variable too. `dims` names the
         remaining dimensions of a variable; without a name they are called `<variable>_<axis>`.
+        Raises ValueError for names that a dataset or a file cannot have.
         """
         import xarray
 
         named = {"state": ("token", "dim")} | (dims or {})
-        values = self.ys if isinstance(self.ys, dict) else {"state": self.ys}
-        taken = {"member", "time", "status", *values} & {*(observables or {})}
+        values = variables_of(self.ys)
+        taken = {*RESERVED, *values} & {*(observables or {})}
         if taken:
             raise ValueError(
                 f"`observables` must have names of their own; got {min(taken)!r}, which is a "
@@ -66,7 +69,7 @@ class Trajectories(eqx.Module):
             )
         seen = {name: self.observe(one) for name, one in (observables or {}).items()}
         variables = {}
-        for name, value in (values | seen).items():
+        for name, value in (values | variables_of(seen)).items():
             array = np.asarray(value)
             rest = named.get(name, ())
             if len(rest) != array.ndim - 2:
@@ -89,3 +92,33 @@ class Trajectories(eqx.Module):
 @eqx.filter_jit
 def _observe(observable, ys):
     return jax.vmap(jax.vmap(observable))(ys)
+
+
+RESERVED = ("member", "time", "status")
+"""Names in a dataset that are not of what was saved."""
+
+
+def variables_of(ys: PyTree[Any]) -> dict[str, Any]:
+    """The arrays of a pytree by name: keys, fields and indices on the way to each, with dots.
+
+    A bare array is `state`; {"q": a, "p": (b, c)} is q, p.0 and p.1. Raises ValueError for names
+    that are empty, start with a dot, hold a slash, differ in nothing, or mean something else in a
+    dataset: `member`, `time`, `status`.
+    """
+    variables = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(ys)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator=".") if path else "state"
+        if name in RESERVED:
+            rule = f"be other than {', '.join(RESERVED)}, which the dataset has besides"
+        elif name in variables:
+            rule = "differ from each other"
+        elif not name or name.startswith(".") or "/" in name or not name.isprintable():
+            rule = "be printable, without a slash or a leading dot"
+        else:
+            variables[name] = leaf
+            continue
+        raise ValueError(
+            f"`save` must give what it keeps names that {rule}, to be written; got {name!r}. Use "
+            "another key in the dict that it returns."
+        )
+    return variables

@@ -7,11 +7,15 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Float, Int, PyTree, UInt32
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray, PyTree, UInt32
 
-from .._brownian.path import draw, increment
-from .._sde import SDE
+from .._brownian.path import draw, increment, stream
+from .._ensemble.problem import Problem
+from .._ensemble.times import SaveTimes
+from .._sde import SDE, in_dtype
 from ..manifolds import AbstractManifold
 from ..noises import AbstractFieldNoise, SpanNoise
 from ..solvers import begin, micro_step
@@ -30,21 +34,32 @@ class Flow(eqx.Module):
 
     sde: SDE
     solver: diffrax.AbstractSolver
-    ts: Float[Array, " times"]
+    times: SaveTimes
     words: UInt32[Array, "2"]
     substeps: int = eqx.field(static=True)
 
-    def begin(self, time: Float[Array, ""], x: Float[Array, "*state"]) -> tuple[Array, PyTree]:
-        """A state at a save time, with what the solver hands on from step to step."""
-        return x, begin(self.solver, self.sde, time, x)
+    @classmethod
+    def of(cls, problem: Problem, dtype: jnp.dtype, noise_key: PRNGKeyArray) -> "Flow":
+        """The flow of a problem, in a dtype, along the noise of one key."""
+        return cls(
+            in_dtype(problem.sde, dtype),
+            problem.solver,
+            problem.times.astype(dtype),
+            stream(noise_key),
+            problem.substeps,
+        )
+
+    def begin(self, index: Int[Array, ""], x: PyTree[Array]) -> tuple[PyTree[Array], PyTree]:
+        """A state at save `index`, with what the solver hands on from step to step."""
+        return x, begin(self.solver, self.sde, self.times.at[index], x)
 
     def step(
         self,
         time: Float[Array, ""],
         h: Float[Array, ""],
-        moving: tuple[Float[Array, "*state"], PyTree],
+        moving: tuple[PyTree[Array], PyTree],
         pairs: Complex[Array, "*half"],
-    ) -> tuple[Float[Array, "*state"], PyTree]:
+    ) -> tuple[PyTree[Array], PyTree]:
         """One micro-step of one state and what goes with it."""
         x, handed = moving
         dw = increment(pairs, h, self.sde.noise.shape(x))
@@ -61,18 +76,18 @@ class Flow(eqx.Module):
         """`carry` through one save interval: `body(carry, time, h, pairs)` for every micro-step,
         and `after(carry)` for every block of them. `shape` is that of the noise."""
         count = max(d for d in range(1, LONGEST + 1) if self.substeps % d == 0)
-        h = (self.ts[index + 1] - self.ts[index]) / self.substeps
+        h, start = self.times.lengths[index] / self.substeps, self.times.at[index]
 
         def block(carry, first):
             number = (index * self.substeps + first).astype(jnp.int32)
-            pairs = draw(self.words, number, count, shape, self.ts.dtype)
+            pairs = draw(self.words, number, count, shape, start.dtype)
             offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
 
             def micro(carry, xs):
                 time, pairs = xs
                 return body(carry, time, h, pairs), None
 
-            carry = lax.scan(micro, carry, (self.ts[index] + offsets, pairs))[0]
+            carry = lax.scan(micro, carry, (start + offsets, pairs))[0]
             return after(carry), None
 
         firsts = count * jnp.arange(self.substeps // count, dtype=jnp.int32)
@@ -92,33 +107,30 @@ def check_flow(sde: SDE) -> None:
             )
 
 
-def cast(sde: SDE, dtype: jnp.dtype) -> SDE:
-    """`sde` with its parameters in the dtype of the state, as the engine takes it."""
-    return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, sde
-    )
-
-
-def dimension(manifold: AbstractManifold, shape: tuple[int, ...]) -> int:
-    """The dimension of the manifold whose points are arrays of `shape`: the trace of P_x.
+def dimension(manifold: AbstractManifold, x: PyTree) -> int:
+    """The dimension of the manifold with points like `x`, of which shapes count: tr P_x.
 
     Raises ValueError if it is 0, as for tokens in one dimension, which are 1 or -1 for ever.
     """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), x)
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        found = round(float(_trace(manifold, shape)))
+        found = round(float(_trace(manifold, shapes)))
     if not found:
         raise ValueError(
             "`manifold` must leave states room to move; got states of shape "
-            f"{shape} on the {type(manifold).__name__}, which has dimension 0 there."
+            f"{jax.tree.map(jnp.shape, x)} on the {type(manifold).__name__}, which has dimension 0 "
+            "there."
         )
     return found
 
 
 @eqx.filter_jit
-def _trace(manifold: AbstractManifold, shape: tuple[int, ...]) -> Float[Array, ""]:
-    x = manifold.project(jax.random.normal(jax.random.key(0), shape))
-    return jnp.trace(_projector(manifold, x))
+def _trace(manifold: AbstractManifold, shapes: PyTree) -> Float[Array, ""]:
+    flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes))
+    x = manifold.project(unravel(jax.random.normal(jax.random.key(0), flat.shape)))
+    columns = jax.vmap(lambda unit: ravel_pytree(manifold.tangent(x, unravel(unit)))[0])
+    return jnp.trace(columns(jnp.eye(flat.size, dtype=flat.dtype)))
 
 
 def tangent_basis(

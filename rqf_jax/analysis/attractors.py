@@ -4,22 +4,25 @@
 one member of an ensemble, so that what is left of the cloud is the noise's doing.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from .._arguments import Key, Times, fitting, floating, integer
-from .._brownian.path import stream
+from .._ensemble.compiled import compiled
 from .._ensemble.members import member_keys
-from .._ensemble.simulate import checked
+from .._ensemble.problem import Problem
+from .._ensemble.times import host_times
 from .._ensemble.trajectories import Trajectories
 from .._sde import SDE
 from ..laws import AbstractLaw
 from ..observables._state import one_state, safe_sqrt
-from ._flow import Flow, cast, check_flow
+from ._flow import Flow, check_flow
 
 
 def common_noise(
@@ -60,11 +63,11 @@ def common_noise(
     >>> cloud.ys.shape
     (5, 2, 1, 3)
     """
-    run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
-    ys = _forward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)
-    finite = jnp.isfinite(ys).reshape(points, run.ts.size, -1).all(-1)
+    problem = Problem(sde, law, ts, key, substeps=substeps, solver=solver).checked()
+    ys = _forward(problem, *_checked(problem, points, member))
+    finite = jnp.isfinite(ys).reshape(*ys.shape[:2], -1).all(-1)
     status = jnp.where(finite.all(1), 0, jnp.argmin(finite, 1)).astype(jnp.int32)
-    return Trajectories(run.ts, ys, status)
+    return Trajectories(host_times(ts), ys, status)
 
 
 def pullback(
@@ -108,8 +111,8 @@ def pullback(
     >>> clouds.shape
     (2, 5, 1, 3)
     """
-    run, noise = _checked(sde, law, ts, substeps, points, key, solver, member)
-    return _backward(sde, law, run.ts, run.key, noise, run.solver, substeps, points)
+    problem = Problem(sde, law, ts, key, substeps=substeps, solver=solver).checked()
+    return _backward(problem, *_checked(problem, points, member))
 
 
 def antipodal_pair(x: Float[Array, "tokens dim"]) -> Float[Array, "2 dim"]:
@@ -155,37 +158,38 @@ def dispersion(cloud: Float[Array, "points *state"]) -> Float[Array, ""]:
     return safe_sqrt(jnp.mean(jnp.sum(offsets**2, -1)))
 
 
-def _checked(sde, law, ts, substeps, points, key, solver, member):
-    """The checked run, and its noise's member as an array: another one compiles nothing."""
+def _checked(problem: Problem, points: Any, member: Any) -> tuple[int, UInt32[Array, ""]]:
+    """How many points, and the noise's member as an array: another one compiles nothing."""
     points = integer("points", points, maximum=2**32 - 1)
     member = integer("member", member, minimum=0, maximum=2**32 - 1)
-    run = checked(sde, law, ts, substeps, points, key, solver, 0)
-    check_flow(sde)
-    fitting("points", (points, run.ts.size, *run.state.shape))
-    return run, jnp.asarray(member, jnp.uint32)
+    problem.look_at(0)
+    check_flow(problem.sde)
+    fitting("points", (points, problem.times.intervals + 1, *problem.state.shape))
+    return points, jnp.asarray(member, jnp.uint32)
 
 
-def _cloud_and_flow(sde, law, ts, key, member, solver, substeps, points):
-    """Initial states, the flow along the member's noise, and how to take an interval of it."""
+def _cloud_and_flow(
+    problem: Problem, points: int, member: UInt32[Array, ""]
+) -> tuple[Float[Array, "points *state"], Callable, Int[Array, " intervals"]]:
+    """Initial states, how to take them through an interval by the member's noise, and all those."""
     ids = jnp.arange(points, dtype=jnp.uint32)
-    cloud = jax.vmap(lambda i: law(member_keys(key, i)[0]))(ids)
-    words = stream(member_keys(key, member)[1])
-    flow = Flow(cast(sde, cloud.dtype), solver, ts.astype(cloud.dtype), words, substeps)
+    cloud = jax.vmap(lambda i: problem.law(member_keys(problem.key, i)[0]))(ids)
+    flow = Flow.of(problem, cloud.dtype, member_keys(problem.key, member)[1])
     shape = flow.sde.noise.shape(cloud[0])
 
     def advance(states: Float[Array, "all *state"], index: Int[Array, ""]):
         def body(moving, time, h, pairs):
             return jax.vmap(lambda one: flow.step(time, h, one, pairs))(moving)
 
-        moving = jax.vmap(lambda x: flow.begin(flow.ts[index], x))(states)
+        moving = jax.vmap(lambda x: flow.begin(index, x))(states)
         return flow.interval(index, moving, body, shape)[0]
 
-    return cloud, advance, jnp.arange(ts.size - 1, dtype=jnp.int32)
+    return cloud, advance, jnp.arange(flow.times.intervals, dtype=jnp.int32)
 
 
-@eqx.filter_jit
-def _forward(sde, law, ts, key, member, solver, substeps, points):
-    cloud, advance, intervals = _cloud_and_flow(sde, law, ts, key, member, solver, substeps, points)
+@compiled
+def _forward(problem, points, member):
+    cloud, advance, intervals = _cloud_and_flow(problem, points, member)
 
     def interval(states, index):
         states = advance(states, index)
@@ -195,18 +199,18 @@ def _forward(sde, law, ts, key, member, solver, substeps, points):
     return jnp.moveaxis(jnp.concatenate([cloud[None], rest]), 0, 1)
 
 
-@eqx.filter_jit
-def _backward(sde, law, ts, key, member, solver, substeps, points):
-    cloud, advance, intervals = _cloud_and_flow(sde, law, ts, key, member, solver, substeps, points)
-    state = cloud.shape[1:]
+@compiled
+def _backward(problem, points, member):
+    cloud, advance, intervals = _cloud_and_flow(problem, points, member)
+    state, times = cloud.shape[1:], intervals.size + 1
 
     def interval(clouds, index):
         moved = advance(clouds.reshape(-1, *state), index).reshape(clouds.shape)
         # A cloud waits until its own start.
-        started = (jnp.arange(ts.size, dtype=index.dtype) <= index).reshape(
+        started = (jnp.arange(times, dtype=index.dtype) <= index).reshape(
             -1, *[1] * (clouds.ndim - 1)
         )
         return jnp.where(started, moved, clouds), None
 
-    clouds = jnp.broadcast_to(cloud[None], (ts.size, *cloud.shape))
+    clouds = jnp.broadcast_to(cloud[None], (times, *cloud.shape))
     return lax.scan(interval, clouds, intervals)[0]

@@ -159,7 +159,7 @@ def find_equilibria(
         manifold,
         starts,
         duration.astype(starts.dtype),
-        dimension(manifold, starts.shape[1:]),
+        dimension(manifold, starts[0]),
     )
     found = np.flatnonzero(np.asarray(settled) & (np.asarray(residuals) <= tolerance))
     if not found.size:
@@ -214,7 +214,7 @@ def equilibrium(
     Raises ValueError if `start` is not finite or not on the manifold, to 1e-5.
     """
     drift, manifold, start = _checked(drift, manifold, start, "start")
-    return _newton(drift, manifold, start, dimension(manifold, start.shape))
+    return _newton(drift, manifold, start, dimension(manifold, start))
 
 
 def stability(
@@ -241,7 +241,7 @@ def gradient_defect(
     Raises ValueError if `x` is not finite or not on the manifold, to 1e-5.
     """
     drift, manifold, x = _checked(drift, manifold, x, "x")
-    jacobian = _jacobians(drift, manifold, x[None], dimension(manifold, x.shape))[0]
+    jacobian = _jacobians(drift, manifold, x[None], dimension(manifold, x))[0]
     size = jnp.sqrt(jnp.sum(jacobian**2))
     skew = jnp.sqrt(jnp.sum((jacobian - jacobian.T) ** 2))
     return jnp.where(size == 0, 0.0, skew / jnp.where(size == 0, 1.0, size))
@@ -353,7 +353,7 @@ def _jacobians(drift, manifold, states, modes: int):
 
 
 def _spectra(drift, manifold, states) -> Complex[np.ndarray, "states modes"]:
-    jacobians = _jacobians(drift, manifold, states, dimension(manifold, states.shape[1:]))
+    jacobians = _jacobians(drift, manifold, states, dimension(manifold, states[0]))
     values = np.linalg.eigvals(np.asarray(jacobians, float)).astype(complex)
     order = np.lexsort((-np.imag(values), -np.real(values)))
     return np.take_along_axis(values, order, axis=1)

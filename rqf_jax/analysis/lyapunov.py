@@ -16,17 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree, UInt32
 
 from .._arguments import Key, Times, data, floating, function_of, host, integer, is_concrete, part
-from .._brownian.path import stream
-from .._ensemble.members import member_keys
-from .._ensemble.simulate import checked
+from .._ensemble.compiled import compiled
+from .._ensemble.members import member_keys, member_range
+from .._ensemble.problem import Problem
+from .._ensemble.times import SaveTimes, host_times
 from .._ensemble.trajectories import NonFiniteError, Trajectories
-from .._sde import SDE
+from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
-from ._flow import Flow, cast, check_flow, dimension
+from ._flow import Flow, check_flow, dimension
 
 
 class LyapunovSpectrum(eqx.Module):
@@ -39,20 +41,20 @@ class LyapunovSpectrum(eqx.Module):
     batches of the K intervals; NaN for K < 4).
     """
 
-    ts: Float[Array, " times"]
+    ts: Float[Array | np.ndarray, " times"]
     growths: Float[Array, "members intervals exponents"]
 
     @property
     def exponents(self) -> Float[Array, " exponents"]:
         """λ_i = E ln |R_ii| per unit time, i = 1, 2, …"""
-        return jnp.mean(jnp.sum(self.growths, 1), 0) / (self.ts[-1] - self.ts[0])
+        return jnp.mean(jnp.sum(self.growths, 1), 0) / self._lengths([0, -1])[0]
 
     @property
     def standard_errors(self) -> Float[Array, " exponents"]:
         """One standard error of every exponent."""
         members, intervals, _ = self.growths.shape
         if members > 1:
-            rates = jnp.sum(self.growths, 1) / (self.ts[-1] - self.ts[0])
+            rates = jnp.sum(self.growths, 1) / self._lengths([0, -1])[0]
             return jnp.std(rates, 0, ddof=1) / math.sqrt(members)
         count = math.isqrt(intervals)
         if count < 2:
@@ -60,13 +62,17 @@ class LyapunovSpectrum(eqx.Module):
         edges = np.linspace(0, intervals, count + 1).astype(int)
         batches = [jnp.sum(self.growths[0, a:b], 0) for a, b in itertools.pairwise(edges)]
         sums = jnp.stack(batches)
-        rates = sums / jnp.diff(self.ts[edges])[:, None]
+        rates = sums / self._lengths(edges)[:, None]
         return jnp.std(rates, 0, ddof=1) / math.sqrt(count)
 
     @property
     def finite_time(self) -> Float[Array, "members intervals exponents"]:
         """The exponents of every member over every save interval."""
-        return self.growths / jnp.diff(self.ts)[None, :, None]
+        return self.growths / self._lengths(slice(None))[None, :, None]
+
+    def _lengths(self, edges: Any) -> Float[Array, " intervals"]:
+        """The times between those save times."""
+        return SaveTimes.of(self.ts[edges]).lengths.astype(self.growths.dtype)
 
     @property
     def total(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -144,55 +150,63 @@ def lyapunov_spectrum(
 
     Source: Benettin et al. (1980), recalled; the tests compare with -i σ_s² on the sphere.
     """
-    run = checked(sde, law, ts, substeps, members, key, solver, first_member)
+    members, first_member = member_range(members, first_member)
+    problem = Problem(sde, law, ts, key, substeps=substeps, solver=solver).checked()
+    problem.look_at(first_member)
     check_flow(sde)
     discard = integer("discard", discard, minimum=0)
-    if discard > run.ts.size - 2:
+    if discard > problem.times.intervals - 1:
         raise ValueError(
-            f"`discard` must leave one of the {run.ts.size - 1} save intervals; got {discard}."
+            f"`discard` must leave one of the {problem.times.intervals} save intervals; "
+            f"got {discard}."
         )
-    dimensions = dimension(sde.manifold, run.state.shape)
+    dimensions = dimension(sde.manifold, problem.state)
     exponents = dimensions if exponents is None else integer("exponents", exponents)
     if exponents > dimensions:
         raise ValueError(
             f"`exponents` must be at most the dimension {dimensions} of the flow; got {exponents}."
         )
-    first, solver = jnp.asarray(first_member, jnp.uint32), run.solver
+    first, solver = jnp.asarray(first_member, jnp.uint32), problem.solver
     if isinstance(solver, diffrax.AbstractRungeKutta) and solver.scan_kind is None:
         # diffrax's loop over stages is written for reverse mode unless told otherwise.
         solver = dataclasses.replace(solver, scan_kind="lax")
-    growths = _growths(sde, law, run.ts, run.key, first, solver, substeps, members, exponents)[
-        :, discard:
-    ]
+        problem = eqx.tree_at(lambda p: p.solver, problem, solver)
+    growths = _growths(problem, first, members, exponents)[:, discard:]
     if is_concrete(growths) and not bool(jnp.all(jnp.isfinite(growths))):
         bad = np.flatnonzero(~np.isfinite(np.asarray(growths)).all((1, 2)))
         raise NonFiniteError(
             f"{bad.size} of {members} members have a growth that is NaN or infinite, the first is "
             f"{first_member + int(bad[0])}. Take smaller steps."
         )
-    return LyapunovSpectrum(run.ts[discard:].astype(growths.dtype), growths)
+    return LyapunovSpectrum(host_times(ts)[discard:], growths)
 
 
-@eqx.filter_jit
-def _growths(sde, law, ts, key, first, solver, substeps, members, exponents):
+@compiled
+def _growths(problem: Problem, first: UInt32[Array, ""], members: int, exponents: int):
     """ln |R_ii| of every save interval, (members, intervals, exponents)."""
 
     def one(member):
-        law_key, noise_key = member_keys(key, member)
-        x = law(law_key)
-        equation = cast(sde, x.dtype)
-        flow = Flow(equation, solver, ts.astype(x.dtype), stream(noise_key), substeps)
+        law_key, noise_key = member_keys(problem.key, member)
+        x = problem.law(law_key)
+        flow = Flow.of(problem, state_dtype(x), noise_key)
         return _member(flow, x, exponents)
 
     return jax.vmap(one)(first + jnp.arange(members, dtype=jnp.uint32))
 
 
-def _member(flow: Flow, x: Float[Array, "*state"], exponents: int):
+def _member(flow: Flow, x: PyTree[Array], exponents: int) -> Float[Array, "intervals exponents"]:
+    """ln |R_ii| of one member from `x`. Vectors are states by name, and rows of one matrix."""
     manifold, shape = flow.sde.manifold, flow.sde.noise.shape(x)
+    flat, unravel = ravel_pytree(x)
+    rows = jax.vmap(lambda v: ravel_pytree(v)[0])
+    vectors_of = jax.vmap(unravel)
 
     def pushed(move, start, frame):
         # The state is not mapped over, so it is moved once for all vectors.
         return jax.vmap(lambda v: jax.jvp(move, (start,), (v,)), out_axes=(None, 0))(frame)
+
+    def tangent(x, frame):
+        return jax.vmap(lambda v: manifold.tangent(x, v))(frame)
 
     def body(carry, time, h, pairs):
         moving, (frame, handed), growth = carry
@@ -200,28 +214,26 @@ def _member(flow: Flow, x: Float[Array, "*state"], exponents: int):
             lambda moving: flow.step(time, h, moving, pairs), moving, (frame, handed)
         )
         # Rounding would let a normal component grow, where tangent vectors shrink.
-        frame = jax.vmap(lambda v: manifold.tangent(y, v))(frame)
-        return (y, rest), (frame, handed), growth
+        return (y, rest), (tangent(y, frame), handed), growth
 
     def straighten(carry):
         moving, (frame, handed), growth = carry
-        q, r = jnp.linalg.qr(frame.reshape(exponents, -1).T)
+        q, r = jnp.linalg.qr(rows(frame).T)
         # What the solver hands on is linear in the vectors, and goes where they go.
         handed = jax.tree.map(lambda leaf: _combined(r, leaf), handed)
         growth = growth + jnp.log(jnp.abs(jnp.diagonal(r)))
-        return moving, (q.T.reshape(frame.shape), handed), growth
+        return moving, (vectors_of(q.T), handed), growth
 
     def interval(carry, index):
-        moving, vectors = pushed(lambda x: flow.begin(flow.ts[index], x), *carry)
-        start = (moving, vectors, jnp.zeros(exponents, x.dtype))
+        moving, vectors = pushed(lambda x: flow.begin(index, x), *carry)
+        start = (moving, vectors, jnp.zeros(exponents, flat.dtype))
         moving, vectors, growth = flow.interval(index, start, body, shape, straighten)
         return (moving[0], vectors[0]), growth
 
     # Any generic frame will do, and the member's own keys are spent.
-    frame = jax.random.normal(jax.random.key(0), (exponents, *x.shape), x.dtype)
-    frame = jax.vmap(lambda v: manifold.tangent(x, v))(frame)
-    frame = jnp.linalg.qr(frame.reshape(exponents, -1).T)[0].T.reshape(frame.shape)
-    intervals = jnp.arange(flow.ts.size - 1, dtype=jnp.int32)
+    frame = vectors_of(jax.random.normal(jax.random.key(0), (exponents, flat.size), flat.dtype))
+    frame = vectors_of(jnp.linalg.qr(rows(tangent(x, frame)).T)[0].T)
+    intervals = jnp.arange(flow.times.intervals, dtype=jnp.int32)
     return lax.scan(interval, (x, frame), intervals)[1]
 
 

@@ -10,6 +10,7 @@ from .attention import (
 from .combined import Scheduled, Sum
 from .learned import Geometric, Network
 from .linear import Constant, Linear, MeanField, Oja
+from .momentum import Momentum
 from .pull import Coulomb, Pull, TwoLayer
 from .state_space import SelectiveStateSpace
 from .well import MatrixWell
@@ -24,6 +25,7 @@ __all__ = [
     "Linear",
     "MatrixWell",
     "MeanField",
+    "Momentum",
     "Network",
     "NoDrift",
     "Oja",

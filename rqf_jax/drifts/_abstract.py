@@ -1,10 +1,12 @@
 import abc
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import described
+from ..manifolds import State
 
 
 class AbstractDrift(eqx.Module):
@@ -13,7 +15,7 @@ class AbstractDrift(eqx.Module):
     __repr__ = described
 
     @abc.abstractmethod
-    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def __call__(self, t: Float[Array, ""], x: State) -> State:
         """Ambient velocity of one state; the SDE projects it on the tangent space."""
 
     @property
@@ -34,6 +36,6 @@ class NoDrift(AbstractDrift):
         """True."""
         return True
 
-    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def __call__(self, t: Float[Array, ""], x: State) -> State:
         """Zero velocity."""
-        return jnp.zeros_like(x)
+        return jax.tree.map(jnp.zeros_like, x)

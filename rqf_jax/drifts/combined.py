@@ -1,9 +1,11 @@
 """Drifts made of drifts: sums, and strengths that change in time."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import each, part
+from ..manifolds import State
 from ..schedules import AbstractSchedule
 from ._abstract import AbstractDrift
 
@@ -21,12 +23,12 @@ class Sum(AbstractDrift):
     def __init__(self, *drifts: AbstractDrift):
         self.drifts = each(part(AbstractDrift))("drifts", drifts)
 
-    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def __call__(self, t: Float[Array, ""], x: State) -> State:
         """The sum of the velocities."""
         first, *others = self.drifts
         total = first(t, x)
         for drift in others:
-            total = total + drift(t, x)
+            total = jax.tree.map(jnp.add, total, drift(t, x))
         return total
 
     @property
@@ -50,9 +52,10 @@ class Scheduled(AbstractDrift):
         part(AbstractDrift)("drift", self.drift)
         part(AbstractSchedule)("schedule", self.schedule)
 
-    def __call__(self, t: Float[Array, ""], x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+    def __call__(self, t: Float[Array, ""], x: State) -> State:
         """s(t) times the velocity of the inner drift."""
-        return jnp.asarray(self.schedule(t), x.dtype) * self.drift(t, x)
+        factor = self.schedule(t)
+        return jax.tree.map(lambda v: jnp.asarray(factor, v.dtype) * v, self.drift(t, x))
 
     @property
     def spans(self) -> bool:

@@ -5,6 +5,7 @@ live on the sphere unless said otherwise.
 """
 
 from .learned import neural_geometric, neural_langevin, neural_linear_noise
+from .momentum import heavy_ball, nesterov, underdamped_langevin
 from .tokens import (
     forced_rqf,
     homogenised_attention,
@@ -27,10 +28,12 @@ __all__ = [
     "dyson_eigenvalues",
     "forced_rqf",
     "ginibre",
+    "heavy_ball",
     "homogenised_attention",
     "mamba_tokens",
     "mean_field_attention",
     "mlp_flow",
+    "nesterov",
     "neural_geometric",
     "neural_langevin",
     "neural_linear_noise",
@@ -43,6 +46,7 @@ __all__ = [
     "self_attention",
     "stochastic_transformer",
     "two_layer",
+    "underdamped_langevin",
     "weight_ou",
 ]
 

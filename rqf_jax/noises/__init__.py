@@ -6,7 +6,7 @@ from ._abstract import (
     Calculus,
     NoNoise,
 )
-from .combined import Layered, Scheduled, Sum
+from .combined import Layered, Product, Scheduled, Sum
 from .common import BiasNoise, HarmonicNoise
 from .ensemble import (
     CorrelatedNoise,
@@ -44,6 +44,7 @@ __all__ = [
     "Layered",
     "LinearNoise",
     "NoNoise",
+    "Product",
     "ScalarNoise",
     "Scheduled",
     "SpanNoise",

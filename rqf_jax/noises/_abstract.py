@@ -2,11 +2,12 @@ import abc
 import enum
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import described
-from ..manifolds import AbstractManifold
+from ..manifolds import AbstractManifold, State
 
 
 class Calculus(enum.Enum):
@@ -37,13 +38,11 @@ class AbstractNoise(eqx.Module):
     __repr__ = described
 
     @abc.abstractmethod
-    def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
+    def shape(self, x: State) -> tuple[int, ...]:
         """The shape of the standard Brownian motion that drives a state like `x`."""
 
     @abc.abstractmethod
-    def __call__(
-        self, t: Float[Array, ""], x: Float[Array, "*state"], dw: Float[Array, "*noise"]
-    ) -> Float[Array, "*state"]:
+    def __call__(self, t: Float[Array, ""], x: State, dw: Float[Array, "*noise"]) -> State:
         """The ambient displacement of one state by the increment `dw`; linear in `dw`."""
 
     @property
@@ -72,15 +71,13 @@ class NoNoise(AbstractAdditiveNoise):
         """True: nothing is drawn."""
         return True
 
-    def shape(self, x: Float[Array, "*state"]) -> tuple[int, ...]:
+    def shape(self, x: State) -> tuple[int, ...]:
         """No Brownian motion at all: shape (0,)."""
         return (0,)
 
-    def __call__(
-        self, t: Float[Array, ""], x: Float[Array, "*state"], dw: Float[Array, "*noise"]
-    ) -> Float[Array, "*state"]:
+    def __call__(self, t: Float[Array, ""], x: State, dw: Float[Array, "*noise"]) -> State:
         """Zero displacement."""
-        return jnp.zeros_like(x)
+        return jax.tree.map(jnp.zeros_like, x)
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """An ordinary differential equation has no Itô correction."""

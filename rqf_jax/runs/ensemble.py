@@ -4,6 +4,7 @@ Everything that can be wrong with a config, its files and its output path is fou
 is compiled, and what is written appears complete or not at all; see `session`.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import xarray
 from rich.console import Console
 
 from .. import _store, laws
-from .._ensemble.program import Problem
+from .._ensemble.problem import Problem
 from .._ensemble.simulate import simulate
 from .._store import Plan, Record, Result
 from . import session
@@ -45,7 +46,7 @@ def run(config: Config, out: Path, *, force: bool, console: Console, form: Form 
     folder = place_of_figures(out)
     job = EnsembleJob.of(config)
     console.print(job.start.title, style="bold")
-    console.print(f"{config.run.members:,} members to t = {job.problem.ts[-1]:g}\n")
+    console.print(f"{config.run.members:,} members to t = {config.times.grid()[-1]:g}\n")
     new = session.carry_out(job, out, force=force, console=console)
     if jax.process_index() == 0 and (new or not is_drawn(out, folder)):
         look(out, folder, console, form=form)
@@ -94,7 +95,7 @@ class EnsembleJob(AbstractJob):
 
     def finish(self, records: Iterator[Record], console: Console) -> xarray.Dataset:
         """Summaries of all members, the language model's layers and the companion run."""
-        start, run, ts = self.start, self.config.run, np.asarray(self.problem.ts)
+        start, run, ts = self.start, self.config.run, np.array(self.config.times.grid())
         summaries, failed = total(records)
         dataset = summarised(summaries, ts)
         if start.layers is not None:
@@ -121,13 +122,20 @@ def _companion(config: Config, problem: Problem) -> Problem:
     assert config.companion is not None
     save = Save((("state", TOKENS.observables["state"]),))
     law, sde = laws.Uniform(config.companion.tokens, 3), equation(config, (3,))
-    companion = problem._replace(sde=sde, law=law, save=save)
+    companion = dataclasses.replace(problem, sde=sde, law=law, save=save)
     check(companion, 1)
     return companion
 
 
 def _path(companion: Problem) -> np.ndarray:
     """The states of the one member that no ensemble has (times, tokens, 3)."""
-    sde, law, ts, key, _, substeps, _ = companion
-    one = simulate(sde, law, ts, substeps=substeps, members=1, key=key, first_member=_COMPANION)
+    one = simulate(
+        companion.sde,
+        companion.law,
+        companion.times,
+        substeps=companion.substeps,
+        members=1,
+        key=companion.key,
+        first_member=_COMPANION,
+    )
     return np.asarray(one.ys[0])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import xarray
 from rich.console import Console
 
-from .._ensemble.program import Problem
+from .._ensemble.problem import Problem
 from .._store import Plan, Record, Result
 from .worker import Worker
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .._ensemble.program import Problem, Program, free_bytes, outputs
+from .._ensemble.problem import Problem
+from .._ensemble.program import Program, free_bytes
 
 SMALLEST = 8
 """Members that a device computes at a time at least; fewer are rounded differently."""
@@ -43,7 +44,7 @@ def portions(
     if chunk is not None:
         batch = max(SMALLEST, math.ceil(chunk / places))
     else:
-        saved = outputs(problem).values()
+        saved = problem.outputs().values()
         one = sum(math.prod(y.shape) * y.dtype.itemsize for y in saved)
         largest = _LARGEST.get(devices[0].platform, _LARGEST_ON_ACCELERATORS)
         room = _CHUNK_BYTES / (one * places * _BATCHES)

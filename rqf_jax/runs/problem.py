@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .. import _store, laws
-from .._ensemble.members import TOLERANCE, member_keys
-from .._ensemble.program import Problem, check as _check, free_bytes, outputs
+from .._ensemble.members import member_keys, member_range
+from .._ensemble.problem import TOLERANCE, Problem
+from .._ensemble.program import free_bytes
+from .._ensemble.times import SaveTimes
 from .._sde import SDE
 from .catalogue import ConfigError, Start
 from .config import Config
@@ -82,7 +84,7 @@ class Poser:
         return Problem(
             self._once((config.model, start.size), lambda: equation(config, start.size)),
             law,
-            self._once(config.times, lambda: jnp.asarray(config.times.grid())),  # pyright: ignore
+            self._once(config.times, lambda: SaveTimes.of(config.times.grid())),
             self._once(run.seed, lambda: jax.random.key(run.seed)),
             self._once(
                 (config.model.state.name, run.save),
@@ -101,7 +103,8 @@ def check(problem: Problem, members: int) -> None:
     """ConfigError, with the keys of a config, for a problem that `simulate` would refuse."""
     _check_size(problem)
     try:
-        _check(problem, members)
+        member_range(members, 0)
+        problem.checked().look_at(0)
     except ValueError as error:
         raise ConfigError(re.sub(r"`(\w+)`", _named, str(error))) from error
 
@@ -159,10 +162,8 @@ def _together(arrays: Sequence[Array]) -> PyTree[Array]:
 
 def _check_size(problem: Problem) -> None:
     """ConfigError if one member alone needs more memory than there is."""
-    one = problem.first
-    state = eqx.filter_eval_shape(one.law, one.key)
-    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    needed += sum(leaf.size * leaf.dtype.itemsize for leaf in outputs(problem).values())
+    leaves = jax.tree.leaves((problem.state, problem.outputs()))
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     free = free_bytes(jax.local_devices()[0])
     if needed > free:
         raise ConfigError(

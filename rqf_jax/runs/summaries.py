@@ -7,7 +7,7 @@ import numpy as np
 import xarray
 from jaxtyping import Float
 
-from .._ensemble.program import Problem, outputs
+from .._ensemble.problem import Problem
 from .._ensemble.trajectories import NonFiniteError
 from .._store import Record, Summary, Variable, edges
 
@@ -35,7 +35,7 @@ def variables(
     names, sizes = tuple(inner), tuple(inner.values())
     kept = [Variable("status", names, sizes, "int32")]
     if keep == "trajectories":
-        for name, y in outputs(problem).items():
+        for name, y in problem.outputs().items():
             rest = _rest(name, len(y.shape) - 1)
             kept.append(Variable(name, (*names, "time", *rest), (*sizes, *y.shape), y.dtype.name))
     return tuple(kept)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .. import _store
-from .._ensemble.program import Problem, outputs
+from .._ensemble.problem import Problem
 from .._store import Plan, Record, Result, Summary, Variable
 from . import session
 from .config import Config, ConfigError
@@ -90,7 +90,7 @@ class SweepJob(AbstractJob):
                 if len(problems) % 256 == 0:
                     progress.update(task, completed=len(problems))
             kinds = check_all(problems, config.run.members, design.corners())
-        shapes = {str(jax.tree.map(jnp.shape, outputs(one))) for one in kinds}
+        shapes = {str(jax.tree.map(jnp.shape, one.outputs())) for one in kinds}
         if len(shapes) > 1:
             raise ConfigError(
                 f"points must save arrays of one shape; got {', '.join(sorted(shapes))}."
@@ -142,7 +142,7 @@ class SweepJob(AbstractJob):
             failed += record.failed
             parts.append(record.summaries)
         whole = {n: Summary.combined(self._whole, [part[n] for part in parts]) for n in parts[0]}
-        dataset = summarised(whole, np.asarray(self.problems[0].ts), tuple(self.design.shape))
+        dataset = summarised(whole, np.array(self.config.times.grid()), tuple(self.design.shape))
         if failed:
             console.print(
                 f"{failed:,} of {len(self.problems):,} points have failed members.",

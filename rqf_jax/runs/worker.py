@@ -7,12 +7,14 @@ import numpy as np
 from jaxtyping import PyTree
 from rich.console import Console
 
-from .._ensemble.program import Problem, Program, Segment, is_out_of_memory, joined
+from .._ensemble.problem import Problem
+from .._ensemble.program import Program, Segment, is_out_of_memory, joined
+from .._ensemble.trajectories import variables_of
 from .._store import Draft, Repair
 from .plan import SMALLEST, OutOfMemoryError, too_large
 from .progress import Bar
 
-_SAVED = "saved."
+_SAVED, _MOVING = "saved.", "state."
 
 
 class Worker:
@@ -50,7 +52,8 @@ class Worker:
     ) -> tuple[PyTree, np.ndarray]:
         """The same segment by segment, each on disk before the next."""
         safe = self.work.segments(chunk)
-        segments, last = [_segment(arrays) for arrays in safe.read()], problem.ts.size - 1
+        last = problem.times.intervals
+        segments = [_segment(arrays, problem.state) for arrays in safe.read()]
         start = segments[-1] if segments else None
         for segment in self.program.segments(problem, first, count, start):
             segments.append(segment)
@@ -62,9 +65,12 @@ class Worker:
 
 def _arrays(segment: Segment) -> dict[str, np.ndarray]:
     ys = {_SAVED + name: y for name, y in segment.ys.items()}
-    return {"stop": np.array(segment.stop), "status": segment.status, "x": segment.x} | ys
+    x = {_MOVING + name: leaf for name, leaf in variables_of(segment.x).items()}
+    return {"stop": np.array(segment.stop), "status": segment.status} | ys | x
 
 
-def _segment(arrays: Mapping[str, np.ndarray]) -> Segment:
+def _segment(arrays: Mapping[str, np.ndarray], state: PyTree) -> Segment:
     ys = {name[len(_SAVED) :]: y for name, y in arrays.items() if name.startswith(_SAVED)}
-    return Segment(int(arrays["stop"]), ys, arrays["status"], arrays["x"])
+    leaves = [arrays[_MOVING + name] for name in variables_of(state)]
+    x = jax.tree.unflatten(jax.tree.structure(state), leaves)
+    return Segment(int(arrays["stop"]), ys, arrays["status"], x)

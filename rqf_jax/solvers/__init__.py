@@ -9,7 +9,7 @@ from ._abstract import (
     AbstractMemorylessSolver,
 )
 from ._choice import check, default
-from ._micro import begin, micro_step
+from ._micro import begin, micro_step, variants
 from .eigenvalues import BackwardEuler, MatrixJump
 from .geodesic import (
     GeodesicEuler,
@@ -17,9 +17,11 @@ from .geodesic import (
     ProjectedEuler,
 )
 from .linear import ExactOU, LinearFlow, Strang
+from .momentum import BAOAB
 from .projective import ProjectiveFlow, shared_matrix
 
 __all__ = [
+    "BAOAB",
     "AbstractGeometricSolver",
     "AbstractMemorylessSolver",
     "BackwardEuler",
@@ -36,6 +38,7 @@ __all__ = [
     "default",
     "micro_step",
     "shared_matrix",
+    "variants",
 ]
 
 

@@ -5,11 +5,15 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._sde import SDE, DriftTerm, NoiseTerm
+from .._sde import SDE, DriftTerm, NoiseTerm, state_dtype
 
 
 class AbstractGeometricSolver(diffrax.AbstractSolver):
-    """A fixed-step solver that stays on the manifold; written for one state of `SDE.terms`."""
+    """A fixed-step solver that stays on the manifold; written for one state of `SDE.terms`.
+
+    One that stands for several programs, of which the step length chooses one for many steps, has
+    a method `variants(sde, x, h)` besides: the solvers, and the index of the one for steps of h.
+    """
 
     term_structure = diffrax.MultiTerm[tuple[DriftTerm, NoiseTerm]]
     interpolation_cls = diffrax.LocalLinearInterpolation
@@ -21,8 +25,8 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
 
     @abc.abstractmethod
     def advance(
-        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
-    ) -> Float[Array, "*state"]:
+        self, sde: SDE, t, h, x: PyTree[Array], dw: Float[Array, "*noise"]
+    ) -> PyTree[Array]:
         """A step by itself, of length h from (t, x) with Brownian increment `dw`."""
 
     @abc.abstractmethod
@@ -30,13 +34,13 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
         """Why this solver must not be used for `sde`; None if it may be."""
 
     @abc.abstractmethod
-    def begin(self, sde: SDE, t, x: Float[Array, "*state"]) -> PyTree[Array]:
+    def begin(self, sde: SDE, t, x: PyTree[Array]) -> PyTree[Array]:
         """The solver's state before the first step."""
 
     @abc.abstractmethod
     def follow(
-        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"], handed
-    ) -> tuple[Float[Array, "*state"], PyTree[Array]]:
+        self, sde: SDE, t, h, x: PyTree[Array], dw: Float[Array, "*noise"], handed
+    ) -> tuple[PyTree[Array], PyTree[Array]]:
         """`advance`, with what the last step `handed` on, and what this one does."""
 
     def init(self, terms: PyTree, t0, t1, y0: PyTree, args: PyTree) -> PyTree[Array]:
@@ -48,7 +52,7 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
         """One step of diffrax."""
         drift, noise = terms.terms
         here = self._here(terms, t0, y0, args)
-        h = jnp.asarray(drift.contr(t0, t1), y0.dtype)
+        h = jnp.asarray(drift.contr(t0, t1), state_dtype(y0))
         dw = noise.contr(t0, t1)
         y1, solver_state = self.follow(here.sde, here.t, h, y0, dw, solver_state)
         return y1, None, {"y0": y0, "y1": y1}, solver_state, diffrax.RESULTS.successful
@@ -69,11 +73,11 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
 class AbstractMemorylessSolver(AbstractGeometricSolver):
     """A solver whose steps stand alone."""
 
-    def begin(self, sde: SDE, t, x: Float[Array, "*state"]) -> None:
+    def begin(self, sde: SDE, t, x: PyTree[Array]) -> None:
         """Nothing."""
 
     def follow(
-        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"], handed: None
-    ) -> tuple[Float[Array, "*state"], None]:
+        self, sde: SDE, t, h, x: PyTree[Array], dw: Float[Array, "*noise"], handed: None
+    ) -> tuple[PyTree[Array], None]:
         """`advance`, whatever came before."""
         return self.advance(sde, t, h, x, dw), None

@@ -8,6 +8,7 @@ from ._abstract import AbstractGeometricSolver
 from .eigenvalues import BackwardEuler, MatrixJump
 from .geodesic import GeodesicEuler, GeodesicHeun, ProjectedEuler
 from .linear import ExactOU, LinearFlow, Strang
+from .momentum import BAOAB
 from .projective import ProjectiveFlow
 
 
@@ -17,9 +18,10 @@ def default(sde: SDE) -> AbstractGeometricSolver:
     `ProjectiveFlow` for shared matrix noise on the sphere (weak order 2 where it is isotropic),
     also beside other noises; `LinearFlow` for a linear drift without noise, `ExactOU` for a linear
     pull with additive noise and `MatrixJump` for eigenvalues of Gaussian matrices (all exact),
-    `Strang` for matrices in a potential, `BackwardEuler` for other eigenvalues; `GeodesicEuler` for
-    any other noise that allows it, `ProjectedEuler` for noises defined by layers, `GeodesicHeun`
-    for the rest and for other equations without noise.
+    `Strang` for matrices in a potential, `BackwardEuler` for other eigenvalues, `BAOAB` for
+    particles with momentum in a bath; `GeodesicEuler` for any other noise that allows it,
+    `ProjectedEuler` for noises defined by layers, `GeodesicHeun` for the rest and for other
+    equations without noise.
     Where both are right, Heun's step costs twice as much, and with noise of its own for every token
     its one-point error was 3 to 20 times as large (the same per cost under a strong drift).
     """
@@ -31,6 +33,7 @@ def default(sde: SDE) -> AbstractGeometricSolver:
         Strang(),
         MatrixJump(),
         BackwardEuler(),
+        BAOAB(),
     ]
     if isinstance(sde.noise, NoNoise):
         candidates.append(GeodesicHeun())

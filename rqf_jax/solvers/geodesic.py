@@ -3,10 +3,11 @@
 from typing import ClassVar
 
 import diffrax
+import jax
 from jaxtyping import Array, Float
 
 from .._sde import SDE
-from ..manifolds import WeylChamber
+from ..manifolds import State, WeylChamber
 from ..noises import Calculus
 from ._abstract import AbstractMemorylessSolver
 
@@ -24,9 +25,7 @@ class GeodesicEuler(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     strong order 1/2.
     """
 
-    def advance(
-        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
-    ) -> Float[Array, "*state"]:
+    def advance(self, sde: SDE, t, h, x: State, dw: Float[Array, "*noise"]) -> State:
         """exp_x(P_x[f h + g dw])."""
         return sde.manifold.retract(x, _displacement(sde, t, h, x, dw))
 
@@ -62,11 +61,12 @@ class ProjectedEuler(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
 
     explicit: ClassVar[bool] = False
 
-    def advance(
-        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
-    ) -> Float[Array, "*state"]:
+    def advance(self, sde: SDE, t, h, x: State, dw: Float[Array, "*noise"]) -> State:
         """project(x + f h + g dw)."""
-        return sde.manifold.project(x + sde.drift(t, x) * h + sde.noise(t, x, dw))
+        velocity, moved = sde.drift(t, x), sde.noise(t, x, dw)
+        return sde.manifold.project(
+            jax.tree.map(lambda x, v, dx: x + v * h + dx, x, velocity, moved)
+        )
 
     def misfit(self, sde: SDE) -> str | None:
         """Noises that must be evaluated twice, and eigenvalues."""
@@ -95,14 +95,13 @@ class GeodesicHeun(AbstractMemorylessSolver, diffrax.AbstractStratonovichSolver)
     order 1 (order 2 without noise), strong order 1/2 (1 for commutative noise).
     """
 
-    def advance(
-        self, sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]
-    ) -> Float[Array, "*state"]:
+    def advance(self, sde: SDE, t, h, x: State, dw: Float[Array, "*noise"]) -> State:
         """The average of the displacements at both ends, along one geodesic."""
         start = _displacement(sde, t, h, x, dw)
         y = sde.manifold.retract(x, start)
         end = sde.manifold.tangent(x, _displacement(sde, t + h, h, y, dw))
-        return sde.manifold.retract(x, (start + end) / 2)
+        mean = jax.tree.map(lambda a, b: (a + b) / 2, start, end)
+        return sde.manifold.retract(x, mean)
 
     def misfit(self, sde: SDE) -> str | None:
         """Noises whose increment is good for one evaluation, and eigenvalues."""
@@ -121,8 +120,9 @@ class GeodesicHeun(AbstractMemorylessSolver, diffrax.AbstractStratonovichSolver)
         return 0.5
 
 
-def _displacement(sde: SDE, t, h, x: Float[Array, "*state"], dw: Float[Array, "*noise"]):
-    return sde.manifold.tangent(x, sde.drift(t, x) * h + sde.noise(t, x, dw))
+def _displacement(sde: SDE, t, h, x: State, dw: Float[Array, "*noise"]) -> State:
+    step = jax.tree.map(lambda v, dx: v * h + dx, sde.drift(t, x), sde.noise(t, x, dw))
+    return sde.manifold.tangent(x, step)
 
 
 def _pair(sde: SDE) -> str:

@@ -1,11 +1,10 @@
 """What a run does with members once they are computed, and in what portions noise is made."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rqf_jax as rqf
-from rqf_jax._ensemble import engine as _engine, program as _program
+from rqf_jax._ensemble import interval, program as _program
 from rqf_jax.runs import summaries
 
 
@@ -21,25 +20,13 @@ def test_members_that_fail_end_a_run_by_name_or_are_left_out_of_its_summaries():
     np.testing.assert_allclose(total.variance, kept.var(0, ddof=1))
 
 
-def _block(substeps, numbers, members):
-    ensemble = _engine._Ensemble(
-        rqf.models.random_quadratic_form(1.0),
-        jnp.zeros(2),
-        jnp.zeros((2, members), jnp.uint32),
-        jnp.zeros(members, jnp.int32),
-        (numbers, 1),
-        -1,
-    )
-    solver = rqf.solvers.default(ensemble.sde)
-    return _engine._Blocks(solver, substeps)._block_steps(ensemble, np.dtype("float32"))
-
-
 @pytest.mark.parametrize("substeps", [1, 2, 12, 13, 30, 97])
 @pytest.mark.parametrize("members", [1, 2**12, 2**17])
 def test_noise_is_made_in_blocks_that_fit_the_cache_and_leave_no_rest_if_they_can(
     substeps, members
 ):
-    count, most = _block(substeps, 10, members), _engine.CACHE_BYTES // (4 * 10 * members)
+    count = interval.block_steps(substeps, (10, 1), members, np.dtype("float32"))
+    most = interval.CACHE_BYTES // (4 * 10 * members)
     assert 1 <= count <= min(substeps, 16) and count <= max(2, most)
     most = min(substeps, 16, max(2, most))
     if any(substeps % d == 0 for d in range(most, most // 2, -1)):

@@ -253,3 +253,15 @@ def test_a_loss_that_is_not_finite_stops_the_fit():
 def test_a_wrong_argument_of_a_loss_is_named(unchecked, make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.lbfgs(), optax.chain(optax.adam(0.05), optax.contrib.reduce_on_plateau(patience=3))],
+    ids=["lbfgs", "reduce_on_plateau"],
+)
+def test_optimizers_that_ask_for_the_loss_get_it(optimizer):
+    target = S**2 * (1 - np.exp(-2 * RATE * np.asarray(TS))) / (2 * RATE)
+    loss = SimulatedMoments(LAW, TS, target, square, substeps=1, members=16)
+    start = fitted(loss, steps=1, optimizer=optimizer).history[0]
+    assert fitted(loss, steps=40, optimizer=optimizer).history[-1] < 0.5 * start

@@ -320,9 +320,9 @@ OFF = np.eye(3) * [[1], [1.01], [1]]
 BAD = {
     # the equation
     "sde": (lambda: run(sde="rqf"), "`sde` must be an `rqf_jax.SDE`", "'rqf'"),
-    "drift": (lambda: rqf.SDE(0, TokenNoise(1.0), FLAT), "`drift` must be an", "0"),
-    "noise": (lambda: rqf.SDE(NONE, 1.0, FLAT), "`noise` must be an", "1.0"),
-    "manifold": (lambda: rqf.SDE(NONE, TokenNoise(1.0), "S"), "`manifold` must be an", "'S'"),
+    "drift": (lambda: rqf.SDE(0, TokenNoise(1.0), FLAT), "`drift` must be a drift", "0"),
+    "noise": (lambda: rqf.SDE(NONE, 1.0, FLAT), "`noise` must be a noise", "1.0"),
+    "manifold": (lambda: rqf.SDE(NONE, TokenNoise(1.0), "S"), "`manifold` must be a manifold"),
     "negative sigma": (lambda: TokenNoise(-0.5), "`sigma` must be at least 0", "-0.5"),
     "negative symmetric": (
         lambda: IsotropicNoise(-0.5, 0.0), "`symmetric` must be at least 0", "-0.5",
@@ -337,7 +337,9 @@ BAD = {
     "text for sigma": (lambda: TokenNoise("1"), "`sigma` must be a real number", "'1'"),
     "complex sigma": (lambda: TokenNoise(jnp.asarray(1j)), "`sigma` must be real", "complex"),
     # the law
-    "law": (lambda: run(law=np.eye(3)), "`law` must be a law of `rqf_jax.laws`", "1."),
+    "law": (
+        lambda: run(law=np.eye(3)), "`law` must be a law of `rqf_jax.laws`", "float64", "(3, 3)",
+    ),
     "no tokens": (lambda: Uniform(0, 3), "`tokens` must be at least 1", "0"),
     "no dim": (lambda: Uniform(2, 0), "`dim` must be at least 1", "0"),
     "half a token": (lambda: Uniform(1.5, 3), "`tokens` must be an integer", "1.5"),
@@ -370,7 +372,9 @@ BAD = {
         lambda: Equiangular(3, 3, -0.51), "`overlap` must be in [-0.5, 1]", "-0.51",
     ),
     "overlap too high": (lambda: Equiangular(3, 3, 1.5), "`overlap` must be in [-0.5, 1]", "1.5"),
-    "equiangular in a plane": (lambda: Equiangular(3, 2, 0.0), "`dim` must be at least 3", "2"),
+    "equiangular in a plane": (
+        lambda: Equiangular(3, 2, 0.0), "`dim` must be at least `tokens`, 3", "2",
+    ),
     "span of no law": (lambda: InSpan(np.eye(3)), "`law` must be a law of `rqf_jax.laws`"),
     # the times
     "equal times": (lambda: run(ts=[0.0, 1.0, 1.0]), "`ts` must be strictly increasing", "1.0"),

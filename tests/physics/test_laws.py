@@ -128,3 +128,33 @@ def test_parameters_of_laws_are_arrays_that_can_be_mapped_over():
     angles = jnp.linspace(0.1, 3.0, 7)
     states = jax.vmap(lambda angle: rqf.laws.Pair(angle, 2)(KEY))(angles)
     np.testing.assert_allclose(states[:, 1, 0], jnp.cos(angles), atol=1e-15)
+
+
+class In32(rqf.laws.AbstractLaw):
+    """The float32 draws of a law that has numbers of its own."""
+
+    law: rqf.laws.AbstractLaw
+
+    def __call__(self, key):
+        single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self.law)
+        return single(key)
+
+
+@pytest.mark.parametrize(
+    "law", [rqf.laws.Normal((4, 3), 1.3), rqf.laws.GaussianEnsemble(6, 0.7, 2.5)], ids=str
+)
+def test_both_precisions_start_alike(law):
+    keys = jax.random.split(jax.random.key(0), 50)
+    double, single = jax.vmap(law)(keys), jax.vmap(In32(law))(keys)
+    assert double.dtype == jnp.float64 and single.dtype == jnp.float32
+    np.testing.assert_allclose(single, double, atol=2e-5)
+
+
+def test_uniform_tokens_of_both_precisions_are_alike_and_unit_vectors():
+    law, key = rqf.laws.Uniform(5, 4), jax.random.key(2)
+    double = law(key)
+    with jax.enable_x64(False):
+        single = law(key)
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, double, atol=2e-7)
+    np.testing.assert_allclose(np.sum(np.asarray(double) ** 2, -1), 1, atol=1e-15)

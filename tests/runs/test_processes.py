@@ -141,7 +141,8 @@ def hosts(out, count, last="pass"):
 
 LAPACK = """
 import jax, jax.numpy as jnp, rqf_jax as rqf
-from rqf_jax._ensemble.program import Problem, Program
+from rqf_jax._ensemble.problem import Problem
+from rqf_jax._ensemble.program import Program
 sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(8, 3)
 save = lambda x: {"r": %s}
 problem = Problem(sde, law, jnp.linspace(0.0, 0.1, 3), jax.random.key(0), save, 1)

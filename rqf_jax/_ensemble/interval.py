@@ -1,0 +1,155 @@
+"""One save interval of a batch of members: micro-steps of a solver, with their noise.
+
+A scan draws the noise a few steps at a time and applies the solver's step, written for one member
+and vmapped. A virtual Brownian tree and one diffrax step per micro-step cost some hundred times
+more for this kind of problem.
+
+Where the members' axis goes is a matter of speed alone: last, so that members are the lanes of
+the vector unit, in tiny dimensions and for states that are vectors; first, so that a member's
+matrices are contiguous, in all others (2 to 5 times in either direction, measured on a CPU).
+"""
+
+import math
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int, Key, PyTree, UInt32
+
+from .._brownian.path import area_stream, draw, increment, levy_area, stream
+from .._linalg.unrolled import LIMIT
+from .._sde import SDE, in_dtype, state_dtype
+from ..solvers import begin, micro_step, variants
+from .problem import CACHE_BYTES, Problem
+from .times import SaveTimes
+from .validity import noise_shape
+
+_BLOCK_STEPS = 16
+
+
+class Batch(eqx.Module):
+    """Members that are together in memory, and all that is the same in every save interval.
+
+    A state of the batch has one more axis than that of a member: `axis`.
+    """
+
+    sde: SDE
+    solver: diffrax.AbstractSolver
+    times: SaveTimes
+    streams: UInt32[Array, "2 members"]
+    shape: tuple[int, ...] = eqx.field(static=True)
+    axis: int = eqx.field(static=True)
+    substeps: int = eqx.field(static=True)
+
+    def __init__(self, problem: Problem, noise_keys: Key[Array, " members"]):
+        one = problem.state
+        dtype = state_dtype(one)
+        self.sde = in_dtype(problem.sde, dtype)
+        self.solver, self.substeps = problem.solver, problem.substeps
+        self.times = problem.times.astype(dtype)
+        self.streams = jax.vmap(stream, out_axes=-1)(noise_keys)
+        self.shape = noise_shape(self.sde.noise, one)
+        leaves = jax.tree.leaves(one)
+        tiny = all(leaf.ndim < 2 or leaf.shape[-1] <= LIMIT for leaf in leaves)
+        self.axis = -1 if tiny else 0
+
+    def enter(self, x: PyTree[Array]) -> PyTree[Array]:
+        """States (members, ...) with the members' axis where this batch has it."""
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, self.axis), x)
+
+    def leave(self, x: PyTree[Array]) -> PyTree[Array]:
+        """The way back of `enter`."""
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, self.axis, 0), x)
+
+    def taken(
+        self, x: PyTree[Array], places: Int[Array, " members"]
+    ) -> tuple[UInt32[Array, "2 members"], PyTree[Array]]:
+        """Streams and states of the members at `places`."""
+        return self.streams[:, places], jax.tree.map(lambda y: jnp.take(y, places, self.axis), x)
+
+    def finite(self, x: PyTree[Array], axis: int | None = None) -> Bool[Array, " members"]:
+        """The members of whose floats none is NaN or infinite."""
+
+        def one(x: PyTree[Array]) -> Bool[Array, ""]:
+            # 0 · x is 0 for finite and NaN for other numbers: one pass, and no overflow of sums.
+            leaves = [leaf for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
+            bad = [jnp.isnan(jnp.sum(0 * leaf)) for leaf in leaves]
+            return ~jnp.any(jnp.stack(bad)) if bad else jnp.asarray(True)
+
+        axis = self.axis if axis is None else axis
+        return jax.vmap(one, axis)(x)
+
+    def advance(self, index: Int[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
+        """States one save interval later than save `index`."""
+        h = self.times.lengths[index] / self.substeps
+        one = jax.tree.map(lambda leaf: jnp.take(leaf, 0, axis=self.axis), x)
+        solvers, choice = variants(self.solver, self.sde, one, h)
+        runs = [lambda s=solver: self._advance(s, index, h, x) for solver in solvers]
+        return lax.switch(choice, runs) if len(runs) > 1 else runs[0]()
+
+    def _advance(self, solver, index, h, x):
+        """The same by one solver."""
+        axis, start = self.axis, self.times.at[index]
+        dtype = state_dtype(x)
+        # diffrax's stochastic Runge-Kutta methods ask for Lévy areas beside the increments.
+        needs_areas = isinstance(solver, diffrax.AbstractSRK)
+
+        def step(time, moving, pairs, others):
+            x, handed = moving
+            dw = increment(pairs, h, self.shape)
+            area = levy_area(others, h, self.shape) if needs_areas else None
+            return micro_step(solver, self.sde, time, h, x, dw, handed, area)
+
+        micro = jax.vmap(step, in_axes=(None, axis, axis, axis), out_axes=axis)
+
+        def some_steps(moving, first, count):
+            number = index * self.substeps + first
+
+            def normals(streams):
+                return draw(streams, number, count, self.shape, dtype, lanes_last=axis == -1)
+
+            pairs = normals(self.streams)
+            others = normals(area_stream(self.streams)) if needs_areas else None
+            offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
+
+            def one_step(moving, xs):
+                time, pairs, others = xs
+                return micro(time, moving, pairs, others), None
+
+            return lax.scan(rematerialised(one_step), moving, (start + offsets, pairs, others))[0]
+
+        # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
+        # which XLA has to store and so cannot recompute for each of its uses.
+        count = block_steps(self.substeps, self.shape, self.streams.shape[-1], dtype)
+        blocks, rest = divmod(self.substeps, count)
+        firsts = count * jnp.arange(blocks, dtype=jnp.int32)
+        block = rematerialised(lambda moving, first: (some_steps(moving, first, count), None))
+        moving = jax.vmap(lambda x: (x, begin(solver, self.sde, start, x)), axis, axis)(x)
+        moving = lax.scan(block, moving, firsts)[0]
+        if rest:
+            moving = some_steps(moving, jnp.asarray(blocks * count, jnp.int32), rest)
+        return moving[0]
+
+
+def block_steps(substeps: int, shape: tuple[int, ...], members: int, dtype: jnp.dtype) -> int:
+    """How many micro-steps of noise to hold at a time: what fits a cache, from 2 to 16.
+
+    A divisor of the number of steps where a large one fits: what is left over after whole
+    blocks is a second copy of the step, which takes as long again to compile.
+    """
+    numbers = math.prod(shape) * members
+    fitting = CACHE_BYTES // max(1, numbers * dtype.itemsize)
+    most = min(substeps, max(2, min(_BLOCK_STEPS, fitting)))
+    divisors = (d for d in range(most, most // 2, -1) if substeps % d == 0)
+    return next(divisors, most)
+
+
+def rematerialised(body):
+    """`body` of a scan, of which reverse mode stores the states and makes the rest again.
+
+    Nothing in a loop can be merged with its own recomputation, so the barriers against that are
+    left out.
+    """
+    return jax.checkpoint(body, prevent_cse=False)

@@ -1,0 +1,186 @@
+"""What is simulated: an equation from an initial law, at given times, with the noise of one key."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable, Sequence
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from .. import solvers
+from .._arguments import Key, function_of, integer, is_concrete, part
+from .._sde import SDE, state_dtype
+from ..laws import AbstractLaw, check_span
+from ..manifolds import AbstractManifold, misfit, stray
+from ..solvers._step_size import warn_of_long_steps
+from .members import member_keys, typed_key, whole_state
+from .times import SaveTimes
+from .validity import check_parts, noise_shape, path_name, shapes_of
+
+CACHE_BYTES = 2**20
+"""The noise that is held at a time: what fits a core's cache."""
+
+TOLERANCE = 1e-5
+"""How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
+
+
+class Problem(eqx.Module):
+    """An ensemble apart from how many members it has: the arguments of `simulate`.
+
+    Making one is cheap and checks the times alone; `checked` checks everything that can be found
+    without compiling, and `look_at` the values of an initial state. Without a `solver`, the default
+    one is meant. With `points`, so many ensembles that differ in values alone: every array has one
+    more axis, the first.
+    """
+
+    sde: SDE
+    law: AbstractLaw
+    times: SaveTimes = eqx.field(converter=SaveTimes.of)
+    key: Array
+    save: Callable[[PyTree], PyTree] = whole_state
+    substeps: int = eqx.field(static=True, default=1)
+    solver: diffrax.AbstractSolver | None = None
+    points: int | None = eqx.field(static=True, default=None)
+
+    def checked(self) -> "Problem":
+        """The same with its solver; ValueError for parts that break a rule or do not fit together.
+
+        The rules are those of `simulate`; nothing is compiled.
+        """
+        part(SDE)("sde", self.sde)
+        part(AbstractLaw)("law", self.law)
+        function_of("one state")("save", self.save)
+        substeps, key = integer("substeps", self.substeps), typed_key(self.key)
+        steps = self.times.intervals * substeps
+        if steps >= 2**31:
+            raise ValueError(f"`ts` and `substeps` must make fewer than 2³¹ steps; got {steps}.")
+        state = state_shape(self.sde.manifold, self.law, key)
+        solver = self.solver
+        if solver is not None and not isinstance(solver, diffrax.AbstractSolver):
+            raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
+        found = dataclasses.replace(self, key=key, substeps=substeps).solved()
+        solvers.check(found.solver, self.sde)
+        check_span(self.law, self.sde.drift, self.sde.noise)
+        check_parts(self.sde, self.save, found.solver, state)
+        return found
+
+    def solved(self) -> "Problem":
+        """The same with the default solver in the place of None."""
+        if self.solver is not None:
+            return self
+        return dataclasses.replace(self, solver=solvers.default(self.first.sde))
+
+    @classmethod
+    def stack(cls, problems: "Sequence[Problem]") -> "Problem":
+        """All of these, which must be of one `structure`, as one."""
+        parts = [eqx.partition(problem, eqx.is_array) for problem in problems]
+        arrays = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(arrays for arrays, _ in parts))
+        return dataclasses.replace(eqx.combine(arrays, parts[0][1]), points=len(problems))
+
+    @property
+    def first(self) -> "Problem":
+        """The first of the points, or the problem itself."""
+        if self.points is None:
+            return self
+        arrays, static = eqx.partition(self, eqx.is_array)
+        one = eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), static)
+        return dataclasses.replace(one, points=None)
+
+    @property
+    def state(self) -> PyTree[jax.ShapeDtypeStruct]:
+        """Shape and dtype of one state."""
+        one = self.first
+        return eqx.filter_eval_shape(one.law, one.key)
+
+    @property
+    def structure(self) -> Hashable:
+        """All that a program is compiled for: everything but the values of arrays."""
+        arrays, static = eqx.partition(self, eqx.is_array)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+        leaves, treedef = jax.tree.flatten((shapes, static))
+        return treedef, tuple(leaves)
+
+    def outputs(self) -> PyTree[jax.ShapeDtypeStruct]:
+        """The saved values of one member, (times, ...) each, found without compiling."""
+        one = self.first
+        ys = eqx.filter_eval_shape(lambda p: p.save(p.law(p.key)), one)
+        times = one.times.intervals + 1
+        return jax.tree.map(lambda y: jax.ShapeDtypeStruct((times, *y.shape), y.dtype), ys)
+
+    def batch_size(self, members: int) -> int:
+        """Equal batches of members, as few as let the noise of one step fit a CPU's cache."""
+        if jax.default_backend() != "cpu":
+            return members
+        one, state = self.first, self.state
+        noise = math.prod(noise_shape(one.sde.noise, state)) * state_dtype(state).itemsize
+        limit = max(1, CACHE_BYTES // max(1, noise))
+        return math.ceil(members / math.ceil(members / limit))
+
+    def look_at(self, member: int) -> None:
+        """Look at the initial state of one member, and at the longest step.
+
+        Raises ValueError for a state off the manifold or not finite, and warns of a step that is
+        too long for the noise or the drift. Values that are being traced are not looked at.
+        """
+        sde = self.sde
+        x0 = check_start(sde.manifold, self.law, self.key, member, (sde, self.law, self.key))
+        if not is_concrete((sde, self.times)):
+            return
+        start, longest = float(self.times.at[0]), float(np.max(self.times.lengths)) / self.substeps
+        one = isinstance(self.state, jax.ShapeDtypeStruct)
+        dim = self.state.shape[-1] if one else 0
+        # A composite state has no rate that one norm could tell.
+        warn_of_long_steps(self.solver, sde, start, longest, dim, x0 if one else None, stacklevel=3)
+
+
+def state_shape(
+    manifold: AbstractManifold, law: AbstractLaw, key: Key
+) -> PyTree[jax.ShapeDtypeStruct]:
+    """Shape and dtype of one state that `law` draws.
+
+    Raises ValueError unless it is what `manifold` holds, in one float type of 32 or 64 bits.
+    """
+    state = eqx.filter_eval_shape(law, key)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        floats = isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if not floats:
+            name = f" at `{path_name(path)}`" if path else ""
+            raise ValueError(f"`law` must draw one array of floats{name}; got {shapes_of(leaf)}.")
+    rule = misfit(manifold, state)
+    if rule is not None:
+        one = "" if isinstance(state, jax.ShapeDtypeStruct) else "one array of floats, "
+        raise ValueError(f"`law` must draw {one}{rule}; got {shapes_of(state)}.")
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(state)}
+    if len(kinds) > 1:
+        raise ValueError(f"`law` must draw arrays of one dtype; got {shapes_of(state)}.")
+    if kinds - {np.dtype("float32"), np.dtype("float64")}:
+        raise ValueError(
+            "`law` must draw float32 or float64: times and noise need that much; got "
+            f"{shapes_of(state)}. Convert what you save instead."
+        )
+    return state
+
+
+def check_start(
+    manifold: AbstractManifold, law: AbstractLaw, key: Key, member: int, given: PyTree
+) -> PyTree[Array] | None:
+    """The initial state of a member, if `given` can be looked at; None otherwise.
+
+    Raises ValueError unless it is finite and on the manifold.
+    """
+    if not is_concrete(given):
+        return None
+    # Inside `jit` operations on known arrays are traced too, unless told otherwise.
+    with jax.ensure_compile_time_eval():
+        x0 = law(member_keys(key, member)[0])
+        finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(x0))
+        defect = float(manifold.defect(x0))
+        if not finite:
+            raise ValueError(f"`law` must draw finite states; got {x0}.")
+        if defect > TOLERANCE:
+            raise ValueError(f"`law` must draw {stray(manifold, x0, TOLERANCE)}")
+    return x0

@@ -1,0 +1,215 @@
+"""Whether the parts of a problem fit together: found from shapes alone, before compilation."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import PyTree
+
+from .._arguments import shown
+from .._sde import SDE, in_dtype
+from ..noises import AbstractNoise
+from ..solvers import begin, micro_step
+
+_KNOWN: OrderedDict[Hashable, None] = OrderedDict()
+_MOST_KNOWN = 64
+
+
+def check_parts(sde: SDE, save: Callable, solver: diffrax.AbstractSolver, state: PyTree) -> None:
+    """Raise ValueError unless drift, noise, manifold, solver and `save` take a state like `state`.
+
+    The error names the class, the method, the array it returned and the one it must return. Kinds
+    of problems that passed are remembered, so that a sweep checks them once.
+    """
+    kind = _kind((sde, save, solver, state))
+    if kind in _KNOWN:
+        _KNOWN.move_to_end(kind)
+        return
+    time = jax.ShapeDtypeStruct((), jax.tree.leaves(state)[0].dtype)
+    sde = in_dtype(sde, time.dtype)
+    noise, drift, manifold = sde.noise, sde.drift, sde.manifold
+    dw = _increment(noise, state, time.dtype)
+    _returns(noise, "__call__", (time, state, dw), state)
+    _returns(drift, "__call__", (time, state), state)
+    _returns(manifold, "tangent", (state, state), state)
+    _returns(manifold, "retract", (state, state), state)
+    _returns(manifold, "project", (state,), state)
+    _returns(manifold, "defect", (state,), time)
+    if dw.size:
+        _linear(noise, time, state, dw)
+    _steps(solver, sde, time, state, dw)
+    _saved(save, state)
+    if kind is not None:
+        _KNOWN[kind] = None
+    while len(_KNOWN) > _MOST_KNOWN:
+        _KNOWN.popitem(last=False)
+
+
+def shapes_of(value: PyTree) -> str:
+    """Shapes and dtypes of a pytree of arrays, such as `float32 (2, 3)`, for an error."""
+    named = jax.tree_util.tree_flatten_with_path(value)[0]
+    if len(named) == 1 and not named[0][0]:
+        return _leaf(value)
+    return ", ".join(f"{path_name(path)} {_leaf(leaf)}" for path, leaf in named) or shown(value)
+
+
+def path_name(path: tuple) -> str:
+    """The place of a leaf in a pytree, such as `q` or `layers.0`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _leaf(leaf: Any) -> str:
+    array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return f"{leaf.dtype} {leaf.shape}" if array else shown(leaf)
+
+
+def _kind(parts: Any) -> Hashable | None:
+    arrays, static = eqx.partition(parts, eqx.is_array)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+    leaves, treedef = jax.tree.flatten((shapes, static))
+    kind = treedef, tuple(leaves)
+    try:
+        hash(kind)
+    except TypeError:
+        return None
+    return kind
+
+
+def _evaluated(owner: Any, method: str, args: tuple) -> PyTree:
+    """Shapes of the result of a method for one state; ValueError if it cannot be evaluated."""
+    try:
+        return eqx.filter_eval_shape(lambda own, *args: getattr(own, method)(*args), owner, *args)
+    except (TypeError, IndexError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"`{_title(owner, method)}` must take {', '.join(map(shapes_of, args))}; it raised "
+            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]} Write it for ONE "
+            "state, without axes of members and times, in `jax.numpy`."
+        ) from error
+
+
+def _returns(owner: Any, method: str, args: tuple, wanted: PyTree) -> None:
+    """Raise ValueError unless a method returns arrays like `wanted`."""
+    found = _evaluated(owner, method, args)
+    if _alike(found, wanted):
+        return
+    what = "one number, " if method == "defect" else ""
+    raise ValueError(
+        f"`{_title(owner, method)}` must return {what}{shapes_of(wanted)} for a state "
+        f"{shapes_of(args[0] if method != '__call__' else args[1])}; got {shapes_of(found)}."
+        f"{_remedy(found, wanted)}"
+    )
+
+
+def _alike(found: PyTree, wanted: PyTree) -> bool:
+    if jax.tree.structure(found) != jax.tree.structure(wanted):
+        return False
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    return all(
+        getattr(a, "shape", None) == b.shape and getattr(a, "dtype", None) == b.dtype
+        for a, b in pairs
+    )
+
+
+def _remedy(found: PyTree, wanted: PyTree) -> str:
+    if jax.tree.structure(found) != jax.tree.structure(wanted):
+        return " Return the same structure, leaf by leaf."
+    shapes = [getattr(leaf, "shape", None) for leaf in jax.tree.leaves(found)]
+    if shapes != [leaf.shape for leaf in jax.tree.leaves(wanted)]:
+        return " Nothing is broadcast: return an entry for every entry of the state."
+    return " Make its constants with the dtype of the state, `x.dtype`."
+
+
+def _title(owner: Any, method: str) -> str:
+    name = type(owner).__name__
+    return name if method == "__call__" else f"{name}.{method}"
+
+
+def _increment(noise: Any, state: PyTree, dtype: Any) -> jax.ShapeDtypeStruct:
+    """The increment that drives the noise; ValueError unless its shape is one."""
+    try:
+        shape = noise_shape(noise, state)
+    except (TypeError, IndexError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"`{_title(noise, 'shape')}` must take a state {shapes_of(state)}; it raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) for n in shape)):
+        raise ValueError(
+            f"`{_title(noise, 'shape')}` must return the shape of a Brownian motion, a tuple of at "
+            f"least one integer; got {shown(shape)}."
+        )
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def noise_shape(noise: AbstractNoise, state: PyTree[jax.ShapeDtypeStruct]) -> tuple[int, ...]:
+    """The shape of the Brownian motion that drives a state."""
+    found = []
+    # The shape is no array, and so no result of `eval_shape`.
+    eqx.filter_eval_shape(lambda noise, x: found.append(noise.shape(x)), noise, state)
+    return found[0]
+
+
+def _linear(noise: Any, time: Any, state: PyTree, dw: Any) -> None:
+    """Raise ValueError if the displacement ignores the increment or is not linear in it."""
+    arrays, static = eqx.partition(noise, eqx.is_array)
+
+    def displacement(dw, arrays, time, x):
+        return eqx.combine(arrays, static)(time, x, dw)
+
+    if not _used(displacement, dw, arrays, time, state)[0]:
+        raise ValueError(
+            f"`{type(noise).__name__}` must move the state by its increment `dw`; it does not use "
+            "`dw`. Put motion without noise into the drift."
+        )
+
+    def derivative(dw, direction, arrays, time, x):
+        return jax.jvp(lambda dw: displacement(dw, arrays, time, x), (dw,), (direction,))[1]
+
+    try:
+        bent = _used(derivative, dw, dw, arrays, time, state)[0]
+    except TypeError:  # a function with a reverse rule of its own has no forward derivative
+        return
+    if bent:
+        raise ValueError(
+            f"`{type(noise).__name__}` must be linear in its increment `dw`; its derivative with "
+            "respect to `dw` depends on `dw`."
+        )
+
+
+def _used(function: Callable, *args: PyTree) -> list[bool]:
+    """Which arrays of the arguments the results depend on; loops of unknown length are trusted."""
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    if "while[" in str(jaxpr) and function.__name__ == "derivative":
+        return [False] * len(jaxpr.invars)
+    return dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1]
+
+
+def _steps(solver: diffrax.AbstractSolver, sde: SDE, time: Any, state: PyTree, dw: Any) -> None:
+    """Raise ValueError unless a step of the solver returns a state like the one it took."""
+    needs_areas = isinstance(solver, diffrax.AbstractSRK)
+
+    def step(sde, time, h, x, dw):
+        handed = begin(solver, sde, time, x)
+        return micro_step(solver, sde, time, h, x, dw, handed, dw if needs_areas else None)
+
+    found, _ = eqx.filter_eval_shape(step, sde, time, time, state, dw)
+    if not _alike(found, state):
+        raise ValueError(
+            f"`{type(solver).__name__}` must return a state {shapes_of(state)}; got "
+            f"{shapes_of(found)}.{_remedy(found, state)}"
+        )
+
+
+def _saved(save: Callable, state: PyTree) -> None:
+    """Raise ValueError unless `save` returns arrays."""
+    saved = eqx.filter_eval_shape(save, state)
+    leaves = jax.tree.leaves(saved)
+    if not leaves or not all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        raise ValueError(
+            "`save` must return an array, or a dict, tuple or other pytree of arrays; got "
+            f"{shapes_of(saved)}."
+        )

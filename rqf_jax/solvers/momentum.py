@@ -1,0 +1,73 @@
+"""A step of Langevin's equation with momentum: kick, move, rub, move, kick."""
+
+import diffrax
+import jax
+from jaxtyping import Array, Float
+
+from .._sde import SDE
+from ..drifts import Momentum
+from ..drifts.momentum import parts_of
+from ..drifts.pull import decay, spread
+from ..manifolds import AbstractLinearSpace, State
+from ..noises import AbstractAdditiveNoise, NoNoise, Product
+from ..schedules import AbstractSchedule
+from ._abstract import AbstractMemorylessSolver
+
+
+class BAOAB(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
+    """A symmetric splitting of underdamped Langevin dynamics.
+
+        p ← p - (h/2) ∇U(q),  q ← q + (h/2) p/m,  p ← e^{-γh} p + noise,  and the first two back
+
+    The middle step, friction γ with noise, is exact in law. Weak order 2 and two evaluations of
+    the gradient a step, of which one is that of the step before. The stationary law of q is exact
+    for a quadratic potential at every stable step length (h < 2/ω), that of p is off by
+    (ωh)²/4, relative. For `drifts.Momentum` in flat space with constant friction and additive
+    noise on "p" alone.
+
+    Source: Leimkuhler & Matthews, AMRX 2013 (recalled).
+    """
+
+    def advance(self, sde: SDE, t, h, x: State, dw: Float[Array, "*noise"]) -> State:
+        """The five parts."""
+        drift = sde.drift
+        assert isinstance(drift, Momentum) and not isinstance(drift.friction, AbstractSchedule)
+
+        def kicked(q, p):
+            return jax.tree.map(lambda p, u: p - h / 2 * drift.gain * u, p, drift.gradient(q))
+
+        def moved(q, p):
+            return jax.tree.map(lambda q, p: q + h / 2 * p / drift.mass, q, p)
+
+        q, p = parts_of(x)
+        p = kicked(q, p)
+        q = moved(q, p)
+        kept, wide = decay(drift.friction, h), spread(drift.friction, h)
+        noise = parts_of(sde.noise(t, x, dw))[1]
+        p = jax.tree.map(lambda p, dx: kept * p + wide * dx, p, noise)
+        q = moved(q, p)
+        return {"q": q, "p": kicked(q, p)}
+
+    def misfit(self, sde: SDE) -> str | None:
+        """Anything but a particle with constant friction and additive noise on its momentum."""
+        drift, noise = sde.drift, sde.noise
+        if not isinstance(drift, Momentum):
+            return f"{type(drift).__name__} has no momentum"
+        if isinstance(drift.friction, AbstractSchedule) or drift.curvature is not None:
+            return "its friction must be one constant number"
+        if not isinstance(sde.manifold, AbstractLinearSpace):
+            return f"{type(sde.manifold).__name__} is not a linear space"
+        parts = noise.noises if isinstance(noise, Product) else None
+        if not (isinstance(parts, dict) and set(parts) == {"q", "p"}):
+            return f"{type(noise).__name__} is not a `noises.Product` of parts q and p"
+        if not isinstance(parts["q"], NoNoise) or not isinstance(parts["p"], AbstractAdditiveNoise):
+            return "its noise must be additive, on the momentum alone"
+        return None
+
+    def order(self, terms):
+        """2."""
+        return 2
+
+    def strong_order(self, terms):
+        """1."""
+        return 1

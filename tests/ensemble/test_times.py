@@ -1,0 +1,103 @@
+"""Theorems about time: an offset of all save times changes no path, loss or exponent."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rqf_jax as rqf
+from rqf_jax import losses
+
+KEY = jax.random.key(5)
+GRID = np.arange(41) * 1.5e-3
+OFFSETS = [1e2, 1e4, 1e6]
+
+
+class Float32(rqf.laws.AbstractLaw):
+    """The float32 draws of another law."""
+
+    law: rqf.laws.AbstractLaw
+
+    def __call__(self, key):
+        return self.law(key).astype(jnp.float32)
+
+
+def tokens(offset, **changes):
+    arguments = {"substeps": 2, "members": 20, "key": KEY} | changes
+    law = Float32(rqf.laws.Uniform(4, 3))
+    return rqf.simulate(rqf.models.random_quadratic_form(1.0), law, GRID + offset, **arguments)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_an_offset_of_time_changes_no_path_in_single_precision(offset):
+    plain, late = tokens(0.0), tokens(offset)
+    np.testing.assert_allclose(late.ys, plain.ys, atol=2e-6)
+    np.testing.assert_array_equal(late.ts, GRID + offset)
+
+
+def test_irregular_times_have_the_variances_of_their_lengths_at_a_large_offset():
+    ts = 1e6 + np.cumsum([0.0, 1e-3, 4e-3, 2e-3])
+    sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(1.0), rqf.manifolds.Euclidean())
+    law = Float32(rqf.laws.Zeros((1000, 20)))
+    runs = rqf.simulate(sde, law, ts, substeps=1, members=1, key=KEY)
+    found = np.var(np.diff(np.asarray(runs.ys[0], float), axis=0), axis=(1, 2))
+    # Relative standard error √(2/20000) = 1 %.
+    np.testing.assert_allclose(found / np.diff(ts), 1.0, atol=0.05)
+
+
+class Clock(rqf.drifts.AbstractDrift):
+    """A velocity that is the time."""
+
+    def __call__(self, t, x):
+        return jnp.full_like(x, t)
+
+
+def test_a_model_gets_the_time_that_was_asked_for():
+    sde = rqf.SDE(Clock(), rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
+    law = Float32(rqf.laws.Zeros((1,)))
+    late = rqf.simulate(sde, law, GRID + 1e4, substeps=1, members=1, key=KEY).ys[0, :, 0]
+    np.testing.assert_allclose(np.diff(np.asarray(late, float)), 15.0, rtol=3e-3)
+
+
+@pytest.mark.parametrize("offset", [0.0, *OFFSETS])
+def test_losses_do_not_know_when_time_began(offset):
+    def values(offset):
+        sde = rqf.models.weight_ou(0.5, 1.0, jnp.zeros((2, 1), jnp.float32))
+        law = Float32(rqf.laws.Normal((2, 1)))
+        runs = rqf.simulate(sde, law, GRID + offset, substeps=1, members=8, key=KEY)
+        target = jnp.zeros((GRID.size, 2, 1), jnp.float32)
+        options = {"substeps": 1, "members": 4}
+        found = [
+            losses.SimulatedMoments(law, GRID + offset, target, **options),
+            losses.MaximumMeanDiscrepancy(law, GRID + offset, runs.ys, **options),
+            losses.TransitionLikelihood(runs),
+        ]
+        return [float(eqx.filter_jit(loss)(sde, KEY)) for loss in found]
+
+    np.testing.assert_allclose(values(offset), values(0.0), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_lyapunov_exponents_and_attractors_do_not_know_when_time_began():
+    law = Float32(rqf.laws.Uniform(1, 3))
+    options = {"substeps": 2, "key": KEY}
+    sde = rqf.models.random_quadratic_form(1.0)
+    plain, late = (
+        rqf.analysis.lyapunov_spectrum(sde, law, GRID + t, members=4, **options) for t in (0.0, 1e6)
+    )
+    np.testing.assert_allclose(late.exponents, plain.exponents, rtol=1e-4)
+    clouds = [rqf.analysis.pullback(sde, law, GRID + t, points=3, **options) for t in (0.0, 1e6)]
+    np.testing.assert_allclose(clouds[1], clouds[0], atol=2e-6)
+
+
+def test_traced_times_work_and_have_a_derivative():
+    def end(stop):
+        ts = jnp.stack([jnp.zeros_like(stop), stop])
+        sde = rqf.SDE(rqf.drifts.Pull(1.0), rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
+        law = rqf.laws.Fixed(jnp.ones(1))
+        return rqf.simulate(sde, law, ts, substeps=1, members=1, key=KEY).ys[0, 1, 0]
+
+    value, slope = jax.value_and_grad(end)(jnp.asarray(0.5))
+    assert float(value) == pytest.approx(np.exp(-0.5), rel=1e-12)
+    assert float(slope) == pytest.approx(-np.exp(-0.5), rel=1e-12)
