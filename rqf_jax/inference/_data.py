@@ -47,7 +47,8 @@ class Observed(NamedTuple):
 
 def double_precision(on: bool) -> AbstractContextManager[Any]:
     """JAX computes in float64 inside if `on`, and as it is set otherwise."""
-    return jax.enable_x64(True) if on and not jax.config.jax_enable_x64 else nullcontext()
+    single = jax.dtypes.canonicalize_dtype(np.float64) != np.float64
+    return jax.enable_x64(True) if on and single else nullcontext()
 
 
 def in_own_precision(estimator: Callable[P, R]) -> Callable[P, R]:
@@ -64,7 +65,7 @@ def in_own_precision(estimator: Callable[P, R]) -> Callable[P, R]:
         with double_precision(_holds_doubles(given)):
             result: Any = estimator(*args, **kwargs)
         if isinstance(result, FitResult):
-            return replace(result, density=in_default_precision(result.density))
+            result = replace(result, density=in_default_precision(result.density))
         return in_default_precision(result)
 
     return fit

@@ -100,10 +100,22 @@ class FitResult:
             lines.append(f"null ratio          {self.null_ratio:.3g} (1 for common noise)")
         for name, (value, score) in self.goodness.items():
             lines.append(f"{name:<18}  {value:.3g} (z = {score:+.1f})")
+        scores = [abs(z) for _, z in self.goodness.values() if not math.isnan(z)]
+        if len(scores) > 1:
+            lines.append(
+                f"largest |z|         {max(scores):.1f} of {len(scores)} "
+                f"(p = {_largest_of(max(scores), len(scores)):.2g})"
+            )
         if self.identifiability:
             lines.append(f"identifiability     {self.identifiability}")
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+
+def _largest_of(z: float, count: int) -> float:
+    """How often the largest |z| of `count` independent ones is as large as this."""
+    # 1 - (1 - tail)^count, also where the tail is lost beside 1.
+    return -math.expm1(count * math.log1p(-min(math.erfc(z / math.sqrt(2)), 1 - 1e-16)))
 
 
 def _digits(error: float) -> int:

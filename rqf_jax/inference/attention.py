@@ -25,6 +25,7 @@ from .whitening import choose, whiten
 _CLOSEST = 0.02
 _MOST_CORRELATED = 0.98
 _ROUNDS = 40
+_REACH = np.sinh(np.linspace(-4.0, 4.0, 61)) / 2.5
 
 
 class Sums(eqx.Module):
@@ -90,10 +91,12 @@ def fit_attention(
     between 0.3 and 3, so that data made with one step per observation, or with antisymmetric noise,
     do not look precise. `bound` is that of the range alone; the error may be below it.
 
-    Returns a `FitResult`. Raises ValueError as `fit_noise` does and for bad options;
-    `IdentifiabilityError` where tokens do not pull on each other, and where strength and β have a
-    correlation above 0.98, with the combination that the data do fix. Source: derived for this
-    library.
+    Returns a `FitResult`. Intervals of strength and β together are those of the profile likelihood,
+    infinite where it does not fall. Goodness holds the noise seen in the range over σ_s²; its z
+    counts what is beyond the error of finite steps, 0.4 n σ_s² dt, and knows the error of σ_s.
+    Raises ValueError as `fit_noise` does and for bad options; `IdentifiabilityError` where tokens
+    do not pull on each other, and where strength and β have a correlation above 0.98, with the
+    combination that the data do fix. Source: derived for this library.
     """
     names = each(words)("parameters", parameters)
     if names not in (("strength",), ("strength", "beta")):
@@ -108,7 +111,14 @@ def fit_attention(
         raise ValueError(f"`runs` must hold at least 2 tokens; got {tokens}.")
     if noise is None:
         noise = fit_noise(runs, times, mask=mask, normalise=normalise)
+    unsure = 0.0
     if isinstance(noise, FitResult):
+        if "symmetric" not in noise.estimate:
+            raise ValueError(
+                "`noise` must have the name 'symmetric', as the fits of tokens do; got a fit of "
+                f"{', '.join(noise.estimate)}."
+            )
+        unsure = 2 * noise.stderr["symmetric"] / noise.estimate["symmetric"]
         noise = noise.estimate["symmetric"]
     sigma = float(scalar("noise", minimum=0)(noise))
     if sigma == 0:
@@ -138,8 +148,7 @@ def fit_attention(
         step = np.linalg.solve(jacobian, residual * np.array([1, strength]))
         held = float(np.clip(step[1], -1, 1))
         beta = beta + held
-        unit = eqx.tree_at(lambda a: a.beta, unit, jnp.asarray(beta, unit.beta.dtype))
-        sums = _sums(data, unit, p)
+        sums = _at(data, unit, beta, p)
         inner = _inner(sums, used_null)
         strength = inner[0, 1] / inner[1, 1]
         if abs(held) < 1e-6 * (1 + abs(beta)):
@@ -160,6 +169,10 @@ def fit_attention(
     rest = np.array([1, -strength, 0])
     dof = float(sums.dof)
     fit_of_span = float(rest @ np.asarray(sums.span, float) @ rest) / dof
+    # A finite step changes the ratio by up to this; within it nothing speaks against the model.
+    coarse = 0.4 * data.xs.shape[-1] * sigma**2 * float(np.max(data.dt))
+    off = math.copysign(max(abs(fit_of_span - 1) - coarse, 0.0), fit_of_span - 1)
+    score_of_span = off / math.sqrt(2 / dof + unsure**2)
     free = float(sums.free)
     null_ratio = float(rest @ np.asarray(sums.null, float) @ rest) / free if free else math.nan
     share = 1 - in_span[0, 0] / fisher[0, 0]
@@ -167,6 +180,12 @@ def fit_attention(
     if len(names) == 2:
         text += f"; correlation {covariance[0, 1] / errors.prod():+.2f}"
 
+    curve = None
+    if len(names) == 2:
+        unit = eqx.tree_at(lambda a: a.beta, unit, jnp.asarray(beta, unit.beta.dtype))
+        betas = beta + errors[1] * _REACH
+        inner = [_inner(_at(data, unit, b, p), used_null) for b in betas]
+        curve = betas, np.array([m[0, 1] for m in inner]), np.array([m[1, 1] for m in inner])
     steps = round(float(sums.steps))
     return FitResult(
         estimate={name: float(value) for name, value in estimate.items()},
@@ -174,17 +193,56 @@ def fit_attention(
         fisher=fisher,
         bound=dict(zip(names, map(float, bounds), strict=True)),
         method="range and free directions" if used_null else "range",
-        intervals=partial(normal, names, list(estimate.values()), errors),
+        intervals=partial(_profiled, curve)
+        if len(names) == 2
+        else partial(normal, names, [strength], errors),
         density=LogDensity(data, unit, p, used_null),
         steps_used=steps,
         steps_dropped=members * (count - 1) - steps,
         tokens_used=float(sums.tokens) / steps,
         tokens_available=tokens,
         null_ratio=null_ratio,
-        goodness={"noise in the range": (fit_of_span, (fit_of_span - 1) / math.sqrt(2 / dof))},
+        goodness={"noise in the range": (fit_of_span, score_of_span)},
         identifiability=text,
         warnings=tuple(warnings),
     )
+
+
+def _at(data: Observed, unit: AbstractAttention, beta: float, p: Float[Array, ""]) -> Sums:
+    return _sums(data, eqx.tree_at(lambda a: a.beta, unit, jnp.asarray(beta, unit.beta.dtype)), p)
+
+
+def _profiled(curve, level: float) -> dict[str, tuple[float, float]]:
+    """Intervals from the likelihood s u(β) - s² v(β)/2 along β: the other parameter at its best."""
+    from scipy.special import ndtri
+
+    betas, pulled, power = curve
+    best, fall = np.max(pulled**2 / power / 2), ndtri((1 + level) / 2) ** 2 / 2
+    by_beta = best - pulled**2 / power / 2
+    # For a strength the best β of the curve; strengths as wide as those that belong to its ends.
+    root = np.sqrt(np.maximum(2 * (fall - by_beta), 0.0) / power)
+    inside = by_beta <= fall
+    ends = (
+        np.where(inside, pulled / power - root, np.inf),
+        np.where(inside, pulled / power + root, -np.inf),
+    )
+    open_ends = inside[0] or inside[-1]
+    strength = (float(np.min(ends[0])), float(np.max(ends[1])))
+    if open_ends:
+        strength = (-math.inf, math.inf)
+    return {"strength": strength, "beta": _crossings(betas, by_beta, fall)}
+
+
+def _crossings(x, rise, fall: float) -> tuple[float, float]:
+    """Where `rise` first and last comes to `fall`, infinite where it is still below at an end."""
+    inside = np.flatnonzero(rise <= fall)
+    first, last = inside[0], inside[-1]
+    low, high = -math.inf, math.inf
+    if first > 0:
+        low = float(np.interp(fall, [rise[first], rise[first - 1]], [x[first], x[first - 1]]))
+    if last < len(x) - 1:
+        high = float(np.interp(fall, [rise[last], rise[last + 1]], [x[last], x[last + 1]]))
+    return low, high
 
 
 def _inner(sums: Sums, used_null: bool) -> Float[np.ndarray, "3 3"]:

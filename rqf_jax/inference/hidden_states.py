@@ -166,7 +166,9 @@ def _strengths(xs, there, turns, moving) -> dict[str, Float[np.ndarray, " layers
     """The numbers of `_layers.strengths`; zeros, and ratios that are NaN, where nothing turns."""
     nothing = dict.fromkeys(("p", "r", "p_error", "r_error"), 0.0)
     nothing |= dict.fromkeys(("null", "in_out", "in_out_error"), math.nan)
-    all_layers = {name: np.full(moving.size, value) for name, value in nothing.items()}
+    all_layers: dict[str, np.ndarray] = {
+        name: np.full(moving.size, value) for name, value in nothing.items()
+    }
     all_layers["without"] = np.full((moving.size, xs.shape[0]), math.nan)
     if np.any(moving):
         # One Brownian token turns by √((n-1) p/2).
@@ -224,7 +226,7 @@ def _lag(xs, there, apart) -> tuple[float, float]:
     if length < 2:
         return math.nan, math.nan
     stretch = slice(first, first + length + 1)
-    seen = checks(xs[:, stretch], np.ones(length, xs.dtype), there[:, stretch])
+    seen = checks(xs[:, stretch], jnp.ones(length, xs.dtype), there[:, stretch])
     return float(seen.lag), float(seen.lag_score)
 
 

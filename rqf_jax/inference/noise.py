@@ -281,6 +281,17 @@ def _report(
             "successive increments are negatively correlated, as if observed with noise, "
             "which this fit takes for motion: try `fit_noise_observed`."
         )
+    if lag_score > 5 and lag > 0.02:
+        warnings.append(
+            "successive increments are positively correlated: something else than noise moves the "
+            "tokens (a drift, for instance attention: see `fit_attention`), or the noise remembers."
+        )
+    ratio, score = goodness.get("in / out of span", (1.0, 0.0))
+    if abs(score) > 5:
+        warnings.append(
+            f"tokens move {ratio:.2g} times as much (squared) in their span as out of it: the "
+            "noise prefers directions, or is not common to all tokens. The strength is biased."
+        )
     if theta.size == 1 and n["n_a"] >= 20:
         if null_ratio < 0.3:
             warnings.append(

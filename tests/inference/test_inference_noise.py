@@ -224,7 +224,7 @@ def test_one_token_shows_the_sum_of_the_squares_only():
         (lambda ys: (jnp.broadcast_to(ys[:, :1], ys.shape), TS), r"must hold tokens that move"),
         (lambda ys: (ys[..., :1], TS), r"dim at least 2"),
         (lambda ys: (ys[0, 0], TS), r"must be of shape"),
-        (lambda ys: ("runs.npz", TS), r"trajectories or an array"),
+        (lambda ys: ("runs.npz", TS), r"`Trajectories`, an array"),
         (lambda ys: (np.zeros((3, 21, 2, 4), int), TS), r"must hold floats"),
     ],
 )
@@ -236,7 +236,7 @@ def test_bad_data_are_one_clear_error(change, words):
 def test_bad_options_are_one_clear_error():
     for options, words in (
         ({"method": "best"}, r"`method` must be qmle or robust; got 'best'"),
-        ({"normalise": "yes"}, r"`normalise` must be 'raise' or 'project'; got 'yes'"),
+        ({"normalise": "yes"}, r"`normalise` must be raise or project; got 'yes'"),
         ({"times": TS}, r"`times` must be left out"),
         ({"mask": np.ones((2, 2), bool)}, r"`mask` must fit"),
         ({"mask": np.ones(3)}, r"`mask` must be an array of booleans"),

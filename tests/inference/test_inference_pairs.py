@@ -157,3 +157,26 @@ def test_dense_and_sparse_fits_agree():
     dense, sparse = fit_noise(whole), fit_pairs(whole.ys[:, ::20], whole.ts[::20])
     difference = dense.estimate["symmetric"] - sparse.estimate["symmetric"]
     assert abs(difference) < 4 * sparse.stderr["symmetric"]
+
+
+@pytest.mark.parametrize("clock", [1e-3, 1.0, 10.0, 1e3])
+def test_the_density_of_a_rapidity_is_one_far_from_every_estimate(clock):
+    # A sampler goes there: all of the mass, from near and far starts, at every clock.
+    for start in (0.0, 2.0, -5.0):
+        reach = 3 * clock + 20 * np.sqrt(2 * clock)
+        u = np.linspace(start - reach, start + reach, 40_001)
+        logs = log_density(jnp.asarray(u), jnp.full(u.size, start), jnp.full(u.size, clock))
+        assert np.trapezoid(np.exp(np.asarray(logs)), u) == pytest.approx(1, abs=1e-6)
+
+
+def test_no_strength_below_zero_has_a_density():
+    density = fit_pairs(tokens_of_two_steps(), jnp.arange(3.0) / 100).log_density()
+    assert np.isfinite(float(density({"symmetric": 1.0})))
+    assert float(density({"symmetric": -1.0})) == -np.inf
+
+
+def tokens_of_two_steps():
+    """Three tokens that turn a little, twice."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 5)) + 0.05 * np.cumsum(rng.standard_normal((3, 3, 5)), axis=0)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
