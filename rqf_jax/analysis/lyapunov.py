@@ -50,7 +50,7 @@ class LyapunovSpectrum(eqx.Module):
         return jnp.mean(jnp.sum(self.growths, 1), 0) / self._lengths([0, -1])[0]
 
     @property
-    def standard_errors(self) -> Float[Array, " exponents"]:
+    def stderr(self) -> Float[Array, " exponents"]:
         """One standard error of every exponent."""
         members, intervals, _ = self.growths.shape
         if members > 1:
@@ -78,7 +78,7 @@ class LyapunovSpectrum(eqx.Module):
     def total(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Σ λ_i and its standard error; with all exponents, the mean divergence of the flow."""
         one = LyapunovSpectrum(self.ts, jnp.sum(self.growths, -1, keepdims=True))
-        return one.exponents[0], one.standard_errors[0]
+        return one.exponents[0], one.stderr[0]
 
     @property
     def kaplan_yorke(self) -> float:
@@ -91,7 +91,7 @@ class LyapunovSpectrum(eqx.Module):
         members, intervals, exponents = self.growths.shape
         head = f"LyapunovSpectrum(members={members}, intervals={intervals}, exponents={exponents}"
         source = "over members" if members > 1 else "batch means"
-        rows = zip(np.asarray(self.exponents), np.asarray(self.standard_errors), strict=True)
+        rows = zip(np.asarray(self.exponents), np.asarray(self.stderr), strict=True)
         lines = [
             f"{i:>4}  {value:>10.5g} ± {error:.2g}" for i, (value, error) in enumerate(rows, 1)
         ]

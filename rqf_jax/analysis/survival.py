@@ -44,7 +44,7 @@ class Durations(eqx.Module):
 class SurvivalCurve(eqx.Module):
     """The Kaplan-Meier curve: at each of the distinct `times` at which some member ended.
 
-    `survival` is P(T > t) just after the time, `standard_errors` Greenwood's, `lower` and
+    `survival` is P(T > t) just after the time, `stderr` Greenwood's, `lower` and
     `upper` the log-log interval at `confidence`. `at_risk` and `events` count members.
     """
 
@@ -52,7 +52,7 @@ class SurvivalCurve(eqx.Module):
     at_risk: Float[np.ndarray, " times"]
     events: Float[np.ndarray, " times"]
     survival: Float[np.ndarray, " times"]
-    standard_errors: Float[np.ndarray, " times"]
+    stderr: Float[np.ndarray, " times"]
     lower: Float[np.ndarray, " times"]
     upper: Float[np.ndarray, " times"]
     last: float
@@ -94,7 +94,7 @@ class RateEstimate(eqx.Module):
     """The rate of an exponential law, its standard error and its interval at `confidence`."""
 
     rate: float
-    standard_error: float
+    stderr: float
     lower: float
     upper: float
     events: int
@@ -102,7 +102,7 @@ class RateEstimate(eqx.Module):
 
     def __repr__(self) -> str:
         return (
-            f"RateEstimate({self.rate:.4g} ± {self.standard_error:.2g}, "
+            f"RateEstimate({self.rate:.4g} ± {self.stderr:.2g}, "
             f"{self.confidence:.0%} [{self.lower:.4g}, {self.upper:.4g}], {self.events} events)"
         )
 
@@ -155,7 +155,7 @@ def kaplan_meier(durations: Durations, *, confidence: Any = 0.95) -> SurvivalCur
         at_risk=at_risk.astype(float),
         events=ended.astype(float),
         survival=survival,
-        standard_errors=np.where(alive, survival * relative, 0.0),
+        stderr=np.where(alive, survival * relative, 0.0),
         lower=np.where(alive, np.exp(log * spread), 0.0),
         upper=np.where(alive, np.exp(log / spread), np.nan),
         last=float(ordered[-1]),

@@ -49,7 +49,7 @@ class Geometric(rqf.noises.AbstractNoise):
 
 def assert_exponents(spectrum, expected):
     np.testing.assert_array_less(
-        np.abs(np.asarray(spectrum.exponents) - expected), 5 * np.asarray(spectrum.standard_errors)
+        np.abs(np.asarray(spectrum.exponents) - expected), 5 * np.asarray(spectrum.stderr)
     )
 
 
@@ -84,8 +84,8 @@ def test_shared_symmetric_noise_has_exponents_minus_i_sigma_squared(one_point):
     assert_exponents(spectrum, [-1, -2, -3, -4])
     # The leading growth is that of ln sin θ: variance 2 σ² t, so this error is known too.
     error = math.sqrt(2 / (16 * 100))
-    assert abs(float(spectrum.standard_errors[0]) / error - 1) < 0.35
-    assert np.all(np.asarray(spectrum.standard_errors) < 0.05)
+    assert abs(float(spectrum.stderr[0]) / error - 1) < 0.35
+    assert np.all(np.asarray(spectrum.stderr) < 0.05)
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_forcing_lowers_all_exponents_alike():
     )
     np.testing.assert_array_less(
         np.abs(np.asarray(spectrum.exponents) - [-1.49, -2.49]),
-        0.03 + 5 * np.asarray(spectrum.standard_errors),
+        0.03 + 5 * np.asarray(spectrum.stderr),
     )
     np.testing.assert_allclose(spectrum.exponents, [-1.49, -2.49], rtol=0.05)
 
@@ -152,7 +152,7 @@ def test_a_linear_equation_has_exponent_a_minus_half_sigma_squared_on_its_own_pa
     options = {"substeps": 24, "members": 64, "key": jax.random.key(1)}
     spectrum = lyapunov_spectrum(sde, law, ts, **options)
     assert_exponents(spectrum, [a - sigma**2 / 2])
-    np.testing.assert_allclose(spectrum.standard_errors, sigma / math.sqrt(4 * 64), rtol=0.35)
+    np.testing.assert_allclose(spectrum.stderr, sigma / math.sqrt(4 * 64), rtol=0.35)
     # The linear flow's growth is that of the trajectory which `simulate` gives to each member.
     runs = rqf.simulate(sde, law, ts, **options)
     growth = jnp.diff(jnp.log(runs.ys[:, :, 0, 0]), axis=1)
@@ -236,8 +236,8 @@ def test_two_tokens_under_the_same_noise_approach_at_the_rate_sigma_squared():
 def test_batch_means_of_independent_growths_have_the_error_of_the_mean():
     growths = np.random.default_rng(0).standard_normal((1, 1600, 1))
     spectrum = LyapunovSpectrum(jnp.linspace(0.0, 400.0, 1601), jnp.asarray(growths))
-    np.testing.assert_allclose(spectrum.standard_errors, math.sqrt(1600) / 400, rtol=0.4)
-    assert np.isnan(LyapunovSpectrum(jnp.arange(4.0), spectrum.growths[:, :3]).standard_errors[0])
+    np.testing.assert_allclose(spectrum.stderr, math.sqrt(1600) / 400, rtol=0.4)
+    assert np.isnan(LyapunovSpectrum(jnp.arange(4.0), spectrum.growths[:, :3]).stderr[0])
 
 
 @pytest.mark.parametrize(
@@ -348,6 +348,6 @@ def test_random_value_matrices_on_single_tokens_are_full_matrix_noise():
     )
     np.testing.assert_array_less(
         np.abs(np.asarray(spectrum.exponents) - [-0.64, -1.28]),
-        0.03 + 5 * np.asarray(spectrum.standard_errors),
+        0.03 + 5 * np.asarray(spectrum.stderr),
     )
-    assert np.all(np.asarray(spectrum.standard_errors) < 0.04)
+    assert np.all(np.asarray(spectrum.stderr) < 0.04)

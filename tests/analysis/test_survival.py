@@ -28,7 +28,7 @@ def test_the_curve_is_the_survival_function_of_an_exponential_law():
     curve = kaplan_meier(exponential(2000))
     expected = np.exp(-RATE * curve.times)
     inside = (curve.times > 0.05) & (curve.times < 1.95)
-    scores = (curve.survival - expected) / curve.standard_errors
+    scores = (curve.survival - expected) / curve.stderr
     assert np.max(np.abs(scores[inside])) < 5
     assert abs(curve.median / (math.log(2) / RATE) - 1) < 0.1
     mean, error = curve.restricted_mean(1.5)
@@ -40,7 +40,7 @@ def test_standard_errors_are_the_spread_of_repeated_estimates():
     curves = [kaplan_meier(exponential(200, seed)) for seed in range(1000, 1400)]
     at = [np.searchsorted(curve.times, 1.0) - 1 for curve in curves]
     values = [curve.survival[i] for curve, i in zip(curves, at, strict=True)]
-    errors = [curve.standard_errors[i] for curve, i in zip(curves, at, strict=True)]
+    errors = [curve.stderr[i] for curve, i in zip(curves, at, strict=True)]
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
     means, spread = np.array([curve.restricted_mean(1.0) for curve in curves]).T
     assert np.mean(spread) == pytest.approx(np.std(means), rel=0.15)
@@ -70,7 +70,7 @@ def test_without_censoring_the_errors_are_binomial_and_the_curve_ends_at_zero():
     curve = kaplan_meier(Durations(times, np.ones(10, bool)))
     p = 1 - times / 10
     np.testing.assert_allclose(curve.survival, p, atol=1e-14)
-    np.testing.assert_allclose(curve.standard_errors, np.sqrt(p * (1 - p) / 10), atol=1e-14)
+    np.testing.assert_allclose(curve.stderr, np.sqrt(p * (1 - p) / 10), atol=1e-14)
     assert curve.lower[-1] == 0 and np.isnan(curve.upper[-1])
     mean, error = curve.restricted_mean(10.0)
     assert mean == pytest.approx(5.5)
@@ -82,7 +82,7 @@ def test_without_censoring_the_errors_are_binomial_and_the_curve_ends_at_zero():
 def test_the_rate_of_an_exponential_law_and_the_coverage_of_its_interval():
     estimates = [exponential_rate(exponential(50, seed)) for seed in range(600)]
     rates = np.array([e.rate for e in estimates])
-    errors = np.array([e.standard_error for e in estimates])
+    errors = np.array([e.stderr for e in estimates])
     # The maximum likelihood estimate is biased by about 1/d of itself.
     assert rates.mean() == pytest.approx(RATE, rel=0.05)
     assert errors.mean() == pytest.approx(rates.std(), rel=0.12)
@@ -92,8 +92,8 @@ def test_the_rate_of_an_exponential_law_and_the_coverage_of_its_interval():
 
 def test_a_rate_is_within_its_error_and_its_interval():
     estimate = exponential_rate(exponential(2000))
-    assert abs(estimate.rate - RATE) < 5 * estimate.standard_error
-    assert estimate.standard_error == pytest.approx(estimate.rate / math.sqrt(estimate.events))
+    assert abs(estimate.rate - RATE) < 5 * estimate.stderr
+    assert estimate.stderr == pytest.approx(estimate.rate / math.sqrt(estimate.events))
     assert estimate.lower < RATE < estimate.upper
 
 
