@@ -7,6 +7,7 @@ In both the function computes without NumPy's warnings, because harmless interme
 such as 1/(1 + e^800) have the right limit; NaN never leaves.
 """
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -51,8 +52,11 @@ def _promise(function: Callable[P, R], valid: Callable[..., Any]) -> Callable[P,
                     f"got {_called(function, args, kwargs)}."
                 ) from None
         parts = result if isinstance(result, tuple) else (result,)
+        if dataclasses.is_dataclass(result):
+            parts = tuple(vars(result).values())
         # Python's integers are exact, and may be larger than any float.
-        numbers = (np.asarray(part) for part in parts if not isinstance(part, int))
+        kinds = np.ndarray, np.number, float, complex
+        numbers = (np.asarray(part) for part in parts if isinstance(part, kinds))
         if lost or not all(np.all(valid(part)) for part in numbers):
             raise _Beyond(
                 f"`{function.__name__}` has no finite value in float64 at "

@@ -44,7 +44,7 @@ def nodes(edges: Float[np.ndarray, " edges"]) -> Float[np.ndarray, "panels nodes
     return edges[:-1, None] + np.diff(edges)[:, None] * NODES
 
 
-def totals(edges: np.ndarray, values: np.ndarray) -> Float[np.ndarray, " panels"]:
+def totals(edges: np.ndarray, values: np.ndarray) -> Float[np.ndarray, "*batch panels"]:
     """∫ over each panel of a function known at the nodes."""
     return np.diff(edges) * (values @ WEIGHTS)
 

@@ -1,5 +1,6 @@
 """Calls of every closed form with extreme and wrong arguments, drawn with a fixed seed."""
 
+import dataclasses
 import inspect
 import pkgutil
 import re
@@ -22,6 +23,21 @@ COUNTS = (1, 2, 3, 6, 12, 100, 1000, 10**6, 2**53, 10**400, 0, -3)
 BOUNDED = (-1.0, -1 + 1e-15, -0.99, -0.5, 0.0, 1e-300, 0.3, 0.999, 1 - 1e-15, 1.0)
 TURNS = (0.0, 1e-300, 1e-12, 0.4, np.pi / 2, 3.0, np.pi - 1e-12, np.pi)
 UNIT = (0.0, 1e-300, 1e-9, 0.3, 0.5, 0.5 + 1e-12, 1 - 1e-12, 1.0)
+
+
+SMALL = theory.initialisation.llama(dim=16, layers=2, heads=2, inner=24)
+NAMED = {
+    "architecture": (SMALL,),
+    "scheme": ("post", "ngpt", "pre", "peri"),
+    "radii": ((1.0, 2.0), (1e-300, 1e300), (1.0,)),
+    "activation": ("gelu", "silu", "sine"),
+    "draws": (0, 1, 2),
+    "tokens": (2, 5, 12, 200, 2**53, 0),
+    "config": ({}, {"model_type": "gpt2"}, "missing.json"),
+    "parallel": (True, False),
+    "causal": (True, False),
+    "fresh": (True, False),
+}
 
 
 def public():
@@ -57,6 +73,8 @@ def argument(rng, name, parameter):
             ],
             "kernel": lambda r: r + 0.5,
         }.get(name, np.tanh)
+    if name in NAMED and rng.random() < 0.9:
+        return NAMED[name][rng.integers(len(NAMED[name]))]
     size = int(rng.integers(1, 6))
     if name == "covariance":
         return np.einsum("ab,cd->acbd", np.eye(size), np.eye(size))
@@ -74,7 +92,7 @@ def argument(rng, name, parameter):
         return 10 ** rng.uniform(-9, 9, size)
     if name in ("end", "start") and rng.random() < 0.5:
         return np.cumsum(10.0 ** rng.uniform(-12, 1, 3))
-    if text == "<class 'int'>":
+    if text == "<class 'int'>" or "int | None" in text:
         return COUNTS[rng.integers(len(COUNTS))]
     pool = EXTREME
     if "overlap" in name:
@@ -116,6 +134,7 @@ def verdict(function, arguments):
         except Exception as error:
             return f"{type(error).__name__}: {error}"
     for part in result if isinstance(result, tuple) else (result,):
-        if not isinstance(part, int) and np.any(np.isnan(np.asarray(part))):
-            return "NaN"
+        for number in vars(part).values() if dataclasses.is_dataclass(part) else (part,):
+            if isinstance(number, float | complex | np.ndarray) and np.any(np.isnan(number)):
+                return "NaN"
     return None

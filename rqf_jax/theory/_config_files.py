@@ -1,0 +1,171 @@
+"""Architectures from the `config.json` of a Hugging Face model.
+
+`theory.initialisation` offers `from_config`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .._arguments import shown
+from ._architectures import Architecture, bert, gemma2, gpt2, llama, neox
+from ._contract import finite
+
+
+def _rope(config: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """The share and the base of rotary positions, in either of the formats of the field."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    other = set(rope) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+    if kind != "default" or other:
+        raise ValueError(
+            f"`config` must have rotary positions of type default; got {shown(dict(rope))}."
+        )
+    base = config.get("rope_theta", config.get("rotary_emb_base", 1e4))
+    return {
+        "rotary": rope.get("partial_rotary_factor", config.get("rotary_pct", share)),
+        "rotary_base": rope.get("rope_theta", base),
+    }
+
+
+def _gpt2(c: Mapping[str, Any]) -> Architecture:
+    return gpt2(
+        dim=c["n_embd"], layers=c["n_layer"], heads=c["n_head"], inner=c.get("n_inner"),
+        init=c["initializer_range"], activation=c.get("activation_function", "gelu_new"),
+    )  # fmt: skip
+
+
+def _neox(c: Mapping[str, Any]) -> Architecture:
+    return neox(
+        **_common(c), inner=c["intermediate_size"], activation=c.get("hidden_act", "gelu"),
+        parallel=c.get("use_parallel_residual", True), **_rope(c, 0.25),
+    )  # fmt: skip
+
+
+def _llama(c: Mapping[str, Any]) -> Architecture:
+    return llama(
+        **_common(c), **_grouped(c), activation=c.get("hidden_act", "silu"),
+        rotary_base=_rope(c, 1.0)["rotary_base"],
+    )  # fmt: skip
+
+
+def _bert(c: Mapping[str, Any]) -> Architecture:
+    return bert(**_common(c), inner=c["intermediate_size"], activation=c.get("hidden_act", "gelu"))
+
+
+def _gemma2(c: Mapping[str, Any]) -> Architecture:
+    return gemma2(
+        **_common(c), **_grouped(c), query_scale=c.get("query_pre_attn_scalar", 256),
+        window=c.get("sliding_window"), rotary_base=_rope(c, 1.0)["rotary_base"],
+        activation=c.get("hidden_activation") or "gelu_pytorch_tanh",
+    )  # fmt: skip
+
+
+def _common(c: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "dim": c["hidden_size"],
+        "layers": c["num_hidden_layers"],
+        "heads": c["num_attention_heads"],
+        "init": c["initializer_range"],
+    }
+
+
+def _grouped(c: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "inner": c["intermediate_size"],
+        "key_heads": c.get("num_key_value_heads"),
+        "head_dim": c.get("head_dim"),
+    }
+
+
+_HIDDEN = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+           "initializer_range")  # fmt: skip
+_ROPE = ("rope_theta", "rope_parameters", "rope_scaling")
+_GROUPED = ("num_key_value_heads", "head_dim", *_ROPE)
+_FAMILIES: dict[str, tuple[Callable[..., Architecture], tuple[str, ...], tuple[str, ...]]] = {
+    "gpt2": (_gpt2, ("n_embd", "n_layer", "n_head", "initializer_range"),
+             ("n_inner", "activation_function")),
+    "gpt_neox": (_neox, _HIDDEN, ("hidden_act", "use_parallel_residual", "rotary_pct",
+                                  "rotary_emb_base", *_ROPE)),
+    "llama": (_llama, _HIDDEN, ("hidden_act", *_GROUPED)),
+    "bert": (_bert, _HIDDEN, ("hidden_act",)),
+    "gemma2": (_gemma2, (*_HIDDEN, "head_dim"),
+               ("hidden_activation", "hidden_act", "query_pre_attn_scalar", "sliding_window",
+                *_GROUPED)),
+}  # fmt: skip
+
+# Fields that change an untrained network unless they have these values.
+_USUAL = {
+    "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,), "is_encoder_decoder": (False,), "is_decoder": (False,),
+    "position_embedding_type": ("absolute",), "use_bidirectional_attention": (None, False),
+    "pruned_heads": (None, {}), "quantization_config": (None,), "auto_map": (None,),
+}  # fmt: skip
+
+# Fields that change nothing before training, or nothing in the blocks; biases begin at zero.
+_HARMLESS = {
+    "architectures", "attn_logit_softcapping", "cache_implementation", "chunk_size_feed_forward",
+    "dtype", "embd_pdrop", "attn_pdrop", "resid_pdrop", "final_logit_softcapping",
+    "gradient_checkpointing", "id2label", "label2id", "layer_norm_epsilon", "layer_norm_eps",
+    "rms_norm_eps", "layer_types", "max_position_embeddings", "mlp_bias", "attention_bias",
+    "model_type", "n_ctx", "n_positions", "output_attentions", "output_hidden_states",
+    "pretraining_tp", "problem_type", "reorder_and_upcast_attn", "return_dict",
+    "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version",
+    "type_vocab_size", "use_cache", "vocab_size", "_name_or_path", "hidden_size_per_layer_input",
+    "attn_implementation", "_attn_implementation", "_attn_implementation_autoset", "name_or_path",
+}  # fmt: skip
+_HARMLESS_PARTS = ("dropout", "token_id", "summary_")
+
+
+@finite
+def from_config(config: str | Path | Mapping[str, Any]) -> Architecture:
+    """The architecture that a Hugging Face `config.json` describes; nothing is downloaded. [read]
+
+    `config` is the file, the folder that holds it, or its contents as a mapping. Weights must begin
+    as the family's own code draws them; a checkpoint's training began elsewhere if its authors drew
+    them otherwise, as Pythia's did (`pythia`). Raises ValueError for a file that is not JSON, a
+    `model_type` other than gpt2, gpt_neox, llama, bert and gemma2, fields that are missing, and
+    fields that change the network in a way that is not known here; each is named.
+    """
+    values = _read(config)
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in _FAMILIES:
+        raise ValueError(
+            f"`config` must have a model_type of {', '.join(_FAMILIES)}; got {shown(kind)}."
+        )
+    build, needed, optional = _FAMILIES[kind]
+    if missing := [name for name in needed if values.get(name) is None]:
+        raise ValueError(f"`config` must hold {', '.join(missing)} for {kind}; they are missing.")
+    for name, value in values.items():
+        if name in needed or name in optional or name in _HARMLESS:
+            continue
+        usual = _USUAL.get(name)
+        if usual is not None and any(value is one or value == one for one in usual):
+            continue
+        if usual is None and any(text in name for text in _HARMLESS_PARTS):
+            continue
+        hint = "a field that is not known" if usual is None else f"not {shown(usual[0])}"
+        raise ValueError(
+            f"`config` must not hold {name} = {shown(value)} for {kind}: {hint} may change the "
+            "network. Remove it if it does not."
+        )
+    return build(values)
+
+
+def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(config, Mapping):
+        return config
+    if not isinstance(config, str | Path):
+        raise ValueError(f"`config` must be a file or a mapping; got {shown(config)}.")
+    path = Path(config)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"`config` must be a file; {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise ValueError(f"`config` must be a file of JSON; {path} is not.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"`config` must be a JSON object; {path} holds {shown(values)}.")
+    return values

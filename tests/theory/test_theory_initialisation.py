@@ -1,0 +1,271 @@
+"""Untrained transformers: the recursion against measured models, closed forms, config files."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from rqf_jax.theory import initialisation
+from rqf_jax.theory._activation import ACTIVATIONS, coefficients, covariance
+
+gpt2, neox, pythia = initialisation.gpt2, initialisation.neox, initialisation.pythia
+llama, bert, gemma2 = initialisation.llama, initialisation.bert, initialisation.gemma2
+
+# Mean cosines after block 1, in the middle and at the end, and rms at the end, over all pairs of 64
+# random tokens in randomly initialised models of Hugging Face's transformers 5.24: mean, standard
+# deviation between seeds, seeds.
+MEASURED = {
+    "gpt2": (gpt2(dim=768, layers=12, heads=12), 4,
+             [(0.176, 0.008), (0.480, 0.022), (0.587, 0.030)], 0.3021),
+    "gpt2, 24 blocks": (gpt2(dim=768, layers=24, heads=12), 10,
+                        [(0.123, 0.008), (0.509, 0.013), (0.590, 0.026)], 0.2996),
+    "small gpt2": (gpt2(dim=256, layers=12, heads=4), 6,
+                   [(0.038, 0.002), (0.173, 0.015), (0.270, 0.029)], 0.0904),
+    "neox": (neox(dim=768, layers=12, heads=12), 4,
+             [(0.122, 0.007), (0.366, 0.021), (0.477, 0.015)], 1.422),
+    "sequential neox": (neox(dim=768, layers=12, heads=12, parallel=False), 4,
+                        [(0.549, 0.016), (0.729, 0.014), (0.771, 0.013)], 1.536),
+    "pythia-70m": (pythia(dim=512, layers=6, heads=8), 8,
+                   [(0.136, 0.006), (0.270, 0.02), (0.377, 0.024)], 0.680),
+    "pythia-160m": (pythia(dim=768, layers=12, heads=12), 5,
+                    [(0.133, 0.004), (0.388, 0.02), (0.485, 0.023)], 0.4986),
+    "llama": (llama(dim=768, layers=12, heads=12, inner=2112), 4,
+              [(0.344, 0.018), (0.746, 0.011), (0.802, 0.009)], 1.025),
+    "bert": (bert(dim=768, layers=12, heads=12), 6,
+             [(0.353, 0.016), (0.481, 0.03), (0.617, 0.040)], 1.0),
+    "small bert": (bert(dim=256, layers=12, heads=4), 8,
+                   [(0.339, 0.016), (0.357, 0.02), (0.370, 0.029)], 1.0),
+    "gemma2": (gemma2(dim=768, layers=12, heads=12, inner=2112), 6,
+               [(0.367, 0.015), (0.544, 0.017), (0.584, 0.019)], 4.960),
+    "small gemma2": (gemma2(dim=256, layers=12, heads=4, inner=704), 8,
+                     [(0.501, 0.03), (0.592, 0.04), (0.614, 0.048)], 4.880),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_cosines_and_norms_are_those_of_random_models(name):
+    architecture, seeds, cosines, rms = MEASURED[name]
+    found = initialisation.gram(architecture, draws=2)
+    blocks = found.mean_cosine[[1, architecture.layers // 2, -1]]
+    for value, (mean, spread) in zip(blocks, cosines, strict=True):
+        assert abs(value - mean) < 3 * spread / math.sqrt(seeds) + 0.015
+    assert found.norms[-1].mean() == pytest.approx(rms, rel=0.025)
+
+
+@pytest.mark.parametrize(
+    "architecture, cosines, rms",
+    [
+        (gpt2(dim=768, layers=12, heads=12), (0.171, 0.473, 0.570), 0.2996),
+        (neox(dim=768, layers=12, heads=12), (0.122, 0.361, 0.465), 1.417),
+        (neox(dim=768, layers=12, heads=12, parallel=False), (0.551, 0.736, 0.778), 1.537),
+        (pythia(dim=512, layers=6, heads=8), (0.136, 0.277, 0.380), 0.685),
+        (llama(dim=768, layers=12, heads=12, inner=2112), (0.359, 0.741, 0.795), 1.031),
+        (bert(dim=768, layers=12, heads=12), (0.358, 0.481, 0.619), 1.0),
+        (gemma2(dim=768, layers=12, heads=12, inner=2112), (0.375, 0.538, 0.572), 4.930),
+    ],
+)
+def test_the_recursion_gives_its_published_numbers(architecture, cosines, rms):
+    found = initialisation.gram(architecture)
+    blocks = found.mean_cosine[[1, architecture.layers // 2, -1]]
+    np.testing.assert_allclose(blocks, cosines, atol=2e-3)
+    assert found.norms[-1].mean() == pytest.approx(rms, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["small gpt2", "small bert", "small gemma2", "pythia-70m"])
+def test_networks_of_the_same_width_scatter_around_the_recursion_as_random_models_do(name):
+    architecture, _, cosines, _ = MEASURED[name]
+    wide = initialisation.gram(architecture, draws=1)
+    found, norms = initialisation.scatter(architecture, seeds=12)
+    error = found.std(0, ddof=1) / np.sqrt(12)
+    assert np.all(np.abs(found.mean(0) - wide.mean_cosine) < 4 * error + 0.025)
+    np.testing.assert_allclose(norms.mean(0), wide.norms.mean(1), rtol=0.03)
+    # The spread between seeds of the measured models, each known to a quarter.
+    spread = found[:, -1].std(ddof=1)
+    assert 0.4 * cosines[-1][1] < spread < 2.5 * cosines[-1][1]
+
+
+def test_depth_hardly_matters_where_it_scales_the_weights_and_width_does():
+    def last(dim, layers):
+        model = gpt2(dim=dim, layers=layers, heads=dim // 64)
+        return initialisation.gram(model, draws=0).mean_cosine[-1]
+
+    found = [last(768, layers) for layers in (6, 12, 24, 48, 96)]
+    np.testing.assert_allclose(found, [0.541, 0.574, 0.604, 0.628, 0.643], atol=1e-3)
+    assert last(256, 12) == pytest.approx(0.28, abs=0.01)
+
+
+def test_parallel_blocks_synchronise_far_less():
+    both = [
+        initialisation.gram(neox(dim=768, layers=12, heads=12, parallel=p)).mean_cosine[-1]
+        for p in (True, False)
+    ]
+    np.testing.assert_allclose(both, [0.465, 0.778], atol=0.03)
+
+
+def test_squared_norms_of_gemma_grow_by_two_a_block():
+    found = initialisation.gram(gemma2(dim=320, layers=7, heads=5, inner=500), tokens=9)
+    grown = 0.02**2 * 320 + 2 * np.arange(8)
+    np.testing.assert_allclose(found.norms**2, grown[:, None] * np.ones(9), rtol=1e-12)
+
+
+def test_bert_begins_at_one_third_and_keeps_unit_norms():
+    found = initialisation.gram(bert(dim=128, layers=3, heads=2), tokens=10)
+    assert found.mean_cosine[0] == pytest.approx(1 / 3, rel=1e-12)
+    np.testing.assert_allclose(found.norms, 1, rtol=1e-12)
+    np.testing.assert_array_equal(found.seen, 10)
+
+
+def test_entropies_of_attention_fall_short_by_the_variance_of_scores():
+    model = gpt2(dim=768, layers=6, heads=12)
+    first = initialisation.gram(model, tokens=128, draws=0)
+    late = first.deficits[:, 32:].mean(1)[[0, 1, 3, 5]]
+    np.testing.assert_allclose(late, [0.0465, 0.0362, 0.0269, 0.0231], atol=6e-5)
+    # Measured in one randomly initialised model, and drawn here with its head size.
+    np.testing.assert_allclose(late, [0.0451, 0.0372, 0.0280, 0.0253], rtol=0.1)
+    drawn = initialisation.gram(model, tokens=128, draws=2).deficits[:, 32:].mean(1)[[0, 1, 3, 5]]
+    np.testing.assert_allclose(drawn, late, rtol=0.05)
+    np.testing.assert_allclose(first.entropy[:, 0], 0, atol=1e-15)  # it sees itself only
+    z = first.cosines[2]
+    prefix = [z[:k, :k].mean() for k in range(1, 129)]
+    expected = initialisation.uniform_deficit(prefix, model.score_variance)
+    np.testing.assert_allclose(first.deficits[2], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_the_first_block_of_attention_remembers_its_first_tokens():
+    model = gpt2(dim=768, layers=1, heads=12)
+    k, v = model.own, model.attention_variance
+    start = model.embedding(16)
+    mask = np.tril(np.ones((16, 16)))
+    p = mask / mask.sum(1, keepdims=True)
+    grown = start + v * p @ p.T
+    for i, j in ((1, 2), (3, 16), (5, 5)):
+        exact = grown[i - 1, j - 1] / np.sqrt(grown[i - 1, i - 1] * grown[j - 1, j - 1])
+        found = initialisation.first_block_cosine(i, j, start=k, attention=v)
+        assert found == pytest.approx(exact, rel=1e-12)
+    far = initialisation.first_block_cosine(4, 9, start=1e-12, attention=1.0)
+    assert far == pytest.approx(2 / 3, rel=1e-9)
+    profile = initialisation.gram(model, tokens=16, draws=0).profile[1]
+    assert np.all(np.diff(profile) < 0)
+
+
+def test_consensus_is_approached_at_its_exponent():
+    model = gpt2(dim=768, layers=12, heads=12)
+    g = initialisation.consensus_exponent(model)
+    assert g == pytest.approx(0.379, abs=5e-4)
+    assert model.attention_variance == pytest.approx(0.003932, abs=5e-7)
+    series = coefficients(model.activation, model.input_variance)
+    assert model.mlp_variance * series.sum() == pytest.approx(0.005451, abs=5e-7)
+    with pytest.raises(ValueError, match="`architecture` must keep its norm"):
+        initialisation.consensus_exponent(bert(dim=8, layers=1, heads=1))
+
+
+@pytest.mark.parametrize(
+    "name, variance, at_zero, slope", [("gelu_new", 0.1024, 0.051, 1.042),
+                                       ("gelu_new", 0.3072, 0.108, 1.069),
+                                       ("gelu_new", 0.64, 0.157, 1.075)],
+)  # fmt: skip
+def test_gelu_is_on_the_chaotic_side(name, variance, at_zero, slope):
+    series = coefficients(name, variance)
+    assert series[0] / series.sum() == pytest.approx(at_zero, abs=6e-4)
+    assert np.arange(len(series)) @ series / series.sum() == pytest.approx(slope, abs=6e-4)
+    # E φ(ξ)φ(η) by an integral over the plane.
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    z, act = 0.6, ACTIVATIONS[name]
+    one = np.sqrt(variance) * x[:, None]
+    other = np.sqrt(variance) * (z * x[:, None] + math.sqrt(1 - z * z) * x)
+    exact = np.sum(w[:, None] * w * act(one) * act(other)) / w.sum() ** 2
+    assert covariance(series, z) == pytest.approx(exact, rel=1e-9)
+
+
+# ---- config files
+
+CONFIGS = {
+    "gpt2": ({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": None,
+              "initializer_range": 0.02, "activation_function": "gelu_new", "vocab_size": 50257,
+              "n_positions": 1024, "resid_pdrop": 0.1, "summary_type": "cls_index",
+              "scale_attn_weights": True, "architectures": ["GPT2LMHeadModel"]},
+             gpt2(dim=768, layers=12, heads=12)),
+    "neox": ({"model_type": "gpt_neox", "hidden_size": 512, "num_hidden_layers": 6,
+              "num_attention_heads": 8, "intermediate_size": 2048, "initializer_range": 0.02,
+              "rotary_pct": 0.25, "rotary_emb_base": 10000, "use_parallel_residual": False,
+              "hidden_act": "gelu", "attention_dropout": 0.0, "bos_token_id": 0},
+             neox(dim=512, layers=6, heads=8, parallel=False)),
+    "llama": ({"model_type": "llama", "hidden_size": 256, "num_hidden_layers": 4,
+               "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 700,
+               "initializer_range": 0.02, "hidden_act": "silu", "rms_norm_eps": 1e-6,
+               "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}},
+              llama(dim=256, layers=4, heads=8, key_heads=2, inner=700, rotary_base=5e5)),
+    "bert": ({"model_type": "bert", "hidden_size": 128, "num_hidden_layers": 2,
+              "num_attention_heads": 2, "intermediate_size": 512, "initializer_range": 0.02,
+              "hidden_act": "gelu", "position_embedding_type": "absolute", "pad_token_id": 0},
+             bert(dim=128, layers=2, heads=2)),
+    "gemma2": ({"model_type": "gemma2", "hidden_size": 256, "num_hidden_layers": 3,
+                "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+                "intermediate_size": 704, "initializer_range": 0.02, "query_pre_attn_scalar": 64,
+                "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4096,
+                "attn_logit_softcapping": 50.0, "rope_theta": 10000.0},
+               gemma2(dim=256, layers=3, heads=4, key_heads=2, head_dim=32, inner=704,
+                      query_scale=64, window=4096)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_file_is_its_constructor(name, tmp_path):
+    config, expected = CONFIGS[name]
+    path = tmp_path / "config.json"
+    path.write_text("\ufeff" + json.dumps(config), encoding="utf-8")
+    assert initialisation.from_config(path) == expected
+    assert initialisation.from_config(str(tmp_path)) == expected
+    assert initialisation.from_config(config) == expected
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model_type": "t5"}, "model_type of gpt2, gpt_neox, llama, bert, gemma2; got 't5'"),
+        ({"n_layer": None}, "must hold n_layer for gpt2"),
+        ({"n_head": None, "n_embd": None}, "must hold n_embd, n_head for gpt2"),
+        ({"secret_gate": 3}, "must not hold secret_gate = 3 for gpt2: a field that is not known"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),
+        ({"activation_function": "sine"}, "`activation` must be one of gelu"),
+        ({"n_head": 7}, "`heads` must divide `dim` = 768; got 7"),
+        ({"n_embd": "wide"}, "`dim` must be an integer; got 'wide'"),
+        ({"initializer_range": -1.0}, "`init` must be finite and positive"),
+    ],
+)
+def test_a_config_that_is_not_understood_is_refused(change, message, unchecked):
+    with pytest.raises(ValueError) as error:
+        initialisation.from_config(CONFIGS["gpt2"][0] | change)
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_no_config_is_named(tmp_path):
+    path = tmp_path / "config.json"
+    for text, rule in (("{", "a file of JSON"), ("[1]", "a JSON object"), ("[" * 10**5, "of JSON")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"`config` must be {rule}|`config` must be a file"):
+            initialisation.from_config(path)
+    with pytest.raises(ValueError, match="`config` must be a file"):
+        initialisation.from_config(tmp_path / "none.json")
+    scaled = CONFIGS["llama"][0] | {"rope_scaling": {"type": "linear", "factor": 2.0}}
+    scaled.pop("rope_parameters")
+    with pytest.raises(ValueError, match="rotary positions of type default"):
+        initialisation.from_config(scaled)
+
+
+def test_wrong_starts_and_windows_are_named(unchecked):
+    model = gpt2(dim=8, layers=1, heads=1)
+    for start, rule in (
+        (np.ones((2, 3)), "be a square matrix"),
+        (np.array([[1.0, 2.0], [2.0, 1.0]]), "be positive semidefinite"),
+        (np.array([[1.0, 0.5], [0.1, 1.0]]), "be symmetric"),
+        (np.diag([1.0, 0.0]), "have a positive diagonal"),
+    ):
+        with pytest.raises(ValueError, match=f"`start` must {rule}"):
+            initialisation.gram(model, start)
+    local = gemma2(dim=8, layers=1, heads=1, inner=8, window=4)
+    with pytest.raises(ValueError, match="`tokens` must be at most 4"):
+        initialisation.gram(local, tokens=5)
+    with pytest.raises(ValueError, match="`architecture` must be"):
+        initialisation.gram("gpt2")
