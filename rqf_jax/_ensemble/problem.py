@@ -131,10 +131,11 @@ class Problem(eqx.Module):
         if not is_concrete((sde, self.times)):
             return
         start, longest = float(self.times.at[0]), float(np.max(self.times.lengths)) / self.substeps
-        one = isinstance(self.state, jax.ShapeDtypeStruct)
-        dim = self.state.shape[-1] if one else 0
+        seen = self.state if x0 is None else x0
         # A composite state has no rate that one norm could tell.
-        warn_of_long_steps(self.solver, sde, start, longest, dim, x0 if one else None, stacklevel=3)
+        one = hasattr(seen, "shape")
+        dim, x0 = (seen.shape[-1], x0) if one else (0, None)
+        warn_of_long_steps(self.solver, sde, start, longest, dim, x0, stacklevel=3)
 
 
 def state_shape(
