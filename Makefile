@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo ci test test-all lint docs benchmark accuracy clean
+.PHONY: help demo ci test test-all lint docs benchmark benchmark-gpu aot accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,12 @@ docs: $(VENV)/.installed-docs ## the documentation site, in build/docs
 
 benchmark: $(VENV)/.installed-test ## speed beside NumPy, a hand-written scan and plain diffrax
 	$(BIN)/python benchmarks/benchmark.py
+
+benchmark-gpu: $(VENV)/.installed-test ## speed on a GPU: fused kernels, scan, diffrax (needs jax[cuda13])
+	$(BIN)/python benchmarks/gpu.py --json benchmarks/gpu.json
+
+aot: $(VENV)/.installed-test ## registers and spills of GPU kernels, without a GPU (needs ptxas)
+	$(BIN)/python benchmarks/aot.py
 
 accuracy: $(VENV)/.installed-test ## weak error of the solvers
 	$(BIN)/python benchmarks/accuracy.py

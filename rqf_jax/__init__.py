@@ -28,6 +28,7 @@ from . import (
     solvers,
 )
 from ._brownian.path import CounterPath
+from ._ensemble.explain import explain
 from ._ensemble.members import member_keys
 from ._ensemble.propagate import propagate
 from ._ensemble.simulate import simulate
@@ -49,6 +50,7 @@ __all__ = [
     "Trajectories",
     "analysis",
     "drifts",
+    "explain",
     "fit",
     "inference",
     "io",

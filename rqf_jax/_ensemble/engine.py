@@ -7,6 +7,7 @@ through the scan as it is. Reverse mode keeps nothing of the forward pass: it st
 keys, for a part of the members at a time, and holds about 2 √K states of each.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -225,7 +226,8 @@ def _sound_path(problem: Problem, ids: UInt32[Array, " members"], fate: Status) 
     wrong from there on, and has no part in a gradient, where 0 times infinity would be NaN. The
     states of √K saves are kept, and those between them computed again.
     """
-    batch, x = _begin(problem, ids)
+    # A kernel has no derivative; the scan that would be computed beside it is enough.
+    batch, x = _begin(dataclasses.replace(problem, fused=False), ids)
     last = problem.times.intervals
     x = _led(batch, x, batch.finite(x))[1]
 

@@ -1,14 +1,16 @@
 """One save interval of a batch of members: micro-steps of a solver, with their noise.
 
-A scan draws the noise a few steps at a time and applies the solver's step, written for one member
-and vmapped. A virtual Brownian tree and one diffrax step per micro-step cost some hundred times
-more for this kind of problem.
+Small steps in float32 are one fused kernel (see `kernel`). For all others a scan draws the noise a
+few steps at a time and applies the solver's step, written for one member and vmapped. A virtual
+Brownian tree and one diffrax step per micro-step cost some hundred times more for this kind of
+problem.
 
 Where the members' axis goes is a matter of speed alone: last, so that members are the lanes of
 the vector unit, in tiny dimensions and for states that are vectors; first, so that a member's
 matrices are contiguous, in all others (2 to 5 times in either direction, measured on a CPU).
 """
 
+import functools
 import math
 
 import diffrax
@@ -22,6 +24,7 @@ from .._brownian.path import area_stream, draw, increment, levy_area, stream
 from .._linalg.unrolled import LIMIT
 from .._sde import SDE, in_dtype, state_dtype
 from ..solvers import begin, micro_step, variants
+from .kernel import Interval, advance
 from .problem import CACHE_BYTES, Problem
 from .times import SaveTimes
 from .validity import noise_shape
@@ -42,12 +45,14 @@ class Batch(eqx.Module):
     shape: tuple[int, ...] = eqx.field(static=True)
     axis: int = eqx.field(static=True)
     substeps: int = eqx.field(static=True)
+    fused: bool = eqx.field(static=True)
 
     def __init__(self, problem: Problem, noise_keys: Key[Array, " members"]):
         one = problem.state
         dtype = state_dtype(one)
         self.sde = in_dtype(problem.sde, dtype)
         self.solver, self.substeps = problem.solver, problem.substeps
+        self.fused = problem.fused
         self.times = problem.times.astype(dtype)
         self.streams = jax.vmap(stream, out_axes=-1)(noise_keys)
         self.shape = noise_shape(self.sde.noise, one)
@@ -86,12 +91,20 @@ class Batch(eqx.Module):
         h = self.times.lengths[index] / self.substeps
         one = jax.tree.map(lambda leaf: jnp.take(leaf, 0, axis=self.axis), x)
         solvers, choice = variants(self.solver, self.sde, one, h)
-        runs = [lambda s=solver: self._advance(s, index, h, x) for solver in solvers]
+        interval = Interval(index * self.substeps, self.times.at[index], h, self.substeps)
+
+        def by(solver):
+            model = self.sde, solver
+            if self.fused:
+                return advance(self._scan, model, self.streams, interval, x, self.axis)
+            return self._scan(model, self.streams, interval, x)
+
+        runs = [functools.partial(by, solver) for solver in solvers]
         return lax.switch(choice, runs) if len(runs) > 1 else runs[0]()
 
-    def _advance(self, solver, index, h, x):
-        """The same by one solver."""
-        axis, start = self.axis, self.times.at[index]
+    def _scan(self, model, streams, interval, x):
+        """The same by one solver, as a scan over its micro-steps."""
+        (sde, solver), axis, h = model, self.axis, interval.h
         dtype = state_dtype(x)
         # diffrax's stochastic Runge-Kutta methods ask for Lévy areas beside the increments.
         needs_areas = isinstance(solver, diffrax.AbstractSRK)
@@ -100,33 +113,34 @@ class Batch(eqx.Module):
             x, handed = moving
             dw = increment(pairs, h, self.shape)
             area = levy_area(others, h, self.shape) if needs_areas else None
-            return micro_step(solver, self.sde, time, h, x, dw, handed, area)
+            return micro_step(solver, sde, time, h, x, dw, handed, area)
 
         micro = jax.vmap(step, in_axes=(None, axis, axis, axis), out_axes=axis)
 
         def some_steps(moving, first, count):
-            number = index * self.substeps + first
+            number = interval.number + first
 
             def normals(streams):
                 return draw(streams, number, count, self.shape, dtype, lanes_last=axis == -1)
 
-            pairs = normals(self.streams)
-            others = normals(area_stream(self.streams)) if needs_areas else None
+            pairs = normals(streams)
+            others = normals(area_stream(streams)) if needs_areas else None
             offsets = (first + jnp.arange(count, dtype=jnp.int32)).astype(h.dtype) * h
 
             def one_step(moving, xs):
                 time, pairs, others = xs
                 return micro(time, moving, pairs, others), None
 
-            return lax.scan(rematerialised(one_step), moving, (start + offsets, pairs, others))[0]
+            times = interval.start + offsets
+            return lax.scan(rematerialised(one_step), moving, (times, pairs, others))[0]
 
         # The noise is made a few steps at a time: a block that fits the cache, and a loop input,
         # which XLA has to store and so cannot recompute for each of its uses.
-        count = block_steps(self.substeps, self.shape, self.streams.shape[-1], dtype)
+        count = block_steps(self.substeps, self.shape, streams.shape[-1], dtype)
         blocks, rest = divmod(self.substeps, count)
         firsts = count * jnp.arange(blocks, dtype=jnp.int32)
         block = rematerialised(lambda moving, first: (some_steps(moving, first, count), None))
-        moving = jax.vmap(lambda x: (x, begin(solver, self.sde, start, x)), axis, axis)(x)
+        moving = jax.vmap(lambda x: (x, begin(solver, sde, interval.start, x)), axis, axis)(x)
         moving = lax.scan(block, moving, firsts)[0]
         if rest:
             moving = some_steps(moving, jnp.asarray(blocks * count, jnp.int32), rest)

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from .. import solvers
 from .._arguments import Key, function_of, integer, is_concrete, part
+from .._fused.switch import wanted
 from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw, check_span
 from ..manifolds import AbstractManifold, misfit, stray
@@ -45,6 +46,7 @@ class Problem(eqx.Module):
     substeps: int = eqx.field(static=True, default=1)
     solver: diffrax.AbstractSolver | None = None
     points: int | None = eqx.field(static=True, default=None)
+    fused: bool = eqx.field(static=True, default_factory=wanted)
 
     def checked(self) -> "Problem":
         """The same with its solver; ValueError for parts that break a rule or do not fit together.

@@ -31,7 +31,7 @@ FLOORS = [
 ]
 """From the ground up; a module or family imports from floors below its own, and from no other."""
 
-NO_MATHEMATICS = {"_store", "plot", "io", "runs", "cli", "__init__", "__main__"}
+NO_MATHEMATICS = {"_fused", "_store", "plot", "io", "runs", "cli", "__init__", "__main__"}
 
 
 def imported(module, text, is_package, modules):
