@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from _ito import (
     field_moves,
-    full_basis,
     ito,
     matrix_moves,
     overlap_ito,
@@ -18,13 +17,14 @@ from _ito import (
 from scipy.integrate import quad
 from scipy.linalg import expm
 from scipy.special import roots_hermitenorm
-from scipy.stats import t as student
 
 from rqf_jax.kernels import MLP
 from rqf_jax.theory import anisotropic, circle, fields, forcing, private_noise, sphere
 
+ROWS, COLUMNS = np.diag([3.0, 1.0, 0.4]), np.diag([0.5, 1.0, 2.5])
+
 DIMS = pytest.mark.parametrize("dim", [2, 3, 5, 8])
-SIGMA, FORCING, PRIVATE = 1.1, 0.7, 0.6
+SIGMA, FORCING = 1.1, 0.7
 
 
 def gram(x, kernel):
@@ -264,159 +264,6 @@ def test_forced_pairs_stay_below_the_distance_bound(dim, strength):
     expected = math.pi * math.exp(-2 * square * (dim - 1) / (square + 4) * 2.0)
     assert bound == pytest.approx(expected, rel=1e-12)
     assert forcing.distance_bound(3.0, sigma=0.0, forcing=0.0, dim=dim) == math.pi
-
-
-@DIMS
-def test_private_noise_has_its_ito_coefficients_and_no_stationary_current(dim):
-    x = unit_tokens(2, dim, seed=5)
-    r = x[0] @ x[1]
-    own = np.zeros((2, dim, 2, dim))
-    own[0, :, 0], own[1, :, 1] = PRIVATE * np.eye(dim), PRIVATE * np.eye(dim)
-    moves = np.concatenate([SIGMA * matrix_moves(x, symmetric_basis(dim)), own.reshape(-1, 2, dim)])
-    drift, variance = overlap_ito(x, moves)
-    options = {"sigma": SIGMA, "private": PRIVATE}
-    found = private_noise.overlap_drift(r, **options, dim=dim)
-    assert found == pytest.approx(drift, abs=1e-12)
-    assert private_noise.overlap_variance(r, **options) == pytest.approx(variance, abs=1e-12)
-
-    def weighted(r):
-        density = private_noise.overlap_density(r, **options, dim=dim)
-        return private_noise.overlap_variance(r, **options) * density / 2
-
-    points, step = np.linspace(-0.9, 0.9, 7), 1e-6
-    slope = (weighted(points + step) - weighted(points - step)) / (2 * step)
-    density = private_noise.overlap_density(points, **options, dim=dim)
-    flow = private_noise.overlap_drift(points, **options, dim=dim) * density
-    np.testing.assert_allclose(slope, flow, rtol=1e-7, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("dim", "sigma2", "private2", "square", "sine"),
-    [(3, 1.0, 0.2, 0.5827, 0.5806), (5, 1.0, 0.05, 0.6292, 0.5442), (2, 1.0, 0.3, 0.6755, 0.4752)],
-)
-def test_private_noise_moments_are_those_of_the_density_and_of_the_table(
-    dim, sigma2, private2, square, sine
-):
-    options = {"sigma": math.sqrt(sigma2), "private": math.sqrt(private2), "dim": dim}
-
-    def average(function):
-        def integrand(angle):
-            density = private_noise.overlap_density(math.cos(angle), **options)
-            return function(angle) * math.sin(angle) * density
-
-        return quad(integrand, 0, math.pi, epsabs=1e-12)[0]
-
-    assert average(lambda _: 1.0) == pytest.approx(1, rel=1e-9)
-    found = private_noise.mean_squared_overlap(**options)
-    assert found == pytest.approx(square, abs=5.1e-5)
-    assert found == pytest.approx(average(lambda angle: math.cos(angle) ** 2), rel=1e-9)
-    found = private_noise.mean_sine(**options)
-    assert found == pytest.approx(sine, abs=5.1e-5)
-    assert found == pytest.approx(average(math.sin), rel=1e-9)
-    # cot θ is Student's t, scaled.
-    scale = math.sqrt((1 + sigma2 / private2) / (dim - 1))
-    cotangent = np.array([-3.0, 0.2, 1.5])
-    expected = student.pdf(cotangent / scale, dim - 1) / scale
-    angle = np.arctan2(1, cotangent)
-    density = private_noise.overlap_density(np.cos(angle), **options)
-    np.testing.assert_allclose(density * np.sin(angle) ** 3, expected, rtol=1e-10)
-
-
-def test_private_noise_alone_makes_tokens_independent_and_uniform():
-    options = {"sigma": 0.0, "private": 0.7}
-    assert private_noise.mean_squared_overlap(**options, dim=6) == pytest.approx(1 / 6)
-    flat = private_noise.overlap_density([-0.9, 0.1, 1.0], **options, dim=3)
-    np.testing.assert_allclose(flat, 0.5, rtol=1e-12)
-
-
-ROWS, COLUMNS = np.diag([3.0, 1.0, 0.4]), np.diag([0.5, 1.0, 2.5])
-
-
-def random_matrix(dim, seed):
-    root = np.random.default_rng(seed).standard_normal((dim, dim))
-    return root @ root.T + 0.3 * np.eye(dim)
-
-
-def root_of(matrix):
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values)) @ vectors.T
-
-
-def anisotropic_moves(x, rows, columns):
-    left, right = root_of(rows), root_of(columns)
-    return matrix_moves(x, np.array([left @ e @ right for e in full_basis(len(rows))]))
-
-
-@pytest.mark.parametrize("dim", [2, 3, 5])
-def test_anisotropic_noise_has_its_drift(dim):
-    x, c, d = unit_tokens(3, dim), random_matrix(dim, 1), random_matrix(dim, 2)
-    expected = ito(x, anisotropic_moves(x, c, d))[0]
-    np.testing.assert_allclose(anisotropic.drift(x, c, d), expected, atol=1e-11)
-
-
-def sphere_grid(dim, size=80):
-    """Points and weights of a product rule for the uniform law on the circle or the sphere."""
-    longitude = 2 * np.pi * np.arange(2 * size) / (2 * size)
-    circle_points = np.stack([np.cos(longitude), np.sin(longitude)], axis=1)
-    if dim == 2:
-        return circle_points, np.full(2 * size, 1 / (2 * size))
-    height, weights = np.polynomial.legendre.leggauss(size)
-    radius = np.sqrt(1 - height**2)
-    flat = radius[:, None, None] * circle_points
-    up = np.broadcast_to(height[:, None, None], (*flat.shape[:2], 1))
-    points = np.concatenate([flat, up], axis=-1).reshape(-1, 3)
-    return points, np.repeat(weights / 2, 2 * size) / (2 * size)
-
-
-@pytest.mark.parametrize("dim", [2, 3])
-def test_the_anisotropic_density_is_stationary_and_gives_the_second_moment(dim):
-    c, d = random_matrix(dim, 3), random_matrix(dim, 4)
-    x, weights = sphere_grid(dim)
-    weights = weights * anisotropic.density(x, c, d)
-    assert weights.sum() == pytest.approx(1, rel=1e-10)
-    moment = np.einsum("k,ki,kj->ij", weights, x, x)
-    np.testing.assert_allclose(anisotropic.second_moment(c, d), moment, rtol=1e-8, atol=1e-10)
-    # The generator of every quadratic and quartic monomial has mean zero.
-    moved = anisotropic.drift(x, c, d)
-    tangent = np.eye(dim) - x[:, :, None] * x[:, None, :]
-    spread = np.sum(x * (x @ d), axis=1)[:, None, None] * (tangent @ c @ tangent)
-    for i in range(dim):
-        for j in range(dim):
-            change = moved[:, i] * x[:, j] + x[:, i] * moved[:, j] + spread[:, i, j]
-            assert weights @ change == pytest.approx(0, abs=1e-10)
-            product, gradient = x[:, i] * x[:, j], np.zeros_like(x)
-            gradient[:, i] += x[:, j]
-            gradient[:, j] += x[:, i]
-            turned = np.einsum("ki,kij,kj->k", gradient, spread, gradient)
-            assert weights @ (2 * product * change + turned) == pytest.approx(0, abs=1e-10)
-
-
-def test_anisotropic_second_moments_have_the_tabulated_values():
-    # A weighted sample of 2e6 points has .5047, .3188, .1765.
-    found = anisotropic.second_moment(ROWS, COLUMNS)
-    np.testing.assert_allclose(np.diag(found), [0.50495, 0.31858, 0.17647], atol=1e-5)
-    np.testing.assert_allclose(found - np.diag(np.diag(found)), 0, atol=1e-12)
-
-
-@pytest.mark.parametrize("dim", [2, 3, 7])
-def test_anisotropic_laws_that_are_uniform(dim):
-    x = unit_tokens(4, dim)
-    np.testing.assert_allclose(anisotropic.density(x, np.eye(dim), 2 * np.eye(dim)), 1, rtol=1e-9)
-    moment = anisotropic.second_moment(3 * np.eye(dim), np.eye(dim))
-    np.testing.assert_allclose(moment, np.eye(dim) / dim, atol=1e-10)
-    if dim == 2:
-        found = anisotropic.density(x, random_matrix(2, 5), np.eye(2))
-        np.testing.assert_allclose(found, 1, rtol=1e-12)
-
-
-def test_anisotropic_moments_turn_with_the_matrices_and_have_trace_one():
-    for dim in (4, 9):
-        c, d = random_matrix(dim, 6), random_matrix(dim, 7)
-        turn = np.linalg.qr(np.random.default_rng(8).standard_normal((dim, dim)))[0]
-        moment = anisotropic.second_moment(c, d)
-        turned = anisotropic.second_moment(turn @ c @ turn.T, turn @ d @ turn.T)
-        np.testing.assert_allclose(turned, turn @ moment @ turn.T, atol=1e-10)
-        assert np.trace(moment) == pytest.approx(1, abs=1e-10)
 
 
 @pytest.mark.parametrize("harmonic", [1, 3, 7])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from rqf_jax.theory import normalisation, sphere, value_noise
+from rqf_jax.theory import multistability, normalisation, sphere, value_noise
 
 STRENGTHS = [(1.0, 1.0), (1.0, 0.0), (0.7, 1.9), (2.0, 0.3)]
 
@@ -103,6 +103,21 @@ def test_symmetric_noise_grows_the_radius_in_the_sense_of_ito():
     options = {"symmetric": 1.0, "antisymmetric": 0.0, "dim": 6}
     assert normalisation.matrix_squared_radius_mean(1.0, 1.0, **options) == 4.5
     assert abs(square.mean() - 4.5) < 4 * square.std() / np.sqrt(4_000)
+
+
+def test_layer_norm_is_root_mean_square_norm_of_one_dimension_less():
+    # x ← x + √h W N(x - mean x), whose centred part is a token of R^{n-1}.
+    rng, x, n = np.random.default_rng(2), np.zeros((30_000, 6)), 6
+    x[:, 0] = 1
+    for _ in range(4):
+        centred = x - x.mean(1, keepdims=True)
+        theta = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        x = x + np.sqrt(0.25) * np.einsum("mij,mj->mi", rng.standard_normal((30_000, n, n)), theta)
+    square = np.sum((x - x.mean(1, keepdims=True)) ** 2, 1)
+    options = {"value": 1.0, "dim": n - 1}
+    mean = normalisation.squared_radius_mean(1.0, 1 - 1 / n, **options)
+    variance = normalisation.squared_radius_variance(1.0, 1 - 1 / n, **options)
+    assert abs(square.mean() - mean) < 4 * np.sqrt(variance / 30_000)
 
 
 # ---- wide tokens
@@ -267,6 +282,51 @@ def test_tokens_of_one_overlap_follow_one_curve():
     assert x[0] @ x[1] / (r[0] * r[1]) == pytest.approx(curve, abs=1e-8)
     free = normalisation.simplex_slope(0.3, beta=0.0, tokens=5)
     assert free == pytest.approx(2 * 0.7, rel=1e-12)  # (1-z)r² is constant
+
+
+def attention_flow(value, beta):
+    """dx_i/d ln t of Pre-LN softmax attention, time from 1."""
+
+    def flow(log_time, x):
+        x = x.reshape(-1, len(value))
+        q = x / np.linalg.norm(x, axis=1, keepdims=True)
+        w = np.exp(beta * (q @ q.T - 1))
+        return np.exp(log_time) * (w / w.sum(1, keepdims=True) @ q @ value.T).ravel()
+
+    return flow
+
+
+def test_equilibria_of_the_sphere_become_self_similar_at_their_exponents():
+    value, start = np.diag([1.0, 0.3, -0.4]), np.eye(3) + np.array([0.9, 0.1, 0.2])
+    marks = np.log([1e3, 1e4, 1e5])
+    found = solve_ivp(
+        attention_flow(value, 1.0), (0, marks[-1]), start.ravel(), t_eval=marks,
+        method="LSODA", rtol=1e-11, atol=1e-14,
+    ).y.T.reshape(3, 3, 3)  # fmt: skip
+    q = found / np.linalg.norm(found, axis=2, keepdims=True)
+    mean = np.log(np.abs(q.mean(1)))[:, 1:]
+    apart = np.log(np.abs(q[:, 0, 1] - q[:, 1, 1]))
+    slopes = [*(mean[2] - mean[1]), apart[2] - apart[1]] / (marks[2] - marks[1])
+    spectrum = multistability.split_spectrum(
+        3, 0, eigenvalue=1.0, others=[0.3, -0.4], alignment=1.0
+    ).real
+    exponents = normalisation.self_similar_exponents(np.unique(np.round(spectrum, 12)), 1.0)
+    np.testing.assert_allclose(np.sort(exponents)[::-1], [-0.7, -1.0, -1.4], atol=1e-12)
+    np.testing.assert_allclose(slopes, [-0.7, -1.4, -1.0], atol=1e-3)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_antipodal_tokens_part_as_a_power_of_their_radius(beta):
+    start = np.array([[1.0, 0.0], [-1.0, 1e-7]])
+    marks = np.array([1.0, 3.0])
+    found = solve_ivp(
+        attention_flow(np.eye(2), beta), (0, marks[-1]), start.ravel(), t_eval=marks,
+        rtol=1e-12, atol=1e-15,
+    ).y.T.reshape(2, 2, 2)  # fmt: skip
+    r = np.linalg.norm(found, axis=2)
+    defect = np.abs(np.linalg.det(found)) / r.prod(1)
+    slope = np.diff(np.log(defect)) / np.diff(np.log(r[:, 0]))
+    assert slope[0] == pytest.approx(float(normalisation.antipodal_exponent(beta)), abs=1e-3)
 
 
 def test_exponents_and_thresholds_of_attention():
