@@ -234,7 +234,7 @@ def _leaves(manifolds: PyTree) -> list[Any]:
     return jax.tree.leaves(manifolds, is_leaf=_is_manifold)
 
 
-def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
+def _misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
     """The rule that shapes like `x` break as a state, for an error; None if they keep it."""
     shape = getattr(x, "shape", None)
     if isinstance(manifold, Product):
@@ -256,13 +256,13 @@ def _misfit_of_parts(manifold: Product, x: PyTree[jax.ShapeDtypeStruct]) -> str 
     except ValueError:
         return f"a state with the parts of the manifold, {', '.join(names)}"
     for name, (_, one), state in zip(names, named, states, strict=True):
-        rule = misfit(one, state)
+        rule = _misfit(one, state)
         if rule is not None:
             return f"{rule} at `{name}`"
     return None
 
 
-def stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
+def _stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
     """The rule that `x` breaks, which is off the manifold by more than `tolerance`."""
     name = type(manifold).__name__
     if isinstance(manifold, Product):
@@ -272,7 +272,7 @@ def stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
         parts = zip(named, treedef.flatten_up_to(x), strict=True)
         (path, one), state = max(parts, key=lambda part: float(part[0][1].defect(part[1])))
         place = jax.tree_util.keystr(path, simple=True, separator=".")
-        return f"at `{place}` {stray(one, state, tolerance)}"
+        return f"at `{place}` {_stray(one, state, tolerance)}"
     if isinstance(manifold, WeylChamber):
         i = int(np.argmax(~(np.diff(np.asarray(x)) > 0)))
         pair = f"{x[i]:g} then {x[i + 1]:g} at index {i}"

@@ -16,7 +16,7 @@ from .._arguments import Key, function_of, integer, is_concrete, part
 from .._fused.switch import wanted
 from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw, check_span
-from ..manifolds import AbstractManifold, misfit, stray
+from ..manifolds import AbstractManifold, _misfit, _stray
 from ..solvers._step_size import warn_of_long_steps
 from .members import member_keys, typed_key, whole_state
 from .times import SaveTimes
@@ -153,7 +153,7 @@ def state_shape(
         if not floats:
             name = f" at `{path_name(path)}`" if path else ""
             raise ValueError(f"`law` must draw one array of floats{name}; got {shapes_of(leaf)}.")
-    rule = misfit(manifold, state)
+    rule = _misfit(manifold, state)
     if rule is not None:
         one = "" if isinstance(state, jax.ShapeDtypeStruct) else "one array of floats, "
         raise ValueError(f"`law` must draw {one}{rule}; got {shapes_of(state)}.")
@@ -185,5 +185,5 @@ def check_start(
         if not finite:
             raise ValueError(f"`law` must draw finite states; got {x0}.")
         if defect > TOLERANCE:
-            raise ValueError(f"`law` must draw {stray(manifold, x0, TOLERANCE)}")
+            raise ValueError(f"`law` must draw {_stray(manifold, x0, TOLERANCE)}")
     return x0

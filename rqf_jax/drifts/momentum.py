@@ -21,6 +21,13 @@ class Momentum(AbstractDrift):
     is positive. `curvature` ≥ 0 multiplies the Hessian, taken as a directional derivative of
     `gradient`; 0, a Python number, leaves it out. Raises ValueError for arguments that break a rule
     and, when called, for another state.
+
+    **Example**
+
+    >>> drift = rqf.drifts.Momentum(lambda q: 2.0 * q, friction=1.0)
+    >>> moved = drift(jnp.zeros(()), {"q": jnp.ones(1), "p": jnp.zeros(1)})
+    >>> float(moved["p"][0])
+    -2.0
     """
 
     gradient: Callable[[PyTree], PyTree]
