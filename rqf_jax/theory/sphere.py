@@ -233,7 +233,10 @@ def expectation(
     kinks, clock = np.ravel(host("points", points)), _clock(time, sigma)
     check("points", kinks, np.isfinite(kinks), "be finite")
     check("time", clock, clock <= LATEST, "be such that sigma**2 * time is at most 1e20")
-    return _expectation(function, clock, start, kinks)
+    found = np.asarray(_expectation(function, clock, start, kinks))
+    moving = np.isfinite(start) & (clock > 0)
+    check("function", found, np.isfinite(found) | ~moving, "be finite at all rapidities")
+    return found[()]
 
 
 @finite
