@@ -12,13 +12,14 @@ NUMERICS = 1
 """Raised by every change of this package that moves a bit of a stored result, and by no other."""
 
 _PACKAGES = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
-_PARTS_OF_A_RESULT = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox")
+_PARTS_OF_A_RESULT = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "llvmlite")
 _SETTINGS = (
     "jax_threefry_partitionable",
     "jax_default_prng_impl",
     "jax_default_matmul_precision",
     "jax_disable_jit",
 )
+_FUSED = "RQF_JAX_FUSED"
 # How many devices share the work, and what XLA writes down about itself, moves no bit.
 _OF_NO_INFLUENCE = ("--xla_force_host_platform_device_count", "--xla_dump_")
 # The extensions of x86 and ARM that decide how XLA vectorises, and so how sums are rounded.
@@ -41,8 +42,9 @@ def identity() -> dict[str, str]:
     """What decides, beside a config and the files that it reads, over every bit of an ensemble.
 
     Two runs of one config and one identity are equal bit for bit. It holds the versions of what
-    computes, `NUMERICS`, the settings of JAX and flags of XLA that reach a result, the width of
-    floats, the kind of device and, for a CPU, its architecture and vector instructions.
+    computes, `NUMERICS`, the settings of JAX and flags of XLA that reach a result, whether kernels
+    are fused, the width of floats, the kind of device and, for a CPU, its architecture and vector
+    instructions.
     """
     versions = {name: importlib.metadata.version(name) for name in _PARTS_OF_A_RESULT}
     device = jax.devices()[0]
@@ -56,6 +58,7 @@ def identity() -> dict[str, str]:
             "device": device.device_kind,
             "processor": _processor() if device.platform == "cpu" else "",
             "floats": "64 bits" if jax.config.jax_enable_x64 else "32 bits",  # pyright: ignore[reportAttributeAccessIssue]
+            "fused kernels": "off" if os.environ.get(_FUSED) == "0" else "on",
             "XLA_FLAGS": " ".join(sorted(f for f in flags if not f.startswith(_OF_NO_INFLUENCE))),
         }
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rqf_jax as rqf
+from rqf_jax import _store
 
 KEY = jax.random.key(3)
 TS = [0.0, 0.64, 1.28]
@@ -157,6 +158,14 @@ def test_a_step_that_no_kernel_is_for_is_explained_and_runs_as_a_scan(make, why,
         fused(on)
         found[on] = run(ours, members=3)
     np.testing.assert_array_equal(found[True], found[False])
+
+
+def test_runs_with_and_without_kernels_do_not_continue_each_other(fused):
+    fused(True)
+    on = _store.identity()
+    fused(False)
+    off = _store.identity()
+    assert {name for name in on if on[name] != off[name]} == {"fused kernels"}
 
 
 def test_double_precision_is_a_scan():
