@@ -318,9 +318,12 @@ def equiangular_overlap(
     inverse = scalar(real, "beta", beta)
 
     def velocity(_, y):
+        rule = "be so small that the solver can follow the weights"
+        check("beta", inverse, np.all(np.isfinite(y)), rule)
         # At |y| = 800 nothing is left of the distance from the end.
         pull = weight(_simplex_gamma(y, tokens), beta=inverse, tokens=tokens)
-        return np.where(np.abs(y) < 800, rate * np.minimum(pull, 1e100), 0.0)
+        speed = np.clip(rate * np.minimum(pull, 1e100), -1e20, 1e20)
+        return np.where(np.abs(y) < 800, speed, 0.0)
 
     solution = solve_ivp(
         velocity,

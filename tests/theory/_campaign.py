@@ -32,6 +32,7 @@ NAMED = {
     "radii": ((1.0, 2.0), (1e-300, 1e300), (1.0,)),
     "activation": ("gelu", "silu", "sine"),
     "draws": (0, 1, 2),
+    "seeds": (1, 2, 0),
     "tokens": (2, 5, 12, 200, 2**53, 0),
     "config": ({}, {"model_type": "gpt2"}, "missing.json"),
     "parallel": (True, False),
