@@ -282,17 +282,6 @@ def _normalise(x: Float[Array, "tokens dim"]) -> Float[Array, "tokens dim"]:
     return x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))
 
 
-def check_span(law: AbstractLaw, drift: Any, noise: Any) -> None:
-    """Raise ValueError if `law` leaves out a dimension or directions that the equation asks for."""
-    for word in (drift, noise) if law.in_span else ():
-        if not word.spans:
-            raise ValueError(
-                f"`law` {type(law).__name__} does not suit this equation: the overlaps of tokens "
-                f"under {type(word).__name__} depend on the dimension or on directions, which "
-                "coordinates in a span do not have. Use the inner law itself."
-            )
-
-
 def _normal(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
     """Standard normal numbers, drawn in float32 for every dtype: all precisions start alike."""
     return jax.random.normal(key, shape, jnp.float32).astype(dtype)

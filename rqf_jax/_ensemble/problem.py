@@ -15,12 +15,12 @@ from .. import solvers
 from .._arguments import Key, function_of, integer, is_concrete, part
 from .._fused.switch import wanted
 from .._sde import SDE, state_dtype
-from ..laws import AbstractLaw, check_span
+from ..laws import AbstractLaw
 from ..manifolds import AbstractManifold, _misfit, _stray
 from ..solvers._step_size import warn_of_long_steps
 from .members import member_keys, typed_key, whole_state
 from .times import SaveTimes
-from .validity import check_parts, noise_shape, path_name, shapes_of
+from .validity import check_parts, check_span, noise_shape, path_name, shapes_of
 
 CACHE_BYTES = 2**20
 """The noise that is held at a time: what fits a core's cache."""
@@ -66,7 +66,7 @@ class Problem(eqx.Module):
             raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
         found = dataclasses.replace(self, key=key, substeps=substeps).solved()
         solvers.check(found.solver, self.sde)
-        check_span(self.law, self.sde.drift, self.sde.noise)
+        check_span(self.law, self.sde)
         check_parts(self.sde, self.save, found.solver, state)
         return found
 

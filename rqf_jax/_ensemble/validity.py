@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from .._arguments import shown
 from .._sde import SDE, in_dtype
+from ..laws import AbstractLaw
 from ..noises import AbstractNoise
 from ..solvers import begin, micro_step
 
@@ -65,6 +66,17 @@ def path_name(path: tuple) -> str:
 def _leaf(leaf: Any) -> str:
     array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
     return f"{leaf.dtype} {leaf.shape}" if array else shown(leaf)
+
+
+def check_span(law: AbstractLaw, sde: SDE) -> None:
+    """Raise ValueError if `law` leaves out a dimension or directions that the equation asks for."""
+    for word in (sde.drift, sde.noise) if law.in_span else ():
+        if not word.spans:
+            raise ValueError(
+                f"`law` {type(law).__name__} does not suit this equation: the overlaps of tokens "
+                f"under {type(word).__name__} depend on the dimension or on directions, which "
+                "coordinates in a span do not have. Use the inner law itself."
+            )
 
 
 def _kind(parts: Any) -> Hashable | None:

@@ -89,6 +89,18 @@ def _sde():
     return rqf.models.random_quadratic_form(1.0)
 
 
+def _architecture():
+    return rqf.theory.initialisation.gpt2(dim=64, layers=2, heads=4)
+
+
+def _cosine(r):
+    return r
+
+
+def _spring(q):
+    return q
+
+
 # By the name of the parameter, where all functions that have it mean the same.
 NAMED = {
     "activation": "tanh",
@@ -97,6 +109,7 @@ NAMED = {
     "angle": 1.0,
     "angles": [0.5, 1.0],
     "antisymmetric": 0.5,
+    "architecture": _architecture(),
     "attractor": TOKENS[:2],
     "ax": None,
     "azimuth": 30.0,
@@ -135,6 +148,12 @@ NAMED = {
     "dt": 0.1,
     "duration": 50.0,
     "durations": rqf.analysis.Durations([1.0, 2.0], np.array([True, False])),
+    "log_ratio": 0.3,
+    "overlap_mean": 0.5,
+    "position": 1,
+    "other": 2,
+    "score_variance": 1.0,
+    "radii": (1.0, 2.0),
     "edge": 2.0,
     "eigenvalue": 1.0,
     "eigenvalues": SPECTRUM,
@@ -265,6 +284,17 @@ PARTICULAR = {
     "SDE": {"drift": rqf.drifts.NoDrift()},
     "CounterPath": {"ts": jnp.asarray(TIMES), "dtype": None},
     "Trajectories": None,
+    "theory.initialisation.first_block_cosine": {"start": 0.5, "attention": 0.5},
+    "theory.normalisation.kernel_pair": {"kernel": _cosine},
+    "drifts.Momentum": {"gradient": _spring, "friction": 0.5},
+    "laws.Product": {"laws": {"q": rqf.laws.Zeros((2,)), "p": rqf.laws.Zeros((2,))}},
+    "manifolds.Product": {
+        "manifolds": {"q": rqf.manifolds.Euclidean(), "p": rqf.manifolds.Euclidean()}
+    },
+    "models.heavy_ball": {"gradient": _spring, "convexity": 1.0},
+    "models.nesterov": {"gradient": _spring},
+    "models.underdamped_langevin": {"gradient": _spring, "friction": 1.0, "temperature": 1.0},
+    "noises.Product": {"noises": {"q": rqf.noises.NoNoise(), "p": rqf.noises.NoNoise()}},
     "analysis.Durations": {"times": [1.0, 2.0]},
     "analysis.bingham": {"x": TOKENS},
     "analysis.centre": {"x": jnp.asarray(TOKENS)},
@@ -547,6 +577,8 @@ INNER = {
     "analysis.RateEstimate",
     "analysis.SurvivalCurve",
     "analysis.TailExponent",
+    "solvers.variants",
+    "theory.initialisation.Blocks",
     "inference.DrivingNoise",
     "inference.FitResult",
     "inference.HiddenStatesFit",
