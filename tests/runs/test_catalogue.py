@@ -384,7 +384,7 @@ def test_tokens_without_noise_end_in_stable_splits_and_not_in_those_of_another_m
     text = (Path(__file__).parents[2] / "configs" / "multistability.toml").read_text()
     section = parse(text).model
     runs = rqf.simulate(
-        section.sde(3), rqf.laws.Uniform(6, 3), [0.0, 60.0], substeps=300, members=200,
+        section.sde(3), rqf.laws.Uniform(6, 3), [0.0, 60.0], substeps=300, members=300,
         key=jax.random.key(0), save=rqf.observables.overlaps,
     )  # fmt: skip
     labels, time = list("abcdef"), [0.0, 60.0]
