@@ -274,7 +274,7 @@ def _stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
         place = jax.tree_util.keystr(path, simple=True, separator=".")
         return f"at `{place}` {_stray(one, state, tolerance)}"
     if isinstance(manifold, WeylChamber):
-        i = int(np.argmax(~(np.diff(np.asarray(x)) > 0)))
+        i = int(np.argmax(~(np.diff(np.asarray(x, float)) > 0)))
         pair = f"{x[i]:g} then {x[i + 1]:g} at index {i}"
         return f"eigenvalues in strictly ascending order; got {pair}."
     states = "symmetric matrices" if isinstance(manifold, Symmetric) else f"states on the {name}"

@@ -25,21 +25,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
-def described(module: Any) -> str:
+def described(self: Any) -> str:
     """The repr of a module: its class and its numbers; `Attention(beta=2, strength=1)`.
 
     Fields that are None are left out, and arrays of more than a few entries are shown by their
     dtype and shape.
     """
-    fields = [
-        (field.name, getattr(module, field.name, None)) for field in dataclasses.fields(module)
-    ]
+    fields = [(field.name, getattr(self, field.name, None)) for field in dataclasses.fields(self)]
     # A module made of parts, like a sum, is shown as it was made.
     if len(fields) == 1 and isinstance(fields[0][1], tuple):
         inside = ", ".join(map(_value, fields[0][1]))
     else:
         inside = ", ".join(f"{name}={_value(one)}" for name, one in fields if one is not None)
-    return f"{type(module).__name__}({inside})"
+    return f"{type(self).__name__}({inside})"
 
 
 def table(title: str, rows: Mapping[str, Any]) -> str:

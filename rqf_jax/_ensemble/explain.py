@@ -35,10 +35,10 @@ def explain(sde: SDE, law: AbstractLaw, *, solver: diffrax.AbstractSolver | None
         ProjectiveFlow on cpu
     """
     problem = Problem(sde, law, [0.0, 1.0], jax.random.key(0), solver=solver).checked()
-    chosen, platform = type(problem.solver).__name__, jax.default_backend()
+    chosen, platform = type(problem.chosen).__name__, jax.default_backend()
     if wanted():
         state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), problem.state)
-        *_, last = solvers.variants(problem.solver, sde, state, jnp.asarray(1.0))[0]
+        *_, last = solvers.variants(problem.chosen, sde, state, jnp.asarray(1.0))[0]
         reason = kernel.reason(sde, last, problem.state)
     else:
         reason = f"{SWITCH} = 0 turns kernels off"

@@ -51,7 +51,7 @@ class Batch(eqx.Module):
         one = problem.state
         dtype = state_dtype(one)
         self.sde = in_dtype(problem.sde, dtype)
-        self.solver, self.substeps = problem.solver, problem.substeps
+        self.solver, self.substeps = problem.chosen, problem.substeps
         self.fused = problem.fused
         self.times = problem.times.astype(dtype)
         self.streams = jax.vmap(stream, out_axes=-1)(noise_keys)

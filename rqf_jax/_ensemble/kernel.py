@@ -123,7 +123,7 @@ def advance(
         return plain(eqx.combine(arrays, static), streams, interval, x)
 
     def by(kernel):
-        return lambda *given: _call(kernel, *given, axis)
+        return functools.partial(_call, kernel, axis)
 
     @jax.custom_jvp
     def run(*given):
@@ -137,7 +137,7 @@ def advance(
     return run(arrays, streams, interval, x)
 
 
-def _call(kernel, arrays, streams, interval, x, axis):
+def _call(kernel, axis, arrays, streams, interval, x):
     """The kernel on rows of numbers, with the members last."""
     leaves, treedef = jax.tree.flatten(x)
     moved = [jnp.moveaxis(leaf, axis, -1) for leaf in leaves]

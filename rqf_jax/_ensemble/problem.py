@@ -65,16 +65,19 @@ class Problem(eqx.Module):
         if solver is not None and not isinstance(solver, diffrax.AbstractSolver):
             raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
         found = dataclasses.replace(self, key=key, substeps=substeps).solved()
-        solvers.check(found.solver, self.sde)
+        solvers.check(found.chosen, self.sde)
         check_span(self.law, self.sde)
-        check_parts(self.sde, self.save, found.solver, state)
+        check_parts(self.sde, self.save, found.chosen, state)
         return found
+
+    @property
+    def chosen(self) -> diffrax.AbstractSolver:
+        """The solver that was given, or the default one of the equation."""
+        return solvers.default(self.first.sde) if self.solver is None else self.solver
 
     def solved(self) -> "Problem":
         """The same with the default solver in the place of None."""
-        if self.solver is not None:
-            return self
-        return dataclasses.replace(self, solver=solvers.default(self.first.sde))
+        return self if self.solver is not None else dataclasses.replace(self, solver=self.chosen)
 
     @classmethod
     def stack(cls, problems: "Sequence[Problem]") -> "Problem":
@@ -137,7 +140,7 @@ class Problem(eqx.Module):
         # A composite state has no rate that one norm could tell.
         one = hasattr(seen, "shape")
         dim, x0 = (seen.shape[-1], x0) if one else (0, None)
-        warn_of_long_steps(self.solver, sde, start, longest, dim, x0, stacklevel=3)
+        warn_of_long_steps(self.chosen, sde, start, longest, dim, x0, stacklevel=3)
 
 
 def state_shape(

@@ -121,7 +121,7 @@ def _parameter(emit: Emitter, place: int) -> Name:
         f"{name}.p = getelementptr float, ptr %parameters, i64 {place}",
         f"{name} = load float, ptr {name}.p, align 4",
     ]
-    return _shared(emit, name, "float32")[()]
+    return _shared(emit, name, "float32").item()
 
 
 def _shared(emit: Emitter, name: str, dtype: str) -> Lanes:

@@ -7,6 +7,7 @@ by rounding, whatever the angle.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -169,7 +170,8 @@ def _characteristic(powers: list[Unrolled], n: int) -> list[Float[Array, ""]]:
         left, right = powers[(k + 1) // 2 - 1], powers[k // 2 - 1]
         return _sum(left.rows[i][j] * right.rows[j][i] for i in range(n) for j in range(n))
 
-    traces, signed = [trace(k) for k in range(1, n + 1)], [-1.0]
+    traces = [trace(k) for k in range(1, n + 1)]
+    signed: list[Any] = [-1.0]
     for k in range(1, n + 1):
         signed.append(_sum(-signed[k - i] * traces[i - 1] for i in range(1, k + 1)) * (1 / k))
     return signed[:0:-1]

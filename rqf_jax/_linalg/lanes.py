@@ -6,12 +6,13 @@ So up to `LIMIT` a product is written out entry by entry, and above it is one ca
 """
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
-from .unrolled import LIMIT, Matrix, Unrolled
+from .unrolled import LIMIT, Unrolled
 
 _FEW = 8
 """The most numbers whose sum is written out."""
@@ -22,7 +23,7 @@ def is_tiny(size: int) -> bool:
     return size <= LIMIT
 
 
-def in_lanes(matrix: Float[Array, "n n"]) -> Matrix:
+def in_lanes(matrix: Float[Array, "n n"]) -> Any:
     """The matrix in the form that polynomials in it are fastest in: they are @, +, -, * and .T."""
     return Unrolled.of(matrix) if is_tiny(max(matrix.shape)) else matrix
 
@@ -40,7 +41,7 @@ def halves(
     return jnp.concatenate([scale * pairs.real, scale * pairs.imag])[:rows]
 
 
-def product(first: Matrix | Array, *others: Matrix | Array) -> Matrix:
+def product(first: Any, *others: Any) -> Any:
     """The matrix product in the form of the smallest sizes, in full precision."""
     factors = (first, *others)
     if any(isinstance(factor, Unrolled) for factor in factors):
@@ -50,7 +51,7 @@ def product(first: Matrix | Array, *others: Matrix | Array) -> Matrix:
 
 
 def transform(
-    matrix: Matrix | Float[Array, "dim dim"], x: Float[Array, "tokens dim"]
+    matrix: Unrolled | Float[Array, "dim dim"], x: Float[Array, "tokens dim"]
 ) -> Float[Array, "tokens dim"]:
     """The matrix applied to every row of `x`, in full precision."""
     if not isinstance(matrix, Unrolled):

@@ -43,7 +43,7 @@ class Flow(eqx.Module):
         """The flow of a problem, in a dtype, along the noise of one key."""
         return cls(
             in_dtype(problem.sde, dtype),
-            problem.solver,
+            problem.chosen,
             problem.times.astype(dtype),
             stream(noise_key),
             problem.substeps,

@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from .._arguments import Real, maybe, one_of, takes, words
 from ._canvas import INK, PALE, STANDARD_ERROR, axis, finite
@@ -118,7 +118,7 @@ def error_bars(
         fmt=marker,
         color=color,
         markersize=3,
-        markeredgewidth=0 if marker in matplotlib.lines.Line2D.filled_markers else None,
+        markeredgewidth=0 if marker in Line2D.filled_markers else None,
         elinewidth=0.9,
         label=label,
         zorder=3,

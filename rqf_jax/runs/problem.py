@@ -65,7 +65,7 @@ class Poser:
     def __init__(self):
         self._made: dict[Hashable, Any] = {}
 
-    def _once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

@@ -45,9 +45,10 @@ def warn_of_long_steps(
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
         control = 0.0 if noise is None else float(noise.control(dim, jnp.asarray(h)))
-        looked_at = x is not None and _is_explicit(solver, sde)
-        # Arrays: another time or step compiles nothing.
-        rate = float(_rate(sde, jnp.asarray(t), jnp.asarray(h), x)) if looked_at else 0.0
+        rate = 0.0
+        if x is not None and _is_explicit(solver, sde):
+            # Arrays: another time or step compiles nothing.
+            rate = float(_rate(sde, jnp.asarray(t), jnp.asarray(h), x))
     if control > _CONTROL:
         excess, part = control, "noise: its control number, n h (sigma_s² + sigma_a²) where it is"
         part = f"{part} isotropic, is {control:.3g}"
