@@ -24,7 +24,7 @@ test: $(VENV)/.installed-test ## the default tests
 test-all: $(VENV)/.installed-test ## the default and the slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
 
-lint: $(VENV)/.installed-dev ## style and types
+lint: $(VENV)/.installed-test $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
