@@ -22,7 +22,7 @@ def check(
     fisher: Float[np.ndarray, "parameters parameters"],
 ) -> tuple[float, float]:
     """The mean of `terms` over their standard deviation, which should be 0, and its z."""
-    influence = terms + scores @ np.linalg.solve(fisher, slope)
+    influence = terms + scores @ np.linalg.pinv(fisher) @ slope
     z = float(terms.sum() / np.sqrt(max(np.sum(influence**2), 1e-300)))
     return z / np.sqrt(terms.size), z
 

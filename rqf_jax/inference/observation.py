@@ -1,6 +1,5 @@
 """Noise strengths from tokens that were observed with noise: a Kalman filter on tangent spaces."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..theory.sphere import symmetric_rank
 from ._data import in_own_precision, observed
 from ._density import OfPositive
 from ._likelihood import levy_floor
+from ._martingale import check, warnings as objections
 from ._result import FitResult, log_normal
 
 LARGEST = 256
@@ -23,6 +23,14 @@ LARGEST = 256
 
 NAMES = ("symmetric", "observation")
 """The parameters, σ_s and τ."""
+
+TEXTS = {
+    "antisymmetric": "tokens move together otherwise than symmetric noise makes them: with "
+    "antisymmetric noise, or noise of its own for every token, `symmetric` is too large. Take "
+    "every k-th time, so that tokens move much more than `observation` between two of them, and "
+    "use `fit_noise(antisymmetric=True)`, or `fit_pairs`, which antisymmetric noise does not reach",
+}
+"""What it means if a check is far from 0."""
 
 _NEWTON_STEPS = 25
 _LONGEST = 0.7
@@ -38,7 +46,8 @@ class LogDensity(eqx.Module):
     def __call__(self, parameters: dict[str, Array]) -> Float[Array, ""]:
         """Up to a constant, at `parameters` like `FitResult.estimate`."""
         point = jnp.stack([2 * jnp.log(parameters[name]) for name in NAMES])
-        return -_deviance(point.astype(self.ys.dtype), self.ys, self.there, self.dt)[0] / 2
+        deviance = _deviance(point.astype(self.ys.dtype), self.ys, self.there, self.dt)
+        return -jnp.sum(deviance) / 2
 
 
 @in_own_precision
@@ -59,9 +68,10 @@ def fit_noise_observed(
     tokens · dim = `LARGEST`; for more, pass some of the tokens: any subset obeys the same equation.
 
     Returns a `FitResult` with the names "symmetric" (σ_s) and "observation" (τ, radians), normal
-    intervals in their logarithms; `bound` is that of each without the other. Goodness holds the
-    mean square of the standardised innovations. Raises ValueError as `fit_noise` does, for fewer
-    than three times and for too large a state. Source: derived for this library; the filter is
+    intervals in their logarithms; `bound` is that of each without the other. Goodness holds
+    `antisymmetric`, the slope of the log likelihood by σ_a²/σ_s² at 0, step by step over its
+    scatter; a z beyond 3.3 is a warning. Raises ValueError as `fit_noise` does, for fewer than
+    three times and for too large a state. Source: derived for this library; the filter is
     standard (Jazwinski 1970, recalled).
     """
     data = observed(runs, times, mask, normalise)
@@ -88,7 +98,9 @@ def fit_noise_observed(
         theta = jnp.asarray(np.asarray(theta) - step, theta.dtype)
         if np.max(np.abs(step)) < 1e-5:
             break
-    _, fisher, square = (np.asarray(part, float) for part in slopes(theta))
+    with_turn = jnp.append(theta, jnp.zeros((), theta.dtype))
+    _, curvature, scores = (np.asarray(part, float) for part in slopes(with_turn))
+    fisher = curvature[:2, :2]
     covariance = np.linalg.pinv(fisher, hermitian=True)
     logs = np.asarray(theta, float)
     names, strengths = NAMES, np.exp(logs / 2)
@@ -100,8 +112,11 @@ def fit_noise_observed(
         warnings.append("`observation` cannot be told from 0: use `fit_noise`.")
     if not np.all(seen):
         warnings.append(f"{np.sum(~seen)} tokens are missing and left out where they are.")
-    numbers = int(np.sum(seen[:, 1:])) * (dim - 1)
-    innovations = float(square) / numbers
+    goodness = {}
+    if tokens > 1:  # one token shows the sum of the squared strengths alone
+        scores = -scores.reshape(-1, 3)
+        goodness["antisymmetric"] = check(scores[:, 2], -curvature[2, :2], scores[:, :2], fisher)
+    warnings += objections(goodness, TEXTS)
     full = symmetric_rank(tokens, dim) * members * (count - 1)
     scale = strengths / 2
     bound = scale * np.sqrt(2 / np.array([full, members * count * tokens * (dim - 1)]))
@@ -117,7 +132,7 @@ def fit_noise_observed(
         steps_used=members * (count - 1),
         tokens_used=float(np.mean(np.sum(seen[:, 1:], -1))),
         tokens_available=tokens,
-        goodness={"innovations": (innovations, (innovations - 1) / math.sqrt(2 / numbers))},
+        goodness=goodness,
         identifiability=f"correlation of the two logarithms "
         f"{covariance[0, 1] / max(errors.prod(), 1e-300):+.2f}",
         warnings=tuple(warnings),
@@ -144,42 +159,39 @@ def _start(xs, dt, mask):
 
 @eqx.filter_jit
 def _slopes(theta, ys, there, dt):
-    """Gradient and Hessian of -ln likelihood, and the sum of squares of the standardised
-    innovations, from one pass; forward mode keeps nothing of the path."""
+    """Gradient and Hessian of -ln likelihood, and the gradient step by step, from one pass; forward
+    mode keeps nothing of the path. `theta` may have a third entry, σ_a²/σ_s²."""
 
-    def objective(point):
-        deviance, squares = _deviance(point, ys, there, dt)
-        return deviance / 2, squares
+    def slope(point):
+        steps = jax.jacfwd(lambda theta: _deviance(theta, ys, there, dt) / 2)(point)
+        total = jnp.sum(steps, (0, 1))
+        return total, (total, steps)
 
-    def gradient(point):
-        slope, squares = jax.jacfwd(objective, has_aux=True)(point)
-        return slope, (slope, squares)
-
-    hessian, (slope, squares) = jax.jacfwd(gradient, has_aux=True)(theta)
-    return slope, hessian, squares
+    hessian, (total, steps) = jax.jacfwd(slope, has_aux=True)(theta)
+    return total, hessian, steps
 
 
-def _deviance(theta, ys, there, dt):
-    """-2 ln likelihood, up to a constant, and its quadratic part."""
-    both = jax.vmap(lambda y, seen: _filter(theta, y, seen, dt))(ys, there)
-    return jnp.sum(both[0]), jnp.sum(both[1])
+def _deviance(theta, ys, there, dt) -> Float[Array, "members steps"]:
+    """-2 ln likelihood of every step, up to a constant."""
+    return jax.vmap(lambda y, seen: _filter(theta, y, seen, dt))(ys, there)
 
 
 def _filter(
-    theta: Float[Array, " 2"],
+    theta: Float[Array, " parameters"],
     ys: Float[Array, "times tokens dim"],
     there: Bool[Array, "times tokens"],
     dt: Float[Array, " steps"],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """-2 ln likelihood of one member, and its quadratic part."""
-    p, noise = jnp.exp(theta)
+) -> Float[Array, " steps"]:
+    """-2 ln likelihood of the steps of one member."""
+    p, noise = jnp.exp(theta[:2])
+    r = p * theta[2] if theta.size == 3 else 0.0
     _, tokens, dim = ys.shape
     size = tokens * dim
     identity = jnp.eye(size, dtype=ys.dtype)
 
     def observe(state, seen):
         (x, spread), (y, here, h) = state, seen
-        spread = spread + h / 2 * _covariance(x, p, levy_floor(p, h, dim))
+        spread = spread + h / 2 * _covariance(x, p, r + levy_floor(p, h, dim))
         on = jnp.repeat(here.astype(y.dtype), dim)
         cosine = jnp.sum(y * x, -1, keepdims=True)
         error = 2 * (y - cosine * x) / jnp.maximum(1 + cosine, 0.2)
@@ -197,11 +209,10 @@ def _filter(
         spread = spread - jnp.matmul(gain, on[:, None] * spread, precision="highest")
         tangent = _tangents(x)
         spread = jnp.matmul(jnp.matmul(tangent, spread), tangent)
-        return (x, (spread + spread.T) / 2), (logs + quadratic, quadratic)
+        return (x, (spread + spread.T) / 2), logs + quadratic
 
     first = (ys[0], noise * _tangents(ys[0]))
-    _, (deviances, squares) = lax.scan(observe, first, (ys[1:], there[1:], dt))
-    return jnp.sum(deviances), jnp.sum(squares)
+    return lax.scan(observe, first, (ys[1:], there[1:], dt))[1]
 
 
 def _tangents(x):

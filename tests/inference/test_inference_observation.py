@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _ensembles import isotropic
+from _ensembles import assert_mean, isotropic
 
 import rqf_jax as rqf
 from rqf_jax.inference import fit_noise, fit_noise_observed
@@ -16,14 +16,14 @@ TS = jnp.linspace(0.0, 0.24, 61)
 
 
 @functools.cache
-def seen(tau):
+def seen(tau, antisymmetric=0.0, members=MEMBERS):
     """Paths, as observed with noise; equal starts that are well apart."""
     runs = rqf.simulate(
-        isotropic(SIGMA),
+        isotropic(SIGMA, antisymmetric),
         rqf.laws.Equiangular(TOKENS, DIM, 0.1),
         TS,
         substeps=2,
-        members=MEMBERS,
+        members=members,
         key=jax.random.key(5),
     )
     noise = tau * np.random.default_rng(0).standard_normal(runs.ys.shape)
@@ -41,7 +41,22 @@ def test_both_noises_are_found(tau):
         low, high = result.interval(0.9999)[name]
         assert low < truth < high
     assert not result.warnings
-    assert abs(result.goodness["innovations"][1]) < 5
+
+
+@pytest.mark.slow
+def test_antisymmetric_noise_is_objected_to_and_symmetric_noise_is_not():
+    # One path each: right fits at the level, and wrong ones, 40 % off, nearly always.
+    def fits(antisymmetric, count):
+        return [fit_noise_observed(y, TS) for y in seen(0.0316, antisymmetric, count)]
+
+    right = np.array([fit.goodness["antisymmetric"][1] for fit in fits(0.0, 40)])
+    assert_mean(right, 0.0)
+    assert 0.5 < np.mean(right**2) < 1.7 and np.max(np.abs(right)) < 3.3
+    wrong = fits(0.7, 10)
+    assert np.mean([fit.estimate["symmetric"] for fit in wrong]) > 1.2
+    assert np.mean([fit.goodness["antisymmetric"][1] > 1.96 for fit in wrong]) > 0.8
+    pooled = fit_noise_observed(seen(0.0316, 0.7, 10), TS)
+    assert len(pooled.warnings) == 1 and "fit_noise(antisymmetric=True)" in pooled.warnings[0]
 
 
 @pytest.mark.slow
