@@ -16,12 +16,20 @@ from ._checks import rounding_warning
 from ._data import in_own_precision, observed
 from ._density import OfPositive
 from ._likelihood import total
+from ._martingale import warnings as objections
 from ._pair_law import log_cosh, log_density, rapidity
 from ._pair_scatter import score_scatter
 from ._result import FitResult, chi_square
 
 PAIRS = 36
 """Of more pairs than this, so many, evenly spaced, are looked at."""
+
+TEXTS = {
+    "drift / spread": "overlaps drift otherwise than common noise of their spread makes them: the "
+    "strength is off. Noise of its own for every token does this, noise of the observation (try "
+    "`fit_noise_observed`), or a drift such as attention (see `fit_attention`)",
+}
+"""What it means if a check is far from what it should be."""
 
 _SMALLEST_GAP = 1000
 _NEWTON_STEPS = 30
@@ -67,8 +75,9 @@ def fit_pairs(
     left out of it.
 
     Returns a `FitResult` with the name "symmetric". Goodness holds `drift / spread`, the strength
-    from E Δ ln cosh u = σ_s² dt over that of the fit, squared. Raises ValueError as `fit_noise`
-    does, for fewer than two tokens, and if fewer than two steps have a pair in them.
+    from E Δ ln cosh u = σ_s² dt over that of the fit, squared; a z beyond 3.3 is a warning. Raises
+    ValueError as `fit_noise` does, for fewer than two tokens, and if fewer than two steps have a
+    pair in them.
     """
     data = observed(runs, times, mask, normalise)
     members, count, tokens, dim = data.xs.shape
@@ -109,6 +118,8 @@ def fit_pairs(
     coarse = rounding_warning(float(data.grid), moved)
     if coarse:
         warnings.append(coarse)
+    goodness = {"drift / spread": (ratio, score)}
+    warnings += objections(goodness, TEXTS)
 
     return FitResult(
         estimate={"symmetric": strength},
@@ -123,7 +134,7 @@ def fit_pairs(
         steps_used=blocks,
         steps_dropped=members * (count - 1) - blocks,
         tokens_available=tokens,
-        goodness={"drift / spread": (ratio, score)},
+        goodness=goodness,
         identifiability="pairs say nothing about antisymmetric",
         warnings=tuple(warnings),
     )
