@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 def triangle(a: Float[Array, "n m"]) -> Float[Array, "k m"]:
     """R of A = QR, upper triangular, where Q has k = min(n, m) orthonormal columns.
 
-    Defined at any rank, since a column of zeros needs no reflection.
+    Defined at any rank, since a column of zeros needs no reflection. A NaN of a column is one of R.
     """
     rank, rows = min(a.shape), jnp.arange(a.shape[0])
 
@@ -20,10 +20,11 @@ def triangle(a: Float[Array, "n m"]) -> Float[Array, "k m"]:
         column = jnp.where(rows >= j, a[:, j], 0)
         pivot, square = column[j], jnp.sum(column * column)
         # A column of zeros stays, and has finite gradients.
-        length = jnp.sqrt(jnp.where(square > 0, square, 1))
+        zero = square == 0
+        length = jnp.sqrt(jnp.where(zero, 1, square))
         # Away from the pivot, so that nothing cancels.
         end = jnp.where(pivot > 0, -length, length)
-        normal = jnp.where(square > 0, jnp.where(rows == j, pivot - end, column), 0)
+        normal = jnp.where(zero, 0, jnp.where(rows == j, pivot - end, column))
         weights = jnp.sum(normal[:, None] * a, 0) / (end * (end - pivot))
         reflected = a - jnp.outer(normal, weights)
         below = (rows[:, None] > j) & (jnp.arange(a.shape[1])[None] == j)

@@ -4,6 +4,9 @@ A state is tokens (tokens, dim) with unit rows, a weight matrix, or the spectrum
 
 They are differentiable and know nothing of members or times: `Trajectories.observe` or `jax.vmap`
 maps them, and `simulate(..., save=f)` stores f(x) in place of the state.
+
+An infinite entry of a state counts as NaN, and every number that is made of a NaN is NaN, signs of
+clusters and ranks included; numbers of other tokens or eigenvalues alone keep their values.
 """
 
 from .order import (

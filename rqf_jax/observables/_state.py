@@ -1,4 +1,4 @@
-"""The check of a state that every observable makes, and a norm with a gradient at zero."""
+"""The checks that every observable makes, and a norm with a gradient at zero."""
 
 from typing import Any
 
@@ -16,7 +16,17 @@ def one_state(x: Any, name: str = "x") -> Float[Array, "tokens dim"]:
             f"`{name}` must be one state (tokens, dim); got shape {state.shape}. "
             "Map over members and times with `runs.observe` or `jax.vmap`."
         )
-    return state
+    return without_infinities(state)
+
+
+def without_infinities(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`x` with NaN for infinite entries, so that no quotient makes a plausible number of them."""
+    return jnp.where(jnp.isfinite(x), x, jnp.nan)
+
+
+def for_all(value: float, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """`value`, the same for every state `x` of numbers; NaN if an entry is NaN."""
+    return jnp.where(jnp.any(jnp.isnan(x)), jnp.nan, jnp.asarray(value, x.dtype))
 
 
 def safe_sqrt(square: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._state import one_state, safe_sqrt
+from ._state import for_all, one_state, safe_sqrt
 
 
 def polar_order(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
@@ -36,7 +36,7 @@ def nematic_order(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
     x = one_state(x)
     tokens, dim = x.shape
     if dim == 1:
-        return jnp.ones((), x.dtype)
+        return for_all(1.0, x)
     # tr M^2 is taken from the smaller of M and G/N, minus its multiple of the identity, so that
     # nothing cancels near S = 0; the identities of the two sides differ by 1/N - 1/n.
     side = min(tokens, dim)
@@ -70,6 +70,7 @@ def effective_rank(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
         else jnp.matmul(x, x.T, precision="highest")
     )
     p = jnp.linalg.eigvalsh(small / jnp.trace(small))
-    positive = p > 0
+    # Not p > 0: a NaN must not become a rank.
+    positive = ~(p <= 0)
     p = jnp.where(positive, p, 1.0)
     return jnp.exp(-jnp.sum(jnp.where(positive, p * jnp.log(p), 0.0)))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._linalg.triangle import triangle
-from ._state import one_state, safe_sqrt
+from ._state import for_all, one_state, safe_sqrt
 
 
 def gram(x: Float[Array, "tokens dim"]) -> Float[Array, "tokens tokens"]:
@@ -68,7 +68,7 @@ def log_det_gram(x: Float[Array, "tokens dim"]) -> Float[Array, ""]:
     x = one_state(x)
     tokens, dim = x.shape
     if tokens > dim:
-        return jnp.full((), -jnp.inf, x.dtype)
+        return for_all(-jnp.inf, x)
     r = triangle(x.T)
     heights, lengths = jnp.abs(jnp.diagonal(r)), jnp.sqrt(jnp.sum(x * x, -1))
     dependent = jnp.any(heights <= 4 * jnp.finfo(x.dtype).eps * lengths)

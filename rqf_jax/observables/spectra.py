@@ -12,6 +12,7 @@ from jaxtyping import Array, Complex, Float
 
 from .._arguments import floating, function_of, integer
 from .._linalg import spectral as _spectral
+from ._state import without_infinities
 
 # ---- of a matrix
 
@@ -148,7 +149,7 @@ def _matrix(x: Any) -> Float[Array, "m n"]:
             f"`x` must be one matrix; got shape {matrix.shape}. Map over members and times with "
             "`runs.observe` or `jax.vmap`."
         )
-    return matrix
+    return without_infinities(matrix)
 
 
 def _square(x: Any) -> Float[Array, "n n"]:
@@ -170,7 +171,7 @@ def _spectrum(values: Any, least: int) -> Float[Array, " n"]:
             f"`values` must be one spectrum of at least {least}; got shape {array.shape}. Map over "
             "members and times with `runs.observe` or `jax.vmap`."
         )
-    return array
+    return without_infinities(array)
 
 
 def _direction(name: str, value: Any, size: int) -> Float[Array, " n"]:
