@@ -114,13 +114,22 @@ def _path(
         saved = jax.vmap(problem.save, in_axes=batch.axis)(x)
         sound = batch.finite(x)
         fate = _marked(fate, index, sound)
-        status = _marked(status, index, sound & batch.finite(saved, 0))
+        # An observable may be infinite, as the logarithm of a volume of 0 is; NaN is a failure.
+        status = _marked(status, index, sound & _without_nan(saved))
         x = lax.cond(index < stop, lambda x: batch.advance(index, x), lambda x: x, x)
         return (x, status, fate), saved
 
     carry, offsets = (x, status, status), jnp.arange(most + 1, dtype=jnp.int32)
     (x, status, fate), ys = lax.scan(rematerialised(visit), carry, offsets)
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys), x, status, fate
+
+
+def _without_nan(saved: PyTree[Array]) -> Bool[Array, " members"]:
+    """The members of whose saved floats none is NaN."""
+    leaves = [leaf for leaf in jax.tree.leaves(saved) if eqx.is_inexact_array(leaf)]
+    nan = [jnp.isnan(leaf).reshape(leaf.shape[0], -1).any(axis=1) for leaf in leaves]
+    members = jax.tree.leaves(saved)[0].shape[0]
+    return ~jnp.any(jnp.stack(nan), axis=0) if nan else jnp.ones(members, bool)
 
 
 def _marked(status: Status, index: Int[Array, ""], sound: Bool[Array, " members"]) -> Status:

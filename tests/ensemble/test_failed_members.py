@@ -89,3 +89,13 @@ def test_no_gradient_is_left_where_every_member_fails():
     a = jnp.asarray(300.0)
     assert np.all(paths(a).status > 0)
     assert jax.grad(nothing)(a) == 0
+
+
+def test_an_observable_may_be_infinite_and_is_no_failure():
+    # The volume of tokens that have met is 0, and its logarithm -inf.
+    law = rqf.laws.Fixed(np.ones((2, 3)) / np.sqrt(3))
+    sde, key = rqf.models.random_quadratic_form(1.0), jax.random.key(0)
+    runs = rqf.simulate(
+        sde, law, [0.0, 0.1], substeps=2, members=3, key=key, save=rqf.observables.log_det_gram
+    )
+    assert np.all(np.isneginf(runs.ys)) and not np.any(runs.status)
