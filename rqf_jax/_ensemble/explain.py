@@ -1,4 +1,4 @@
-"""How an ensemble will be computed, in words."""
+"""An account of what computes an ensemble, in words."""
 
 import diffrax
 import jax
