@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 from .. import solvers
 from .._arguments import Key, function_of, integer, is_concrete, part
 from .._fused.switch import wanted
+from .._norm import check_directions
 from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
 from ..manifolds import AbstractManifold, _misfit, _stray
@@ -176,7 +177,8 @@ def check_start(
 ) -> PyTree[Array] | None:
     """The initial state of a member, if `given` can be looked at; None otherwise.
 
-    Raises ValueError unless it is finite and on the manifold.
+    Raises ValueError unless it is finite and on the manifold, and has directions where a norm asks
+    for them.
     """
     if not is_concrete(given):
         return None
@@ -189,4 +191,5 @@ def check_start(
             raise ValueError(f"`law` must draw finite states; got {x0}.")
         if defect > TOLERANCE:
             raise ValueError(f"`law` must draw {_stray(manifold, x0, TOLERANCE)}")
+        check_directions(given, x0)
     return x0

@@ -11,6 +11,7 @@ from .combined import Scheduled, Sum
 from .learned import Geometric, Network
 from .linear import Constant, Linear, MeanField, Oja
 from .momentum import Momentum
+from .normed import Normed, UnitOutput
 from .pull import Coulomb, Pull, TwoLayer
 from .state_space import SelectiveStateSpace
 from .well import MatrixWell
@@ -28,12 +29,14 @@ __all__ = [
     "Momentum",
     "Network",
     "NoDrift",
+    "Normed",
     "Oja",
     "Pull",
     "Scheduled",
     "SelectiveStateSpace",
     "Sum",
     "TwoLayer",
+    "UnitOutput",
     "UnnormalisedAttention",
     "causal_mask",
 ]

@@ -1,11 +1,13 @@
 """The equations of the papers, a few lines each.
 
 Every model is a function from parameters to an `SDE`; its docstring names the paper's clock. Tokens
-live on the sphere unless said otherwise.
+live on the sphere unless said otherwise; `normalised` turns such an equation into Pre-LN, Peri-LN
+or nGPT.
 """
 
 from .learned import neural_geometric, neural_langevin, neural_linear_noise
 from .momentum import heavy_ball, nesterov, underdamped_langevin
+from .normalised import in_log_time, normalised
 from .tokens import (
     forced_rqf,
     homogenised_attention,
@@ -30,6 +32,7 @@ __all__ = [
     "ginibre",
     "heavy_ball",
     "homogenised_attention",
+    "in_log_time",
     "mamba_tokens",
     "mean_field_attention",
     "mlp_flow",
@@ -39,6 +42,7 @@ __all__ = [
     "neural_linear_noise",
     "noisy_attention",
     "noisy_unnormalised_attention",
+    "normalised",
     "oja",
     "random_layers",
     "random_linear_layers",

@@ -25,6 +25,7 @@ from .matrix import (
     IsotropicNoise,
     SpanNoise,
 )
+from .normed import Normed, UnitOutput
 from .token import TokenNoise
 from .value import ScalarNoise, ValueNoise
 
@@ -44,6 +45,7 @@ __all__ = [
     "Layered",
     "LinearNoise",
     "NoNoise",
+    "Normed",
     "Product",
     "ScalarNoise",
     "Scheduled",
@@ -51,6 +53,7 @@ __all__ = [
     "SpectralNoise",
     "Sum",
     "TokenNoise",
+    "UnitOutput",
     "ValueNoise",
     "covariance_factor",
 ]

@@ -33,6 +33,12 @@ class BiasNoise(AbstractNoise):
         """sigma dW for every token."""
         return jnp.broadcast_to(self.sigma * dw[None, :], x.shape)
 
+    def covariance(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens tokens"]:
+        """sigma² of all pairs of tokens."""
+        return jnp.broadcast_to(self.sigma**2, (x.shape[0], x.shape[0]))
+
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """Constant in flat space; on the sphere its law is rotation invariant."""
         return Calculus.EITHER

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._arguments import scalar, square
-from .._linalg.lanes import product, transform
+from .._linalg.lanes import gram, product, transform
 from .._linalg.unrolled import Matrix
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
@@ -85,6 +85,12 @@ class IsotropicNoise(AbstractMatrixNoise):
     ) -> Float[Array, "tokens dim"]:
         """-dA x_a for every token."""
         return -transform(self.matrix(t, dw), x)
+
+    def covariance(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens tokens"]:
+        """(sigma_s² + sigma_a²)/2 <x_a, x_b>, in every direction alike if sigma_s = sigma_a."""
+        return (self.symmetric**2 + self.antisymmetric**2) / 2 * gram(x, x)
 
     def matrix(self, t: Float[Array, ""], dw: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """dA = sigma_s (dB + dBᵀ)/2 + sigma_a (dB - dBᵀ)/2."""

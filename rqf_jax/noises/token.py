@@ -1,6 +1,7 @@
 """Noise of its own for every token (or for every entry of a flat state)."""
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import scalar
@@ -31,6 +32,12 @@ class TokenNoise(AbstractAdditiveNoise):
     ) -> Float[Array, "*state"]:
         """sigma dW."""
         return self.sigma * dw
+
+    def covariance(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens tokens"]:
+        """sigma² of every token with itself."""
+        return self.sigma**2 * jnp.eye(x.shape[0], dtype=x.dtype)
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """Constant in flat space, rotation invariant on the sphere: the readings agree."""

@@ -8,7 +8,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from .._arguments import part, scalar
-from .._linalg.lanes import transform
+from .._linalg.lanes import gram, transform
 from ..drifts import AbstractDrift
 from ..manifolds import AbstractManifold
 from ._abstract import AbstractNoise, Calculus
@@ -44,6 +44,13 @@ class ValueNoise(AbstractNoise):
     ) -> Float[Array, "tokens dim"]:
         """sigma dB f_i(X) for every token."""
         return self.sigma * transform(dw, self.field(t, x))
+
+    def covariance(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens tokens"]:
+        """sigma² <f_a, f_b>."""
+        entering = self.field(t, x)
+        return self.sigma**2 * gram(entering, entering)
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """The matrix acts on the layer's input; its second-order terms are radial on the sphere."""

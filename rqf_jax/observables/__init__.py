@@ -1,6 +1,7 @@
 """Observables: pure functions of ONE state `x` to an array.
 
-A state is tokens (tokens, dim) with unit rows, a weight matrix, or the spectrum of one.
+A state is tokens (tokens, dim), a weight matrix, or the spectrum of one. Rows of tokens are unit
+vectors, except for `radii`, `directions`, `cosines` and `log_radius_ratio`.
 
 They are differentiable and know nothing of members or times: `Trajectories.observe` or `jax.vmap`
 maps them, and `simulate(..., save=f)` stores f(x) in place of the state.
@@ -21,6 +22,12 @@ from .overlaps import (
     log_det_gram,
     overlaps,
 )
+from .radii import (
+    cosines,
+    directions,
+    log_radius_ratio,
+    radii,
+)
 from .spectra import (
     gaps,
     hermitian,
@@ -38,18 +45,22 @@ from .spectra import (
 __all__ = [
     "angles",
     "cluster_signs",
+    "cosines",
+    "directions",
     "effective_rank",
     "gaps",
     "gram",
     "hermitian",
     "hermitian_spectrum",
     "log_det_gram",
+    "log_radius_ratio",
     "matrix_function",
     "nematic_order",
     "outlier_overlap",
     "overlaps",
     "polar_order",
     "power_sums",
+    "radii",
     "singular_overlaps",
     "singular_values",
     "spacing_ratios",

@@ -60,6 +60,10 @@ def check(solver: diffrax.AbstractSolver, sde: SDE) -> None:
         ito = isinstance(solver, diffrax.AbstractItoSolver)
         wrong = {Calculus.STRATONOVICH} if ito else {Calculus.ITO, Calculus.LAYER}
         reason = f"the noise needs {calculus.value}" if calculus in wrong else None
+        if reason and calculus is Calculus.ITO:
+            reason += (
+                ", its increment being that of fresh weights for the state before a step (Itô)"
+            )
     if reason is not None:
         raise ValueError(
             f"`solver` {type(solver).__name__} does not suit this equation: {reason}. "

@@ -108,7 +108,10 @@ class GeodesicHeun(AbstractMemorylessSolver, diffrax.AbstractStratonovichSolver)
         if isinstance(sde.manifold, WeylChamber):
             return _CROSSING
         if sde.noise.calculus(sde.manifold) in (Calculus.ITO, Calculus.LAYER):
-            return f"the increment of {_pair(sde)} may be used once in a step"
+            return (
+                f"the increment of {_pair(sde)} may be used once in a step, being that of fresh "
+                "weights for the state before it (Itô)"
+            )
         return None
 
     def order(self, terms):

@@ -1,0 +1,104 @@
+"""Noises of normalised networks: fresh weights that read, or write, tokens at unit length."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._arguments import is_concrete, part
+from .._norm import Norm
+from ..kernels import unit_overlap
+from ..manifolds import AbstractLinearSpace, AbstractManifold, State
+from ._abstract import AbstractAdditiveNoise, AbstractNoise, Calculus
+from .field import AbstractFieldNoise
+from .matrix import IsotropicNoise
+
+
+class Normed(AbstractNoise):
+    """A noise that sees directions alone: fresh weights in the branch of a Pre-LN layer.
+
+        g(t, x) = g_0(t, N(x)),   N(x) = Γ x/|x|   (Itô)
+
+    On `manifolds.Euclidean` tokens keep their radii. The weights of a layer act on the state before
+    it, so the equation is Itô's in the ambient space, and a step of `solvers.GeodesicEuler` is
+    the layer x ← x + √h W N(x) itself: one token has the exact law of its radius at every step.
+    Stratonovich solvers are refused. Their reading adds (n-1)(σ_s² - σ_a²)/4r to dr/dt for
+    `IsotropicNoise`, nothing if σ_s = σ_a (derived).
+
+    **Arguments**
+
+    - `noise`: g_0, any noise of tokens (tokens, dim).
+    - `gain`: the diagonal of Γ, (dim,); 1 by default. A transformer's √dim belongs in the noise.
+    - `centre`: take the mean over the coordinates of each token out first, as LayerNorm does.
+
+    **Raises** ValueError if `noise` is not a noise, or the gain is no vector of the tokens' size.
+    `simulate` refuses initial tokens of norm 0.
+
+    **Example**
+
+    >>> noise = rqf.noises.Normed(rqf.noises.IsotropicNoise(1.0, 1.0))
+    >>> noise.calculus(rqf.manifolds.Euclidean()).name
+    'ITO'
+    """
+
+    noise: AbstractNoise
+    norm: Norm
+
+    def __init__(self, noise: AbstractNoise, gain: Any = None, centre: bool = False):
+        self.noise = part(AbstractNoise)("noise", noise)
+        self.norm = Norm(gain, centre)
+
+    def shape(self, x: Float[Array, "tokens dim"]) -> tuple[int, ...]:
+        """That of the inner noise."""
+        return self.noise.shape(x)
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "*noise"]
+    ) -> Float[Array, "tokens dim"]:
+        """The displacement by the inner noise at N(x)."""
+        return self.noise(t, self.norm(x), dw)
+
+    def calculus(self, manifold: AbstractManifold) -> Calculus:
+        """Itô in flat space; elsewhere a layer, unless unit tokens are what the noise sees."""
+        if isinstance(manifold, AbstractLinearSpace):
+            additive = isinstance(self.noise, AbstractAdditiveNoise)
+            return Calculus.EITHER if additive else Calculus.ITO
+        return self.noise.calculus(manifold) if self.norm.plain else Calculus.LAYER
+
+
+class UnitOutput(AbstractFieldNoise):
+    """Fresh weights whose output is normalised before it is added: nGPT, and inside `Normed`, Peri.
+
+        E F_ai F_bj = f_n(S_ab/√(S_aa S_bb)) δ_ij dt/n
+
+    S is the covariance of the inner noise, whose strength drops out, and f_n that of
+    `kernels.UnitOutput`, of the limit of short steps (derived). `noise` is one with the same
+    covariance in every direction, which it says by a method `covariance`: a field, `ValueNoise`,
+    `BiasNoise`, `TokenNoise`, or `IsotropicNoise` of equal strengths. Raises ValueError for another
+    one.
+    """
+
+    noise: AbstractNoise
+
+    def __check_init__(self):
+        part(AbstractNoise)("noise", self.noise)
+        refused = not hasattr(self.noise, "covariance")
+        if isinstance(self.noise, IsotropicNoise) and is_concrete(self.noise):
+            strengths = np.asarray(self.noise.symmetric), np.asarray(self.noise.antisymmetric)
+            refused = not np.isclose(*strengths, rtol=1e-6)
+        if refused:
+            raise ValueError(
+                "`noise` must have one covariance in all directions, as fresh matrices of "
+                "independent entries have, IsotropicNoise(s, s), ValueNoise and KernelNoise; got "
+                f"{self.noise!r}."
+            )
+
+    def covariance(self, t: Float[Array, ""], x: State) -> Float[Array, "tokens tokens"]:
+        """f_n of the cosines of the inner noise's outputs, over n."""
+        s = self.noise.covariance(t, x)  # pyright: ignore[reportAttributeAccessIssue]
+        square = jnp.diagonal(s)
+        silent = square <= 0
+        inverse = jnp.where(silent, 0, 1 / jnp.sqrt(jnp.where(silent, 1, square)))
+        dim = x.shape[-1]
+        return unit_overlap(s * inverse[:, None] * inverse[None, :], dim) / dim
