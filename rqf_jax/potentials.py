@@ -1,4 +1,4 @@
-"""Potentials that confine eigenvalues, each by itself."""
+"""Potentials that confine numbers, each by itself: eigenvalues, or a particle's coordinates."""
 
 import abc
 from typing import Any
@@ -11,6 +11,7 @@ from ._arguments import described, scalar
 
 __all__ = [
     "AbstractPotential",
+    "Quadratic",
     "Quartic",
 ]
 
@@ -29,12 +30,32 @@ class AbstractPotential(eqx.Module):
     __repr__ = described
 
     @abc.abstractmethod
-    def slope(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+    def slope(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """V'(x), elementwise and nondecreasing."""
 
     @abc.abstractmethod
     def flow(self, x: Float[Array, " n"], h: Float[Array, ""]) -> Float[Array, " n"]:
         """The point that dx/dt = -V'(x) reaches from `x` in a time h, elementwise."""
+
+
+class Quadratic(AbstractPotential):
+    """V = strength x²/2, a spring.
+
+    `strength` is its stiffness. Raises ValueError if it is negative or not a finite scalar.
+    """
+
+    strength: Float[Array, ""] = eqx.field(converter=scalar("strength", minimum=0))
+
+    def __init__(self, strength: Any = 1.0):
+        self.strength = strength
+
+    def slope(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """strength x."""
+        return self.strength * x
+
+    def flow(self, x: Float[Array, " n"], h: Float[Array, ""]) -> Float[Array, " n"]:
+        """e^(-strength h) x."""
+        return jnp.exp(-self.strength * h) * x
 
 
 class Quartic(AbstractPotential):
@@ -48,7 +69,7 @@ class Quartic(AbstractPotential):
     def __init__(self, strength: Any = 1.0):
         self.strength = strength
 
-    def slope(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+    def slope(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """strength x³."""
         return self.strength * x**3
 

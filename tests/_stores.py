@@ -28,6 +28,29 @@ angle = 1.0
 dim = 3
 """
 
+PARTICLE = """
+[run]
+members = 64
+substeps = 2
+chunk = 16
+segment = 1
+coordinates = "full"
+save = ["q", "p_squared"]
+[times]
+stop = 1.0
+points = 5
+[model]
+name = "underdamped_langevin"
+potential = "quadratic"
+strength = 3.0
+friction = 0.8
+temperature = 0.5
+mass = 1.5
+[law]
+name = "rest"
+position = [1.0, -0.5]
+"""
+
 
 class Killed(BaseException):
     """What nobody catches: stands for the end of the process."""

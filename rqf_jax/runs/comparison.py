@@ -79,6 +79,8 @@ def compare(
 
         E ln det G(t)  = ln det G(0) - N(N-1) rate t
 
+    At the last save, means of other observables where `means` knows them.
+
     At `one_point_times`, E<x(t), x(0)>, the mean over tokens. At `spectrum_times`, the last save if
     there are none, moments and laws of eigenvalues. Members that start differently are
     each compared with their own start. `dataset` holds `overlaps` (member, time, pair),
@@ -97,6 +99,8 @@ def compare(
     for name in [name for name in forms.means if name in dataset]:
         time = float(dataset.time[-1])
         theory = float(forms.means[name](time - float(dataset.time[0])))
+        if math.isnan(theory):
+            continue
         end = np.asarray(dataset[name][:, -1], float).reshape(dataset.sizes["member"], -1)
         rows.append(Row(f"E {name}", f"at t = {time:g}", theory, *_mean(end.mean(1))))
     if "log_det_gram" in dataset and np.all(np.isfinite(dataset.log_det_gram[:, 0])):

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import plot
+from ..plot.errors import theory_line
 from .catalogue import ClosedForms
 from .comparison import pair_labels, spectra_of, tokens_of
 from .config import Config
@@ -25,6 +26,9 @@ def figures(dataset: xarray.Dataset, config: Config, forms: ClosedForms) -> Mapp
     spectra = spectra_of(dataset)
     if spectra is not None:
         figures["spectrum"] = _spectrum(spectra, forms)
+    known = [name for name in forms.means if name in dataset]
+    if known and dataset.sizes["member"] > 1:
+        figures["means"] = _means(dataset, forms, known)
     if "companion" in dataset:
         figures["sphere"] = _sphere(dataset)
     return figures
@@ -131,6 +135,20 @@ def _spectrum(spectra: xarray.DataArray, forms: ClosedForms) -> Figure:
     if not eigenvalues:
         right.set_xlabel(f"singular value ${letter}$")
     right.set_title(f"$t = {time[-1]:g}$")
+    return figure
+
+
+def _means(dataset: xarray.Dataset, forms: ClosedForms, names: Sequence[str]) -> Figure:
+    """The mean of every observable that theory knows, against time."""
+    time = np.asarray(dataset.time, float)
+    figure = Figure(figsize=(3.4, 2.2 * len(names)))
+    for ax, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
+        values = np.asarray(dataset[name], float).reshape(len(dataset.member), len(time), -1)
+        (label,) = literal([name])
+        plot.mean_lines(time, {label: values.mean(-1)}, ax=ax, ylabel=f"mean of {label}")
+        theory = np.array([float(forms.means[name](t - time[0])) for t in time])
+        theory_line(ax, time, theory)
+        plot.legend(ax)
     return figure
 
 

@@ -142,4 +142,5 @@ def draw(
         names = sorted(path.name for path in workshop.iterdir())
         for name in sorted(names, key=lambda name: name == TABLE):
             (workshop / name).replace(folder / name)
-    console.print(f"{', '.join(names)} are in {folder}.", soft_wrap=True)
+    verb = "is" if len(names) == 1 else "are"
+    console.print(f"{', '.join(names)} {verb} in {folder}.", soft_wrap=True)

@@ -9,14 +9,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from .. import _store, laws
 from .._ensemble.members import member_keys, member_range
 from .._ensemble.problem import TOLERANCE, Problem
 from .._ensemble.program import free_bytes
 from .._ensemble.times import SaveTimes
+from .._ensemble.trajectories import variables_of
 from .._sde import SDE
+from ..manifolds import State
 from .catalogue import ConfigError, Start
 from .config import Config
 
@@ -27,11 +29,11 @@ _TOGETHER = 2**8
 class Save(eqx.Module):
     """A state to a dict of the values that a config asks to save of it."""
 
-    functions: tuple[tuple[str, Callable[[Array], Array]], ...] = eqx.field(static=True)
+    functions: tuple[tuple[str, Callable[[State], PyTree]], ...] = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, "*state"]) -> dict[str, Array]:
-        """Each value under its own name."""
-        return {name: function(x) for name, function in self.functions}
+    def __call__(self, x: State) -> dict[str, Array]:
+        """Each value under its own name; of one with parts, each part under `name.part`."""
+        return variables_of({name: function(x) for name, function in self.functions})
 
 
 def initial(config: Config) -> Start:
@@ -101,10 +103,12 @@ def inputs(start: Start) -> dict[str, str]:
 
 def check(problem: Problem, members: int) -> None:
     """ConfigError, with the keys of a config, for a problem that `simulate` would refuse."""
-    _check_size(problem)
     try:
+        _check_size(problem)
         member_range(members, 0)
         problem.checked().look_at(0)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(re.sub(r"`(\w+)`", _named, str(error))) from error
 

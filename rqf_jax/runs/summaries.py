@@ -21,6 +21,10 @@ _DIMS = {
     "cluster_signs": ("token",),
     "spectrum": ("eigenvalue",),
     "singular_values": ("value",),
+    "q": ("dim",),
+    "p": ("dim",),
+    "q_squared": ("dim",),
+    "p_squared": ("dim",),
 }
 
 

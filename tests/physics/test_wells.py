@@ -12,7 +12,7 @@ from rqf_jax.laws import Fixed, Zeros
 from rqf_jax.manifolds import Euclidean, Hermitian, Symmetric
 from rqf_jax.noises import TokenNoise
 from rqf_jax.observables import hermitian, hermitian_spectrum, spectrum
-from rqf_jax.potentials import AbstractPotential, Quartic
+from rqf_jax.potentials import AbstractPotential, Quadratic, Quartic
 from rqf_jax.solvers import ExactOU, MatrixJump, Strang
 
 KEY, TIME = jax.random.key(0), jnp.zeros(())
@@ -27,6 +27,14 @@ class Cosh(AbstractPotential):
 
     def flow(self, x, h):
         return 2 * jnp.arctanh(jnp.tanh(x / 2) * jnp.exp(-h))
+
+
+@pytest.mark.parametrize("potential", [Quadratic(0.7), Quartic(0.7), Cosh()])
+def test_the_flow_of_a_potential_falls_along_its_slope(potential):
+    x, h = jnp.linspace(-2.0, 2.0, 9), jnp.asarray(0.3)
+    speed = jax.jvp(lambda h: potential.flow(x, h), (h,), (jnp.ones_like(h),))[1]
+    np.testing.assert_allclose(speed, -potential.slope(potential.flow(x, h)), atol=1e-13)
+    np.testing.assert_allclose(potential.flow(x, 0 * h), x, atol=1e-14)
 
 
 def random_state(beta, n=4):

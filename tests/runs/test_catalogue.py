@@ -30,13 +30,23 @@ PARAMETERS = {
     "dyson": "g = 0.7\nrate = 0.9",
     "dyson_eigenvalues": "g = 0.7\nrate = 0.9\nbeta = 2.5",
     "weight_ou": "s = 0.5\nrate = 0.9\nteacher = [1.5, 0.5]",
+    "underdamped_langevin": (
+        'potential = "quartic"\nstrength = 2.0\nfriction = 0.7\ntemperature = 0.5\nmass = 1.5'
+    ),
+    "heavy_ball": 'potential = "quadratic"\nstrength = 2.0\nconvexity = 0.5\nstep = 0.1',
+    "nesterov": 'potential = "quadratic"\nstrength = 2.0\nconvexity = 0.5\nstep = 0.1',
 }
 PAIR = 'name = "pair"\nangle = 1.0\ndim = 3'
 LAWS = {
     "dyson": ("spectrum", 'name = "zeros"\nsize = 3'),
     "dyson_eigenvalues": ("spectrum", 'name = "eigenvalues"\nvalues = [-1.0, 0.0, 1.0]'),
     "weight_ou": ("singular_values", 'name = "zeros"\nsize = 3'),
+    **dict.fromkeys(
+        ("underdamped_langevin", "heavy_ball", "nesterov"),
+        ("q", 'name = "rest"\nposition = [1.0, 0.0, 0.0]'),
+    ),
 }
+POTENTIALS = {"quadratic": rqf.potentials.Quadratic, "quartic": rqf.potentials.Quartic}
 
 
 def model(name, parameters=None):
@@ -91,6 +101,8 @@ def test_the_parameters_of_every_model_are_those_of_the_model_in_the_library():
             given["dim"] = 3
         if "teacher" in given:  # of which a config has the singular values
             given["teacher"] = np.diag([*given["teacher"], 0.0])
+        if "potential" in given:  # of which the library takes the gradient
+            given["gradient"] = POTENTIALS[given.pop("potential")](given.pop("strength")).slope
         assert eqx.tree_equal(section.sde(3), build(**given)), name
 
 

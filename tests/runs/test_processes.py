@@ -12,7 +12,7 @@ import time
 
 import _stores
 import pytest
-from _stores import TINY, contents
+from _stores import PARTICLE, TINY, contents
 
 from rqf_jax import _store, io
 from rqf_jax.runs import look
@@ -20,7 +20,13 @@ from rqf_jax.runs import look
 pytestmark = pytest.mark.slow
 simulated = functools.partial(_stores.simulated, text=TINY)
 # Chunks of eight batches, so that each of eight devices has members of its own.
-WIDE = TINY.replace("members = 320", "members = 2560").replace("chunk = 8", "chunk = 64")
+WIDE = {
+    "tokens": TINY.replace("members = 320", "members = 2560").replace("chunk = 8", "chunk = 64"),
+    # Checkpoints hold states with parts, position and momentum.
+    "particles": PARTICLE.replace("members = 64", "members = 2560").replace(
+        "chunk = 16", "chunk = 64"
+    ),
+}
 
 
 # Figures and tables have tests of their own.
@@ -36,11 +42,12 @@ def whole(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory):
-    """The same with larger chunks."""
-    simulated(out := tmp_path_factory.mktemp("wide") / "run.zarr", text=WIDE)
-    return out
+@pytest.fixture(scope="module", params=WIDE)
+def wide(tmp_path_factory, request):
+    """A config with larger chunks, and its run."""
+    text = WIDE[request.param]
+    simulated(out := tmp_path_factory.mktemp("wide") / "run.zarr", text=text)
+    return text, out
 
 
 def start(out, text=TINY, devices=1, before=""):
@@ -85,15 +92,15 @@ def killed(process, seconds=0.0):
 
 
 def test_a_run_killed_on_one_and_on_eight_devices_ends_as_one_that_was_never_killed(wide, tmp_path):
-    out, before = tmp_path / "run.zarr", 0
+    (text, expected), out, before = wide, tmp_path / "run.zarr", 0
     for devices in (1, 8, 4):
-        process = start(out, WIDE, devices)
+        process = start(out, text, devices)
         assert wait_for(process, lambda before=before: written(out) >= before + 5)
         assert killed(process)
         assert before + 5 <= written(out) < 40
         before = written(out)
-    assert f"{before} of 40 chunks are there" in simulated(out, text=WIDE)
-    assert contents(out) == contents(wide)
+    assert f"{before} of 40 chunks are there" in simulated(out, text=text)
+    assert contents(out) == contents(expected)
 
 
 def test_a_run_killed_at_twenty_random_moments_ends_as_one_that_was_never_killed(whole, tmp_path):
@@ -122,9 +129,9 @@ def test_a_run_killed_at_twenty_random_moments_ends_as_one_that_was_never_killed
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_the_number_of_devices_moves_no_bit(wide, tmp_path, devices):
-    out = tmp_path / "run.zarr"
-    assert start(out, WIDE, devices).wait() == 0
-    assert contents(out) == contents(wide)
+    (text, expected), out = wide, tmp_path / "run.zarr"
+    assert start(out, text, devices).wait() == 0
+    assert contents(out) == contents(expected)
 
 
 JOIN = "from rqf_jax.runs import hosts; hosts.join('127.0.0.1:{port},{count},{number}')"

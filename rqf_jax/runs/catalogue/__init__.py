@@ -37,11 +37,18 @@ from .laws import (
     EquiangularLaw as EquiangularLaw,
     HiddenStatesLaw as HiddenStatesLaw,
     PairLaw as PairLaw,
+    RestLaw as RestLaw,
     UniformLaw as UniformLaw,
     ZerosLaw as ZerosLaw,
 )
+from .momentum import (
+    HeavyBall as HeavyBall,
+    Nesterov as Nesterov,
+    UnderdampedLangevin as UnderdampedLangevin,
+)
 from .states import (
     EIGENVALUES as EIGENVALUES,
+    PARTICLES as PARTICLES,
     RECTANGULAR as RECTANGULAR,
     SQUARE as SQUARE,
     TOKENS as TOKENS,

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ... import laws
+from ... import laws, manifolds
 from ..._sde import SDE
 from .closed_forms import ClosedForms
 
@@ -94,11 +94,12 @@ class State:
     """A kind of state: what a law draws and a model moves.
 
     `name` is a plural noun for messages; `observables` maps each name that `run.save` may have to a
-    function of one state; `example` is the `run.save` of a new config.
+    function of one state, which returns an array or a pytree of arrays; `example` is the `run.save`
+    of a new config.
     """
 
     name: str
-    observables: Mapping[str, Callable[[Array], Array]]
+    observables: Mapping[str, Callable[[manifolds.State], PyTree[Array]]]
     example: tuple[str, ...]
     has_tokens: bool = False
 

@@ -11,6 +11,10 @@ SYNCHRONISED = 6.0
 """sigma² T from which on limits t → ∞ are compared with the last save (their distance, of order
 exp(-sigma² T/4) in expectations, is then a few 1e-3 or less)."""
 
+STATIONARY = 8.0
+"""Times the slowest rate from which on ensembles are compared with stationary laws (their distance
+in second moments is then of order exp(-16))."""
+
 
 @dataclass(frozen=True)
 class Statistic:
@@ -55,7 +59,7 @@ class ClosedForms:
     """Another law of many of them, points and its density there, from the time."""
     means: Mapping[str, Callable[[float], Values]] = field(default_factory=dict)
     """The mean of an observable over members and its own axes, by the observable's name, from the
-    time since the start."""
+    time since the start; NaN at times at which it is not known."""
     stable_split: Callable[[int, int], bool] | None = None
     """Whether tokens without noise can stay at the two ends of one axis, so many at each."""
     notes: tuple[str, ...] = ()

@@ -53,8 +53,8 @@ class Run(Section):
     )
     """The values that are saved of each state. Of tokens: "state", "overlaps", "angles", "gram",
     "polar_order", "nematic_order", "log_det_gram", "cluster_signs". Of matrices: "spectrum" if
-    they are square, else "singular_values". The comparison and the figures need "overlaps", its
-    volumes "log_det_gram"."""
+    they are square, else "singular_values". Of particles: "q", "p", "q_squared", "p_squared". The
+    comparison and the figures of tokens need "overlaps", its volumes "log_det_gram"."""
 
 
 class Times(Section):

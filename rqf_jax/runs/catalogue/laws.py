@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from ... import io, laws
 from ._section import MOST, AbstractLaw, ConfigError, Floats, Size, Start, State
-from .states import EIGENVALUES, RECTANGULAR, SQUARE, TOKENS
+from .states import EIGENVALUES, PARTICLES, RECTANGULAR, SQUARE, TOKENS
 
 
 def _token(value: Any) -> str | int:
@@ -204,3 +204,23 @@ class EigenvaluesLaw(AbstractLaw):
         """`laws.Fixed`."""
         count = len(self.values)
         return Start(f"{count} eigenvalues", laws.Fixed(self.values), count)
+
+
+class RestLaw(AbstractLaw):
+    """A particle at rest at a given position, the same for every member."""
+
+    name: Literal["rest"]
+    """The law."""
+    position: Annotated[Floats, Field(min_length=1, examples=[[1.0, 1.0]])]
+    """The coordinates of the position; the momentum is zero."""
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """A particle."""
+        return (PARTICLES,)
+
+    def start(self) -> Start:
+        """`laws.Product` of a fixed position and no momentum."""
+        dim = len(self.position)
+        law = laws.Product({"q": laws.Fixed(self.position), "p": laws.Zeros((dim,))})
+        return Start(f"a particle in R^{dim}, at rest", law, dim)

@@ -8,6 +8,22 @@ def _whole(x):
     return x
 
 
+def _position(x):
+    return x["q"]
+
+
+def _momentum(x):
+    return x["p"]
+
+
+def _position_squared(x):
+    return x["q"] ** 2
+
+
+def _momentum_squared(x):
+    return x["p"] ** 2
+
+
 TOKENS = State(
     "tokens",
     {
@@ -28,3 +44,13 @@ RECTANGULAR = State(
     "matrices", {"singular_values": observables.singular_values}, example=("singular_values",)
 )
 EIGENVALUES = State("eigenvalues", {"spectrum": _whole}, example=("spectrum",))
+PARTICLES = State(
+    "particles",
+    {
+        "q": _position,
+        "p": _momentum,
+        "q_squared": _position_squared,
+        "p_squared": _momentum_squared,
+    },
+    example=("q_squared", "p_squared"),
+)
