@@ -8,6 +8,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import reference  # noqa: E402
+import single_file  # noqa: E402
 
 import rqf_jax  # noqa: E402
 
@@ -22,13 +23,16 @@ nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 2
 
-# Pages and notebooks at the root of the repository are copied in; the reference is written.
+# Pages and notebooks at the root of the repository are copied in; the reference and
+# the page to play with are written.
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks")
 (HERE / "repository").mkdir(exist_ok=True)
 for page in ("CHANGELOG.md", "CONTRIBUTING.md"):
     shutil.copy(HERE.parent / page, HERE / "repository" / page.lower())
 reference.write(HERE / "reference")
+single_file.write(HERE / "explore", HERE / "site" / "explore" / "index.html")
+html_extra_path = ["site"]
 
 
 def _links_of_the_repository(app, name, source):
