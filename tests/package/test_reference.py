@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from _links import dead_links
 from _pages import ROOT
 
 import rqf_jax as rqf
@@ -70,7 +71,7 @@ def test_signatures_have_no_types_and_short_defaults(reference):
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_a_warning(tmp_path):
+def test_the_site_builds_without_a_warning_or_a_dead_link(tmp_path):
     pytest.importorskip("furo")
     pytest.importorskip("myst_nb")
     line = [
@@ -88,3 +89,23 @@ def test_the_site_builds_without_a_warning(tmp_path):
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "reference" / "rqf_jax.models.html").exists()
+    assert (tmp_path / "explore" / "index.html").exists()
+    assert dead_links(tmp_path) == []
+
+
+def test_a_dead_link_is_found(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#here">', encoding="utf-8")
+    (tmp_path / "b.html").write_text(
+        '<p id="here"><a href="#there"></a><img src="c.png"><a href="https://example.org">',
+        encoding="utf-8",
+    )
+    assert dead_links(tmp_path) == ["b.html: #there", "b.html: c.png"]
+
+
+def test_the_gallery_has_a_question_and_a_figure_of_every_notebook(reference, tmp_path):
+    gallery = importlib.import_module("gallery")
+    gallery.write(ROOT / "notebooks", tmp_path / "gallery")
+    text = (tmp_path / "gallery" / "index.md").read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert re.search(rf"\({path.stem}\.png\) [^\n]*\?\]\(/notebooks/{path.name}\)", text)
+        assert (tmp_path / "gallery" / f"{path.stem}.png").stat().st_size > 2_000
