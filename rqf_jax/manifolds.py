@@ -42,10 +42,15 @@ class AbstractManifold(eqx.Module):
     """A submanifold of R^d on which an equation lives, given by three maps.
 
     `axes` are the names of the axes of a state, such as ("tokens", "dim"); axes of one name have
-    one size. Where it is None a state is any array that has axes, or a pytree of arrays.
+    one size. Where it is None a state is any array that has axes, or a pytree of arrays. `states`
+    is the plural noun by which errors call them.
+
+    One that can say more of a state that is off it than how far has a method `fault(x)` besides:
+    the end of a sentence, after "must draw eigenvalues ".
     """
 
     axes: ClassVar[tuple[str, ...] | None] = None
+    states: ClassVar[str] = "states"
 
     __repr__ = described
 
@@ -64,6 +69,11 @@ class AbstractManifold(eqx.Module):
     @abc.abstractmethod
     def defect(self, x: State) -> Float[Array, ""]:
         """The distance of `x` from the manifold: 0 on it, the largest of its tokens' otherwise."""
+
+    @property
+    def parts(self) -> "PyTree[AbstractManifold] | None":
+        """A manifold for every part of a state; None where a state is one."""
+        return None
 
 
 class AbstractLinearSpace(AbstractManifold):
@@ -99,6 +109,7 @@ class Symmetric(AbstractLinearSpace):
     """
 
     axes: ClassVar[tuple[str, ...] | None] = ("n", "n")
+    states: ClassVar[str] = "symmetric matrices"
 
     def project(self, x: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """(x + xᵀ)/2."""
@@ -118,6 +129,7 @@ class Hermitian(AbstractLinearSpace):
     """
 
     axes: ClassVar[tuple[str, ...] | None] = ("n", "n")
+    states: ClassVar[str] = "square matrices"
 
     def project(self, x: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """`x` itself."""
@@ -132,6 +144,7 @@ class WeylChamber(AbstractManifold):
     """
 
     axes: ClassVar[tuple[str, ...] | None] = ("n",)
+    states: ClassVar[str] = "eigenvalues"
 
     def tangent(self, x: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
         """`v` itself."""
@@ -149,6 +162,11 @@ class WeylChamber(AbstractManifold):
         """0 inside, infinite elsewhere: equal eigenvalues repel infinitely."""
         return jnp.where(jnp.all(jnp.diff(x) > 0), 0.0, jnp.inf).astype(x.dtype)
 
+    def fault(self, x: Float[Array, " n"]) -> str:
+        """The first two that are not in order."""
+        i = int(np.argmax(~(np.diff(np.asarray(x, float)) > 0)))
+        return f"in strictly ascending order; got {x[i]:g} then {x[i + 1]:g} at index {i}."
+
 
 class Sphere(AbstractManifold):
     """Unit tokens: every row of the last axis lies on S^{n-1} in R^n.
@@ -161,6 +179,7 @@ class Sphere(AbstractManifold):
     """
 
     axes: ClassVar[tuple[str, ...] | None] = ("tokens", "dim")
+    states: ClassVar[str] = "tokens"
 
     def tangent(
         self, x: Float[Array, "*rows dim"], v: Float[Array, "*rows dim"]
@@ -222,6 +241,11 @@ class Product(AbstractManifold):
         found = self._mapped(lambda one, x: one.defect(x), x)
         return functools.reduce(jnp.maximum, _leaves(found))
 
+    @property
+    def parts(self) -> "PyTree[AbstractManifold] | None":
+        """The manifolds."""
+        return self.manifolds
+
     def _mapped(self, function: Callable, *states: State) -> State:
         return jax.tree.map(function, self.manifolds, *states, is_leaf=_is_manifold)
 
@@ -234,59 +258,49 @@ def _leaves(manifolds: PyTree) -> list[Any]:
     return jax.tree.leaves(manifolds, is_leaf=_is_manifold)
 
 
-def _misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
+def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
     """The rule that shapes like `x` break as a state, for an error; None if they keep it."""
+    if manifold.parts is not None:
+        names, manifolds, treedef = _named(manifold.parts)
+        try:
+            states = treedef.flatten_up_to(x)
+        except ValueError:
+            return f"a state with the parts of the manifold, {', '.join(names)}"
+        found = [misfit(one, state) for one, state in zip(manifolds, states, strict=True)]
+        rules = [f"{rule} at `{name}`" for name, rule in zip(names, found, strict=True) if rule]
+        return rules[0] if rules else None
     shape = getattr(x, "shape", None)
-    if isinstance(manifold, Product):
-        return _misfit_of_parts(manifold, x)
     if manifold.axes is None:
         return "an array with axes" if shape == () else None
     sizes = dict(zip(manifold.axes, shape or (), strict=False))
     if shape == tuple(sizes.get(axis) for axis in manifold.axes):
         return None
     names = f"({', '.join(manifold.axes)}{',' if len(manifold.axes) == 1 else ''})"
-    return f"{_STATES.get(type(manifold), 'states')}, an array of shape {names}"
+    return f"{manifold.states}, an array of shape {names}"
 
 
-def _misfit_of_parts(manifold: Product, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
-    named, treedef = jax.tree_util.tree_flatten_with_path(manifold.manifolds, is_leaf=_is_manifold)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
-    try:
-        states = treedef.flatten_up_to(x)
-    except ValueError:
-        return f"a state with the parts of the manifold, {', '.join(names)}"
-    for name, (_, one), state in zip(names, named, states, strict=True):
-        rule = _misfit(one, state)
-        if rule is not None:
-            return f"{rule} at `{name}`"
-    return None
-
-
-def _stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
+def stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
     """The rule that `x` breaks, which is off the manifold by more than `tolerance`."""
+    if manifold.parts is not None:
+        names, manifolds, treedef = _named(manifold.parts)
+        parts = zip(names, manifolds, treedef.flatten_up_to(x), strict=True)
+        name, one, state = max(parts, key=lambda part: float(part[1].defect(part[2])))
+        return f"at `{name}` {stray(one, state, tolerance)}"
+    fault = getattr(manifold, "fault", None)
+    if fault is not None:
+        return f"{manifold.states} {fault(x)}"
     name = type(manifold).__name__
-    if isinstance(manifold, Product):
-        named, treedef = jax.tree_util.tree_flatten_with_path(
-            manifold.manifolds, is_leaf=_is_manifold
-        )
-        parts = zip(named, treedef.flatten_up_to(x), strict=True)
-        (path, one), state = max(parts, key=lambda part: float(part[0][1].defect(part[1])))
-        place = jax.tree_util.keystr(path, simple=True, separator=".")
-        return f"at `{place}` {_stray(one, state, tolerance)}"
-    if isinstance(manifold, WeylChamber):
-        i = int(np.argmax(~(np.diff(np.asarray(x, float)) > 0)))
-        pair = f"{x[i]:g} then {x[i + 1]:g} at index {i}"
-        return f"eigenvalues in strictly ascending order; got {pair}."
-    states = "symmetric matrices" if isinstance(manifold, Symmetric) else f"states on the {name}"
     return (
-        f"{states}, to {tolerance:g}; got one that is off by {float(manifold.defect(x)):.3g}. "
-        f"Project it first: `rqf_jax.manifolds.{name}().project(x0)`."
+        f"{manifold.states} on the {name}, to {tolerance:g}; got one that is off by "
+        f"{float(manifold.defect(x)):.3g}. Project it first: "
+        f"`rqf_jax.manifolds.{name}().project(x0)`."
     )
 
 
-_STATES = {
-    Sphere: "tokens",
-    WeylChamber: "eigenvalues",
-    Symmetric: "a square matrix",
-    Hermitian: "a square matrix",
-}
+def _named(
+    parts: PyTree[AbstractManifold],
+) -> tuple[list[str], list[AbstractManifold], Any]:
+    """The manifolds of a state's parts, the name of each, and their structure."""
+    named, treedef = jax.tree_util.tree_flatten_with_path(parts, is_leaf=_is_manifold)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
+    return names, [one for _, one in named], treedef

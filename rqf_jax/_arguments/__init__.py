@@ -1,40 +1,34 @@
 """The gate: rules for arguments, and values as errors and the screen show them."""
 
+from .fields import field, lower_bound, mask, optional, scalar, square
 from .rules import (
     Rule,
     allowed,
     data,
     each,
-    field,
     file_path,
     finite,
-    fitting,
     flag,
     floating,
     function_of,
     host,
     integer,
     is_concrete,
-    lower_bound,
-    mask,
     maybe,
     nonnegative,
     number,
     one_of,
-    optional,
     part,
     precision,
     prng_key,
     real,
-    scalar,
-    sizes,
-    square,
     squared,
     takes,
     whole,
     words,
 )
 from .shown import described, shown, table
+from .sizes import fitting, sizes
 from .types import Key, Real, Times
 
 __all__ = [

@@ -17,7 +17,7 @@ from .._fused.switch import wanted
 from .._norm import check_directions
 from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
-from ..manifolds import AbstractManifold, _misfit, _stray
+from ..manifolds import AbstractManifold, misfit, stray
 from ..solvers._step_size import warn_of_long_steps
 from .members import member_keys, typed_key, whole_state
 from .times import SaveTimes
@@ -136,12 +136,10 @@ class Problem(eqx.Module):
         x0 = check_start(sde.manifold, self.law, self.key, member, (sde, self.law, self.key))
         if not is_concrete((sde, self.times)):
             return
-        start, longest = float(self.times.at[0]), float(np.max(self.times.lengths)) / self.substeps
-        seen = self.state if x0 is None else x0
-        # A composite state has no rate that one norm could tell.
-        one = hasattr(seen, "shape")
-        dim, x0 = (seen.shape[-1], x0) if one else (0, None)
-        warn_of_long_steps(self.chosen, sde, start, longest, dim, x0, stacklevel=3)
+        at, lengths = np.asarray(self.times.at, float), np.asarray(self.times.lengths, float)
+        steps = [(at[k], lengths[k] / self.substeps) for k in {0, int(np.argmax(lengths))}]
+        like = self.state if x0 is None else x0
+        warn_of_long_steps(self.chosen, sde, steps, like, x0)
 
 
 def state_shape(
@@ -157,7 +155,7 @@ def state_shape(
         if not floats:
             name = f" at `{path_name(path)}`" if path else ""
             raise ValueError(f"`law` must draw one array of floats{name}; got {shapes_of(leaf)}.")
-    rule = _misfit(manifold, state)
+    rule = misfit(manifold, state)
     if rule is not None:
         one = "" if isinstance(state, jax.ShapeDtypeStruct) else "one array of floats, "
         raise ValueError(f"`law` must draw {one}{rule}; got {shapes_of(state)}.")
@@ -190,6 +188,6 @@ def check_start(
         if not finite:
             raise ValueError(f"`law` must draw finite states; got {x0}.")
         if defect > TOLERANCE:
-            raise ValueError(f"`law` must draw {_stray(manifold, x0, TOLERANCE)}")
+            raise ValueError(f"`law` must draw {stray(manifold, x0, TOLERANCE)}")
         check_directions(given, x0)
     return x0

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import manifolds
 from .._arguments import each, part
 from ..manifolds import AbstractManifold, State
 from ..schedules import AbstractSchedule
@@ -73,20 +72,20 @@ class Product(AbstractNoise):
 
     def shape(self, x: State) -> tuple[int, ...]:
         """One axis, as long as the parts together."""
-        return (sum(math.prod(noise.shape(own)) for noise, own in self._pairs(x)),)
+        return (sum(math.prod(noise.shape(own)) for noise, own in self.pairs(x)),)
 
     def __call__(self, t: Float[Array, ""], x: State, dw: Float[Array, " numbers"]) -> State:
         """The displacement of every part by its own noise."""
-        pairs = self._pairs(x)
+        pairs = self.pairs(x)
         parts = _divided(dw, [noise.shape(own) for noise, own in pairs])
         moved = [noise(t, x, own) for (noise, x), own in zip(pairs, parts, strict=True)]
         return self._structure().unflatten(moved)
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """The strictest of the parts, each on its own part of a product of manifolds."""
-        if not isinstance(manifold, manifolds.Product):
+        if manifold.parts is None:
             return _strictest([(noise, manifold) for noise in self._noises()])
-        return _strictest(self._pairs(manifold.manifolds))
+        return _strictest(self.pairs(manifold.parts))
 
     def _noises(self) -> list[AbstractNoise]:
         return jax.tree.leaves(self.noises, is_leaf=_is_noise)
@@ -94,7 +93,7 @@ class Product(AbstractNoise):
     def _structure(self) -> Any:
         return jax.tree.structure(self.noises, is_leaf=_is_noise)
 
-    def _pairs(self, whole: PyTree) -> list[tuple[AbstractNoise, Any]]:
+    def pairs(self, whole: PyTree) -> list[tuple[AbstractNoise, Any]]:
         """Every noise with the part of `whole` in its place."""
         try:
             parts = self._structure().flatten_up_to(whole)

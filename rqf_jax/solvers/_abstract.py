@@ -13,6 +13,8 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
 
     One that stands for several programs, of which the step length chooses one for many steps, has
     a method `variants(sde, x, h)` besides: the solvers, and the index of the one for steps of h.
+    One that is exact in a part of the drift has a method `explicit_part(sde)` besides: the equation
+    without that part.
     """
 
     term_structure = diffrax.MultiTerm[tuple[DriftTerm, NoiseTerm]]

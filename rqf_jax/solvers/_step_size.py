@@ -1,17 +1,22 @@
 """Warnings of steps that are too long for an equation, found before anything is simulated."""
 
+import inspect
 import math
 import warnings
+from collections.abc import Iterator, Sequence
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
 
-from .._sde import SDE
+from .._sde import SDE, in_dtype
 from ..drifts import NoDrift
+from ..manifolds import State
+from ..noises import AbstractNoise, Product
 from ._abstract import AbstractGeometricSolver
 from .projective import shared_matrix
 
@@ -23,46 +28,75 @@ _STEP = 1.0
 is off by some 10 % of a relaxation there, and grows without end above 2."""
 
 _ITERATIONS = 16
+_OURS = {"rqf_jax", "equinox", "jaxtyping"}
 
 
 def warn_of_long_steps(
     solver: diffrax.AbstractSolver,
     sde: SDE,
-    t: float,
-    h: float,
-    dim: int,
-    x: Float[Array, "*state"] | None,
-    *,
-    stacklevel: int,
+    steps: Sequence[tuple[float, float]],
+    like: PyTree[jax.ShapeDtypeStruct | Array],
+    x: State | None,
 ) -> None:
-    """Warn if a step of length `h` is too long for the shared matrix noise or the drift of `sde`.
+    """Warn if a step is too long for the shared matrix noise or the drift of `sde`.
 
-    `x` is an initial state, at which the rate of the drift is found, or None where it is not known;
-    `dim` its last size. Noise is looked at through `AbstractMatrixNoise.control`, and the drift
-    only where the solver is explicit in it (`AbstractGeometricSolver.explicit`).
+    `steps` are times and lengths of some of them, such as the first and the longest. A state is
+    `like` that one; `x` is an initial one, at which the rate of the drift is found, or None where
+    it is not known. Noise is looked at through `AbstractMatrixNoise.control`, and the drift only
+    where the solver is explicit in it (`AbstractGeometricSolver.explicit`).
     """
-    noise = shared_matrix(sde.noise)
+    longest = max(h for _, h in steps)
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        control = 0.0 if noise is None else float(noise.control(dim, jnp.asarray(h)))
-        rate = 0.0
+        size = jnp.asarray(longest)
+        control = max((float(c) for c in _controls(sde.noise, like, size)), default=0.0)
+        h, rate = longest, 0.0
         if x is not None and _is_explicit(solver, sde):
+            explicit = _explicit_part(solver, sde)
             # Arrays: another time or step compiles nothing.
-            rate = float(_rate(sde, jnp.asarray(t), jnp.asarray(h), x))
+            rates = [float(_rate(explicit, jnp.asarray(t), jnp.asarray(h), x)) for t, h in steps]
+            h, rate = max(
+                ((h, rate) for (_, h), rate in zip(steps, rates, strict=True)),
+                key=lambda step: math.inf if math.isnan(step[1]) else step[0] * step[1],
+            )
     if control > _CONTROL:
-        excess, part = control, "noise: its control number, n h (sigma_s² + sigma_a²) where it is"
-        part = f"{part} isotropic, is {control:.3g}"
+        h, excess = longest, control
+        part = "noise: its control number, n h (sigma_s² + sigma_a²) where it is isotropic, is "
+        part = f"{part}{control:.3g}"
     elif not h * rate <= _STEP:
         excess, part = h * rate, f"drift: h times its rate, {rate:.3g} per unit time near the start"
         part = f"{part}, is {excess:.3g}"
     else:
         return
     more = f"{excess:.3g} times as many" if math.isfinite(excess) else "many more"
+    # The line of the user, not one of ours, is where to look.
+    frame, level = inspect.currentframe(), 0
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
     warnings.warn(
         f"the step h = {h:.3g} is long for this {part} and should be at most 1. Use {more} "
         "`substeps`.",
-        stacklevel=stacklevel + 1,
+        stacklevel=level + 1,
     )
+
+
+def _controls(
+    noise: AbstractNoise, like: PyTree[jax.ShapeDtypeStruct | Array], h: Float[Array, ""]
+) -> Iterator[Float[Array, ""]]:
+    """The control number of every shared matrix noise, of all parts of a state."""
+    if isinstance(noise, Product):
+        for one, part in noise.pairs(like):
+            yield from _controls(one, part, h)
+        return
+    matrix = shared_matrix(noise)
+    if matrix is not None:
+        yield matrix.control(like.shape[-1], h)
+
+
+def _explicit_part(solver: diffrax.AbstractSolver, sde: SDE) -> SDE:
+    """The equation without what the solver does exactly."""
+    rest = getattr(solver, "explicit_part", None)
+    return sde if rest is None else rest(sde)
 
 
 def _is_explicit(solver: diffrax.AbstractSolver, sde: SDE) -> bool:
@@ -74,26 +108,31 @@ def _is_explicit(solver: diffrax.AbstractSolver, sde: SDE) -> bool:
 
 
 @eqx.filter_jit
-def _rate(sde: SDE, t, h, x: Float[Array, "*state"]) -> Float[Array, ""]:
+def _rate(sde: SDE, t, h, x: State) -> Float[Array, ""]:
     """The larger of the drift's rates at `x` and where a step of Euler's leads from there."""
-    arrays, rest = eqx.partition(sde, eqx.is_inexact_array)
-    sde = eqx.combine(jax.tree.map(lambda a: a.astype(x.dtype), arrays), rest)
-    t, h = jnp.asarray(t, x.dtype), jnp.asarray(h, x.dtype)
+    # One axis for all numbers of a state: the norm of all its parts together.
+    start, whole = ravel_pytree(x)
+    sde = in_dtype(sde, start.dtype)
+    t, h = jnp.asarray(t, start.dtype), jnp.asarray(h, start.dtype)
+
+    def tangent(y, v):
+        return ravel_pytree(sde.manifold.tangent(whole(y), whole(v)))[0]
 
     def velocity(y):
-        return sde.manifold.tangent(y, sde.drift(t, y))
+        return tangent(y, ravel_pytree(sde.drift(t, whole(y)))[0])
 
     def rate(y):
         # Power iteration for the largest modulus of an eigenvalue of the tangent Jacobian.
         def iterate(v, _):
-            w = sde.manifold.tangent(y, jax.jvp(velocity, (y,), (v,))[1])
+            w = tangent(y, jax.jvp(velocity, (y,), (v,))[1])
             size = jnp.sqrt(jnp.sum(w * w))
             return w / jnp.where(size > 0, size, 1), size
 
-        v = sde.manifold.tangent(y, jax.random.normal(jax.random.key(0), y.shape, y.dtype))
+        v = tangent(y, jax.random.normal(jax.random.key(0), y.shape, y.dtype))
         v = v / jnp.sqrt(jnp.sum(v * v))
         sizes = lax.scan(iterate, v, length=_ITERATIONS)[1]
         # A pair of complex eigenvalues turns vectors, whose growth is that of many steps.
         return jnp.exp(jnp.mean(jnp.log(sizes[_ITERATIONS // 2 :])))
 
-    return jnp.maximum(rate(x), rate(sde.manifold.retract(x, h * velocity(x))))
+    moved = ravel_pytree(sde.manifold.retract(x, whole(h * velocity(start))))[0]
+    return jnp.maximum(rate(start), rate(moved))

@@ -48,6 +48,13 @@ class BAOAB(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
         q = moved(q, p)
         return {"q": q, "p": kicked(q, p)}
 
+    def explicit_part(self, sde: SDE) -> SDE:
+        """A particle without friction, of which a step is exact."""
+        drift = sde.drift
+        assert isinstance(drift, Momentum)
+        free = Momentum(drift.gradient, 0.0, drift.mass, gain=drift.gain)
+        return SDE(free, sde.noise, sde.manifold)
+
     def misfit(self, sde: SDE) -> str | None:
         """Anything but a particle with constant friction and additive noise on its momentum."""
         drift, noise = sde.drift, sde.noise

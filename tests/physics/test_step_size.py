@@ -10,9 +10,10 @@ import pytest
 
 import rqf_jax as rqf
 from rqf_jax import drifts, models
-from rqf_jax.laws import Fixed, Normal, Uniform
+from rqf_jax.laws import Fixed, Normal, Product, Uniform
 from rqf_jax.manifolds import Euclidean
 from rqf_jax.noises import NoNoise, TokenNoise
+from rqf_jax.potentials import Quadratic
 from rqf_jax.solvers import GeodesicHeun
 
 KEY = jax.random.key(2)
@@ -58,6 +59,48 @@ def test_the_rate_of_a_rotation_is_its_frequency():
     sde = rqf.SDE(turn, NoNoise(), Euclidean())
     with pytest.warns(UserWarning, match="its rate, 4 per unit time"):
         simulate(sde, Normal((1, 2)), 0.3, solver=GeodesicHeun())
+
+
+def test_the_warning_names_the_line_of_the_user(unchecked):
+    with pytest.warns(UserWarning, match="long for this drift") as caught:
+        simulate(OJA, Fixed(jnp.eye(3)[:1]), 0.5, solver=GeodesicHeun())
+    assert caught[0].filename == __file__
+
+
+def particle(**changes):
+    given = {"friction": 1.0, "temperature": 0.5} | changes
+    law = Product({"q": Fixed(jnp.ones(2)), "p": Normal((2,))})
+    return models.underdamped_langevin(Quadratic(900.0).slope, **given), law
+
+
+def test_the_rate_of_a_particle_is_its_frequency():
+    with pytest.warns(UserWarning, match="its rate, 30 per unit time"):
+        simulate(*particle(), 1.01 / 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulate(*particle(), 0.99 / 30)
+        # The solver's friction is exact, whatever the step.
+        simulate(*particle(friction=1e3), 0.99 / 30)
+
+
+def test_the_longest_step_is_measured_by_the_rate_of_its_own_time():
+    sde = models.nesterov(Quadratic(1.0).slope)  # friction 3/t
+    law = Product({"q": Fixed(jnp.ones(1)), "p": Fixed(jnp.zeros(1))})
+    ts = np.geomspace(0.01, 1.0, 8)
+    options = {"members": 1, "key": KEY}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rqf.simulate(sde, law, ts, substeps=8, **options)
+    with pytest.warns(UserWarning, match="long for this drift"):
+        rqf.simulate(sde, law, ts, substeps=2, **options)
+
+
+def test_matrix_noise_of_a_part_is_looked_at_in_the_dimension_of_the_part():
+    noise = rqf.noises.Product({"x": rqf.noises.IsotropicNoise(2.0, 0.0), "r": TokenNoise(1.0)})
+    space = rqf.manifolds.Product({"x": rqf.manifolds.Sphere(), "r": Euclidean()})
+    law = Product({"x": Uniform(2, 3), "r": Normal((2,))})
+    with pytest.warns(UserWarning, match="its control number, .* is 2.4"):
+        simulate(rqf.SDE(drifts.NoDrift(), noise, space), law, 0.2)
 
 
 EXACT = {

@@ -355,7 +355,7 @@ BAD = {
         "`law` must draw symmetric matrices", "off by 0.5",
     ),
     "a start that is not square": (
-        lambda: run(rqf.models.dyson(1.0), Zeros((2, 3))), "`law` must draw a square matrix",
+        lambda: run(rqf.models.dyson(1.0), Zeros((2, 3))), "`law` must draw symmetric matrices",
     ),
     "beta below one": (
         lambda: rqf.models.dyson_eigenvalues(1.0, beta=0.5), "`beta` must be at least 1", "0.5",
