@@ -4,11 +4,13 @@ Estimators take `Trajectories` (or arrays with times) and return a `FitResult`. 
 of is public too: increments and whitening of one step.
 """
 
+from . import rivals
 from ._result import FitResult, IdentifiabilityError
 from .attention import fit_attention
 from .design import predicted_error
 from .driving import DrivingNoise, recover_noise
 from .eigenvalues import fit_dyson
+from .explanation import Explanation, LayerRivals, RivalFit
 from .hidden_states import (
     HiddenStatesFit,
     Layer,
@@ -19,17 +21,23 @@ from .noise import fit_noise
 from .observation import fit_noise_observed
 from .pairs import fit_pairs
 from .scaling import fit_scaling
+from .weighing import default_rivals, explain
 from .weights import fit_matrix_ou
 from .whitening import Whitened, choose, whiten
 
 __all__ = [
     "DrivingNoise",
+    "Explanation",
     "FitResult",
     "HiddenStatesFit",
     "IdentifiabilityError",
     "Layer",
+    "LayerRivals",
+    "RivalFit",
     "Whitened",
     "choose",
+    "default_rivals",
+    "explain",
     "fit_attention",
     "fit_dyson",
     "fit_hidden_states",
@@ -42,6 +50,7 @@ __all__ = [
     "logarithm",
     "predicted_error",
     "recover_noise",
+    "rivals",
     "whiten",
 ]
 

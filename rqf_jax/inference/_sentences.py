@@ -14,11 +14,12 @@ SINK = 5.0
 
 
 class Units(NamedTuple):
-    """`units` (layers, tokens, dim) of every sentence, without the tokens left out: `sinks` are
-    (sentence, token, norm over the median), `excluded` (sentence, token, why). A turn up to
-    `rounding` (radians) may be rounding."""
+    """`units` (layers, tokens, dim) of every sentence, without the tokens left out, and which are
+    `kept`: `sinks` are (sentence, token, norm over the median), `excluded` (sentence, token, why).
+    A turn up to `rounding` (radians) may be rounding."""
 
     units: list[Float[np.ndarray, "layers _ dim"]]
+    kept: list[Bool[np.ndarray, " _"]]
     sinks: tuple[tuple[int, str, float], ...]
     excluded: tuple[tuple[int, str, str], ...]
     rounding: float
@@ -36,9 +37,12 @@ def read(sentences: Any) -> Units:
     ]
     lengths = np.concatenate([n[:, there] for n, there in zip(norms, usable, strict=True)], axis=1)
     if not lengths.size:
-        raise ValueError("`sentences` must have tokens of finite length; got none.")
+        raise ValueError(
+            "`sentences` must have tokens that are finite and of length > 0 in all layers; got "
+            f"none: {_common(excluded)}."
+        )
     typical = np.median(lengths, axis=1, keepdims=True)
-    units, sinks = [], []
+    units, kept_of, sinks = [], [], []
     for number, (x, norm, there) in enumerate(zip(states, norms, usable, strict=True)):
         excess = np.max(norm / typical, axis=0, where=there, initial=0.0)
         kept = there & (excess <= SINK)
@@ -47,12 +51,13 @@ def read(sentences: Any) -> Units:
             for a in np.flatnonzero(there & ~kept)
         ]
         units.append(x[:, kept] / norm[:, kept, None])
+        kept_of.append(kept)
     if max(x.shape[1] for x in units) < 2:
         raise ValueError(
             "`sentences` must have two tokens in a sentence that are finite and no sinks; got one "
             "at most."
         )
-    return Units(units, tuple(sinks), tuple(excluded), rounding)
+    return Units(units, kept_of, tuple(sinks), tuple(excluded), rounding)
 
 
 def padded(
@@ -100,6 +105,13 @@ def _states(sentences: Any) -> tuple[list[Float[np.ndarray, "layers _ dim"]], fl
             f"got shapes {sorted({x.shape for x in found})}."
         )
     return found, 4 * eps
+
+
+def _common(excluded: list[tuple[int, str, str]]) -> str:
+    """The reason for which most tokens are left out, and how many of all."""
+    reasons = [why for _, _, why in excluded]
+    first = max(reasons, key=reasons.count)
+    return f"{reasons.count(first)} of {len(reasons)} tokens are {first}"
 
 
 def _why(norms: Float[np.ndarray, " layers"]) -> str:

@@ -1,6 +1,7 @@
 """Hidden states of a language model as if layers were steps of common noise: does that fit?"""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from .._arguments import flag
 from ..theory.sphere import mean_overlap
 from ._checks import checks
 from ._data import in_own_precision
 from ._layers import root_error, strengths, student
 from ._sentences import SINK as SINK, padded, read
 from ._steps import whitened_steps
+from .explanation import Explanation
+from .rivals import PrivateNoise, SentenceMatrix, Series, SharedMatrix
+from .weighing import explain
 
 JUMP = 1.6
 """A layer is a jump if its median turn is above so many times the median over the layers."""
@@ -23,6 +28,10 @@ JUMP = 1.6
 LAYERS = 10
 """Fewer layers than this are too few to call them a diffusion."""
 
+_MATRIX_NOISE = (SharedMatrix(), SentenceMatrix())
+_MAP = Series(3)
+_RIVALS = (PrivateNoise(), *_MATRIX_NOISE, _MAP)
+_BENT = 0.1
 _MOST_PAIRS = 400
 _TOO_FAR = 5.0
 _SURE = 0.999
@@ -65,8 +74,9 @@ class HiddenStatesFit:
     norm of the layer), `excluded` are (sentence, token, why it has no direction). `gathering` is
     the measured less the predicted change of the mean overlap, over all layers without a jump, and
     its mean over its standard error, which has Student's law over the sentences; `lag` the
-    correlation of successive turns and its z. `objections` are sentences; without any, `fits` is
-    True.
+    correlation of successive turns and its z. `rivals` weighs this model, noise fresh in every
+    sentence, against others on held-out sentences; None if that was not asked for or there is one
+    sentence. `objections` are sentences; without any, `fits` is True.
     """
 
     layers: tuple[Layer, ...]
@@ -76,6 +86,7 @@ class HiddenStatesFit:
     gathering: tuple[float, float]
     lag: tuple[float, float]
     objections: tuple[str, ...]
+    rivals: Explanation | None = None
 
     @property
     def fits(self) -> bool:
@@ -84,14 +95,15 @@ class HiddenStatesFit:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
-        if self.fits:
-            return "Nothing here speaks against layers as steps of common matrix noise."
-        return "Layers are not steps of common matrix noise alone: " + " ".join(self.objections)
+        """What speaks against common noise, and which rival predicts held-out sentences best."""
+        text = "Nothing here speaks against layers as steps of common matrix noise."
+        if not self.fits:
+            text = "Layers are not steps of common matrix noise alone: " + " ".join(self.objections)
+        return text if self.rivals is None else f"{text} {_standing(self.rivals)}"
 
 
 @in_own_precision
-def fit_hidden_states(sentences: Sequence[Any]) -> HiddenStatesFit:
+def fit_hidden_states(sentences: Sequence[Any], *, compare: bool = True) -> HiddenStatesFit:
     """Noise per layer from hidden states, split into symmetric and antisymmetric, and a verdict.
 
     Directions h/|h| are the tokens, layers the times, sentences the members, as in `fit_noise` with
@@ -114,16 +126,22 @@ def fit_hidden_states(sentences: Sequence[Any]) -> HiddenStatesFit:
     - successive turns correlated, |z| > 5;
     - tokens gather more or less than predicted by more than 5 standard errors (three sentences at
       least);
+    - in most layers a nonlinear map that all sentences share (`rivals.Series`) predicts held-out
+      sentences better than a matrix per sentence and one for all, by more than 5 standard errors
+      (two sentences at least, if `compare` is True);
     - fewer than `LAYERS` layers.
 
     Standard errors from few sentences are uncertain themselves: in place of 5 of them it takes as
     many as Student's law exceeds once in 1000, for instance 8.6 from 5 sentences.
 
     `sentences` have `states` (layers, tokens, dim) and `tokens`, as in `io.read_hidden_states`.
-    Raises ValueError unless all have the same two or more layers and one dimension, and unless two
-    tokens of some sentence remain.
+    The likelihood takes noise to be fresh in every sentence. `compare` says whether that is weighed
+    against rivals, which takes most of the time: `verdict` says where it is beaten. Raises
+    ValueError unless all have the same two or more layers and one dimension, and unless two tokens
+    of some sentence remain.
     """
-    units, sinks, excluded, rounding = read(sentences)
+    compare = flag("compare", compare)
+    units, kept, sinks, excluded, rounding = read(sentences)
     turns = np.concatenate([_turns(x) for x in units], axis=1)
     turn, moving = np.median(turns, axis=1), turns.max(axis=1) > rounding
     usual = float(np.median(turn[moving])) if np.sum(moving) > 2 else 0.0
@@ -158,8 +176,12 @@ def fit_hidden_states(sentences: Sequence[Any]) -> HiddenStatesFit:
     )
     spans = _excess(found, layers, moving & ~jump)
     objections = _objections(layers, moving, spans, gathering, lag, len(units))
+    weighed = None
+    if compare and sum(np.any(tokens) for tokens in kept) > 1 and np.any(moving):
+        weighed = explain(sentences, _RIVALS)
+        objections += _beaten(weighed, moving)
     overlap = float(measured[0])
-    return HiddenStatesFit(layers, overlap, sinks, excluded, gathering, lag, objections)
+    return HiddenStatesFit(layers, overlap, sinks, excluded, gathering, lag, objections, weighed)
 
 
 def _strengths(xs, there, turns, moving) -> dict[str, Float[np.ndarray, " layers"]]:
@@ -259,6 +281,44 @@ def _objections(layers, moving, spans, gathering, lag, sentences: int) -> tuple[
     if len(layers) < LAYERS:
         found.append(f"{len(layers)} layers are too few to call them a diffusion.")
     return tuple(found)
+
+
+def _beaten(rivals: Explanation, moving) -> tuple[str, ...]:
+    """The objection that most layers are a nonlinear map of all sentences, no matrix noise."""
+    found, turning = [], 0
+    for layer, turns in zip(rivals.layers, moving, strict=True):
+        turning += bool(turns)
+        series = layer[_MAP.name]
+        noise = max((layer[one.name] for one in _MATRIX_NOISE), key=lambda one: one.score)
+        gain, error = series.gain - noise.gain, math.hypot(series.gain_error, noise.gain_error)
+        linear = series.strengths["matrix"][0]
+        bent = sum(value for name, (value, _) in series.strengths.items() if "degree" in name)
+        # Lengths that a normalisation sets bend a linear map too, by far less.
+        if turns and gain > _TOO_FAR * error and bent > _BENT * linear:
+            found.append(gain)
+    if len(found) <= turning / 2:
+        return ()
+    return (
+        f"In {len(found)} of {turning} layers a nonlinear map that all sentences share predicts "
+        "held-out sentences better than any matrix noise does, by "
+        f"{np.median(found):.2f} nats per number.",
+    )
+
+
+def _standing(rivals: Explanation) -> str:
+    """Where the model of the fit stands among its rivals."""
+    own = SentenceMatrix().name
+    beaten = [i for i, name in enumerate(rivals.winners, 1) if name != own]
+    if not beaten:
+        return "Noise that is fresh in every sentence, the model of these strengths, wins."
+    wins = ", ".join(
+        f"{name} ({count})"
+        for name, count in Counter(rivals.winners[i - 1] for i in beaten).most_common()
+    )
+    return (
+        "The strengths are those of noise fresh in every sentence, which is beaten on held-out "
+        f"sentences in {len(beaten)} of {len(rivals.winners)} layers, by {wins}."
+    )
 
 
 def _excess(found, layers, used) -> float:

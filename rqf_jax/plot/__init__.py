@@ -15,6 +15,7 @@ from .densities import (
 )
 from .errors import error_band, error_bars, legend
 from .globe import sphere
+from .rivals import rivals
 
 __all__ = [
     "PALETTE",
@@ -25,6 +26,7 @@ __all__ = [
     "legend",
     "mean_lines",
     "phase_diagram",
+    "rivals",
     "shades",
     "spectrum",
     "sphere",

@@ -79,6 +79,10 @@ def _stored():
     return path
 
 
+def _few_sentences():
+    return [s.select(range(4)) for s in rqf.io.example_hidden_states()]
+
+
 def _axis():
     import matplotlib.pyplot as plt
 
@@ -354,9 +358,36 @@ PARTICULAR = {
         "beta": None,
         "method": "tamed",
     },
-    "inference.fit_hidden_states": {
-        "sentences": Later(lambda: rqf.io.example_hidden_states().sentences)
+    "inference.Explanation": None,
+    "inference.LayerRivals": None,
+    "inference.RivalFit": None,
+    "inference.explain": {
+        "sentences": Later(_few_sentences),
+        "rivals": (rqf.inference.rivals.SharedMatrix(),),
+        "folds": 2,
     },
+    "inference.fit_hidden_states": {
+        "sentences": Later(lambda: rqf.io.example_hidden_states().sentences),
+        "compare": False,
+    },
+    "inference.rivals.AttentionFlow": {
+        "query": np.eye(3),
+        "key": np.eye(3),
+        "value": np.eye(3),
+        "label": "head",
+    },
+    "inference.rivals.AttentionValues": {
+        "query": np.eye(3),
+        "key": np.eye(3),
+        "label": "head",
+    },
+    "inference.rivals.Field": {"kernel": rqf.kernels.MLP("relu", 4)},
+    "inference.rivals.Mixture": {
+        "parts": (rqf.inference.rivals.SharedMatrix(), rqf.inference.rivals.SentenceBias()),
+        "label": "both",
+    },
+    "inference.rivals.Series": {"degrees": 3},
+    "inference.rivals.Tokens": None,
     "inference.fit_matrix_ou": {
         "runs": Later(lambda: made("weights")),
         "target": TARGET,
@@ -439,6 +470,13 @@ PARTICULAR = {
     "plot.error_bars": {"x": TIMES, "values": TIMES, "errors": TIMES, "step": None},
     "plot.fan": {"values": TIMES * np.ones((3, 1)), **ENSEMBLE},
     "plot.mean_lines": {"values": {"a": TIMES * np.ones((3, 1)) + [[0], [1], [2]]}, **ENSEMBLE},
+    "plot.rivals": {
+        "explanation": Later(
+            lambda: rqf.inference.explain(
+                _few_sentences(), (rqf.inference.rivals.SharedMatrix(),), folds=2
+            )
+        )
+    },
     "plot.phase_diagram": {
         "x": [0.0, 1.0],
         "y": [0.0, 1.0, 2.0],

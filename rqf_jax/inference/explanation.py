@@ -1,0 +1,145 @@
+"""Scores of rival explanations, layer by layer, as a table."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class RivalFit:
+    """One explanation of one layer.
+
+    `score` is the mean ln of the density of held-out sentences, in nats per number; `gain` that
+    over private noise, and `gain_error` its standard error from the scatter between folds. Angles
+    are medians, in degrees, between held-out tokens and their prediction: of all, of those whose
+    text is `repeated` in the sentences seen, of `novel` ones; NaN where there is none.
+
+    `strengths` are (mean squared length that a part gives to a token of length 1, standard error)
+    from all sentences, and `coefficients` those of the mean: "x" is c. `columns` is the number of
+    output coordinates that are independent. `whitened` is the variance of the squared modes of the
+    whitened output in units of the 2/columns that the model has, with `whitened_limit`, which it
+    exceeds only if the model's covariance is wrong. A map has none of these: NaN.
+    """
+
+    name: str
+    score: float
+    gain: float
+    gain_error: float
+    angle: float
+    repeated: float
+    novel: float
+    strengths: dict[str, tuple[float, float]]
+    coefficients: dict[str, float]
+    columns: float
+    whitened: float
+    whitened_limit: float
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the whitened output shows that the covariance is another one."""
+        return self.whitened > self.whitened_limit
+
+
+@dataclass(frozen=True)
+class LayerRivals:
+    """The rivals of one layer, `turn` the median angle in degrees by which it turns tokens."""
+
+    turn: float
+    rivals: tuple[RivalFit, ...]
+
+    @property
+    def best(self) -> RivalFit:
+        """The rival with the highest score."""
+        return max(self.rivals, key=lambda one: one.score)
+
+    def __getitem__(self, name: str) -> RivalFit:
+        return {one.name: one for one in self.rivals}[name]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Scores of rivals, layer by layer; `print` shows a table, `plot.rivals` draws it.
+
+    `layers` are `LayerRivals`; `gains` is (layers, rivals). `folds` is the number of groups of
+    sentences; `sinks` and `excluded` are as in `HiddenStatesFit`.
+    """
+
+    layers: tuple[LayerRivals, ...]
+    names: tuple[str, ...]
+    sentences: int
+    tokens: int
+    dim: int
+    folds: int
+    sinks: tuple[tuple[int, str, float], ...]
+    excluded: tuple[tuple[int, str, str], ...]
+
+    @property
+    def gains(self) -> Float[np.ndarray, "layers rivals"]:
+        """Nats per number over private noise."""
+        return np.array([[one.gain for one in layer.rivals] for layer in self.layers])
+
+    @property
+    def errors(self) -> Float[np.ndarray, "layers rivals"]:
+        """Standard errors of `gains`."""
+        return np.array([[one.gain_error for one in layer.rivals] for layer in self.layers])
+
+    @property
+    def winners(self) -> tuple[str, ...]:
+        """The name of the best rival of each layer."""
+        return tuple(layer.best.name for layer in self.layers)
+
+    def __repr__(self) -> str:
+        best = ", ".join(dict.fromkeys(self.winners))
+        return (
+            f"Explanation(layers={len(self.layers)}, rivals={len(self.names)}, "
+            f"sentences={self.sentences}, tokens={self.tokens}, best: {best})"
+        )
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.sentences} sentences, {self.tokens} tokens, dimension {self.dim}, "
+            f"{self.folds} folds of sentences",
+            "gain over private noise on held-out sentences, nats per number (* the best)",
+        ]
+        width = max(map(len, self.names))
+        for first in range(0, len(self.layers), 10):
+            group = range(first, min(first + 10, len(self.layers)))
+            lines += ["", " " * width + "".join(f"{f'{i}→{i + 1}':>9}" for i in group)]
+            for row, name in enumerate(self.names):
+                cells = (self._cell(self.layers[i], row) for i in group)
+                lines.append(f"{name:<{width}}" + "".join(cells))
+        lines += ["", "layer  turn   best, its error angle: all (repeated, novel); whitened modes"]
+        for number, layer in enumerate(self.layers):
+            best = layer.best
+            lines.append(
+                f"{f'{number}→{number + 1}':<6} {layer.turn:4.1f}°  {best.name}, "
+                f"{best.angle:.1f}° ({_degrees(best.repeated)}, {_degrees(best.novel)}); "
+                + _modes(best)
+            )
+        lines += [
+            f"left out: {token!r} of sentence {sentence}, norm {excess:.0f} x the median"
+            for sentence, token, excess in self.sinks
+        ]
+        lines += [
+            f"left out: {token!r} of sentence {sentence}, {reason}"
+            for sentence, token, reason in self.excluded
+        ]
+        return "\n".join(lines)
+
+    @staticmethod
+    def _cell(layer: LayerRivals, row: int) -> str:
+        one = layer.rivals[row]
+        return f"{one.gain:+8.3f}{'*' if one is layer.best else ' '}"
+
+
+def _degrees(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.1f}°"
+
+
+def _modes(best: RivalFit) -> str:
+    if math.isnan(best.whitened):
+        return "no covariance"
+    verdict = "covariance rejected" if best.rejected else "nothing against the covariance"
+    return f"{best.whitened:.1f} ({verdict})"

@@ -1,0 +1,271 @@
+"""Which explanation of a model's layers predicts sentences that it has not seen?"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from .._arguments import each, integer, part
+from . import _process as process
+from ._sentences import read
+from .explanation import Explanation, LayerRivals, RivalFit
+from .rivals import (
+    AbstractProcess,
+    AbstractRival,
+    AttentionFlow,
+    AttentionValues,
+    LinearFlow,
+    LinesOfThought,
+    Mixture,
+    PrivateNoise,
+    SentenceBias,
+    SentenceMatrix,
+    Series,
+    SharedMatrix,
+    Tokens,
+)
+
+_SIGMAS = 5.0
+
+
+def default_rivals(*, causal: bool = False) -> tuple[AbstractRival, ...]:
+    """The explanations that `explain` weighs if none are given.
+
+    `causal` says whether tokens attend only to themselves and those before, as in decoders.
+    """
+    series, bias = Series(3), SentenceBias()
+    values = [AttentionValues(beta, causal=causal) for beta in (0.0, 5.0)]
+    return (
+        PrivateNoise(),
+        SharedMatrix(),
+        SentenceMatrix(),
+        bias,
+        LinearFlow(),
+        *values,
+        series,
+        Mixture(series, *values, bias, label="all of these"),
+        AttentionFlow(5.0, causal=causal),
+        LinesOfThought(20),
+    )
+
+
+def explain(
+    sentences: Sequence[Any],
+    rivals: Sequence[AbstractRival] | None = None,
+    *,
+    folds: int = 4,
+    seed: int = 0,
+) -> Explanation:
+    """Weigh explanations of the layers of a language model on sentences they have not seen.
+
+    Every rival is fitted to the sentences of all folds but one, and predicts the tokens of that
+    one after the layer from those before it. Folds are made of sentences, because tokens of one
+    sentence share what happens to it. The score is the log density per number of the held-out
+    tokens; gains are over private noise, which is always among the rivals. Strengths and their
+    errors come from all sentences. See `inference.rivals` for the model.
+
+    **Arguments**
+
+    - `sentences`: with `states` (layers, tokens, dim) and `tokens`, as in `io.read_hidden_states`.
+      Sinks and tokens without a direction are left out, as in `fit_hidden_states`.
+    - `rivals`: explanations of `inference.rivals`; by default `default_rivals()`, which are for
+      encoders: give `default_rivals(causal=True)` for decoders.
+    - `folds`: groups of sentences, at least 2; as many as there are sentences at most.
+    - `seed`: of the groups.
+
+    **Returns** an `Explanation`.
+
+    **Raises** ValueError for arguments that break a rule: layers that differ in shape, fewer than
+    two sentences, tokens that are all the same, two rivals of one name.
+
+    **Example**
+
+    >>> states = rqf.io.example_hidden_states()
+    >>> few = [s.select(range(6)) for s in states]
+    >>> rivals = [rqf.inference.rivals.SharedMatrix(), rqf.inference.rivals.SentenceMatrix()]
+    >>> rqf.inference.explain(few, rivals, folds=2)  # doctest: +ELLIPSIS
+    Explanation(layers=6, rivals=3, sentences=5, tokens=30, best: ...)
+    """
+    chosen = _rivals(rivals)
+    whole = read(sentences)
+    groups = integer("folds", folds, minimum=2)
+    rng = np.random.default_rng(integer("seed", seed, minimum=0))
+    kept = [(i, np.flatnonzero(keep)) for i, keep in enumerate(whole.kept) if np.any(keep)]
+    if len(kept) < 2:
+        raise ValueError(
+            f"`sentences` must be at least 2, to hold one out; got {len(kept)} with tokens that "
+            "count."
+        )
+    groups = min(groups, len(kept))
+    fold = rng.permutation(len(kept)) % groups
+    states = np.concatenate(
+        [np.asarray(sentences[i].states, float)[:, tokens] for i, tokens in kept], axis=1
+    )
+    sentence = np.repeat(np.arange(len(kept)), [tokens.size for _, tokens in kept])
+    texts = np.array([str(sentences[i].tokens[a]) for i, tokens in kept for a in tokens])
+    parts = [(np.flatnonzero(fold[sentence] != f), np.flatnonzero(fold[sentence] == f))
+             for f in range(groups)]  # fmt: skip
+    seen_before = np.zeros(texts.size, bool)
+    for train, test in parts:
+        seen_before[test] = np.isin(texts[test], texts[train])
+    layers = tuple(
+        _layer(states[i], states[i + 1], sentence, parts, seen_before, chosen)
+        for i in range(len(states) - 1)
+    )
+    return Explanation(
+        layers,
+        tuple(one.name for one in chosen),
+        len(kept),
+        texts.size,
+        states.shape[2],
+        groups,
+        whole.sinks,
+        whole.excluded,
+    )
+
+
+def _rivals(rivals: Any) -> tuple[AbstractRival, ...]:
+    given = default_rivals() if rivals is None else rivals
+    rule = part(AbstractRival, "a rival of `inference.rivals`")
+    chosen = each(rule)("rivals", given)
+    if not any(isinstance(one, PrivateNoise) for one in chosen):
+        chosen = (PrivateNoise(), *chosen)
+    names = [one.name for one in chosen]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"`rivals` must have names of their own; got {twice[0]!r} twice. Give one a `label`."
+        )
+    return chosen
+
+
+class _Fold:
+    """The score of one rival on one fold, and the angles of its tokens."""
+
+    def __init__(self, score: float, mean: np.ndarray, truth: np.ndarray):
+        self.score = score
+        self.angles = _angles(mean, truth)
+
+
+def _layer(before, after, sentence, parts, seen_before, rivals) -> LayerRivals:
+    scale = math.sqrt(np.mean(np.sum(before**2, axis=1)))
+    tokens, outputs = Tokens(before / scale, sentence), after / scale
+    if np.ptp(tokens.directions, axis=0).max() < 1e-12:
+        raise ValueError(
+            "`sentences` must have tokens that differ; got one direction for all of them."
+        )
+    weights = np.array([test.size for _, test in parts]) / len(before)
+    found = {}
+    for rival in rivals:
+        if isinstance(rival, AbstractProcess):
+            found[rival.name] = _of_process(rival, tokens, outputs, parts)
+        else:
+            found[rival.name] = _of_map(rival, tokens, outputs, parts), {}
+    base = next(one.name for one in rivals if isinstance(one, PrivateNoise))
+    plain = np.array([one.score for one in found[base][0]])
+    fits = []
+    for name, (scored, facts) in found.items():
+        scores = np.array([one.score for one in scored])
+        angles = np.empty(len(before))
+        for (_, test), one in zip(parts, scored, strict=True):
+            angles[test] = one.angles
+        gain = float(weights @ (scores - plain))
+        spread = weights**2 @ (scores - plain - gain) ** 2 * len(parts) / (len(parts) - 1)
+        fits.append(
+            RivalFit(
+                name=name,
+                score=float(weights @ scores),
+                gain=gain,
+                gain_error=math.sqrt(spread),
+                angle=float(np.median(angles)),
+                repeated=_median(angles[seen_before]),
+                novel=_median(angles[~seen_before]),
+                **(_NOTHING | facts),
+            )
+        )
+    return LayerRivals(float(np.median(_angles(tokens.states, outputs))), tuple(fits))
+
+
+_NOTHING: dict[str, Any] = {
+    "strengths": {},
+    "coefficients": {},
+    "columns": math.nan,
+    "whitened": math.nan,
+    "whitened_limit": math.nan,
+}
+
+
+def _of_process(rival: AbstractProcess, tokens: Tokens, outputs, parts):
+    """Folds and facts of a Gaussian process."""
+    count, dim = outputs.shape
+    kernels = {"private": np.eye(count), "bias": np.ones((count, count))}
+    kernels |= _checked("kernels", rival.kernels(tokens), (count, count))
+    features = {"x": tokens.states} | _checked("features", rival.features(tokens), (count, dim))
+    moments = process.Moments.of(list(kernels.values()), outputs, list(features.values()))
+    whole = process.maximise(moments)
+    arrays = np.stack([outputs, *features.values()])
+    folds = []
+    for train, test in parts:
+        fitted = process.maximise(moments.among(train), whole)
+        mean, spread = process.predict(fitted, moments.kernels, arrays, train, test)
+        score = process.log_density(mean, spread, outputs[test])
+        folds.append(_Fold(score, mean, outputs[test]))
+    columns = min(whole.columns, float(dim))
+    scale = np.sqrt(np.maximum(np.diag(whole.fisher), 1e-300))
+    inverse = np.linalg.pinv(whole.fisher / np.outer(scale, scale), hermitian=True)
+    errors = np.sqrt(np.diag(inverse) / columns) / scale
+    size = dim * np.trace(moments.kernels, axis1=1, axis2=2) / count
+    modes = process.whitened(whole, dim)
+    return folds, {
+        "strengths": {
+            name: (float(value), float(error))
+            for name, value, error in zip(
+                kernels, whole.strengths * size, errors * size, strict=True
+            )
+        },
+        "coefficients": dict(zip(features, map(float, whole.coefficients), strict=True)),
+        "columns": columns,
+        "whitened": float(np.var(modes) * columns / 2),
+        # A sum of squares of as many modes, each of kurtosis 12/columns besides that of Gauss's.
+        "whitened_limit": 1 + _SIGMAS * math.sqrt((2 + 12 / columns) / count),
+    }
+
+
+def _of_map(rival, tokens: Tokens, outputs, parts):
+    folds = []
+    for train, test in parts:
+        seen, after = tokens.states[train], outputs[train]
+        off = rival.predict(seen, after, seen) - after
+        variance = max(float(np.mean(off**2)), 1e-12)
+        mean = rival.predict(seen, after, tokens.states[test])
+        square = float(np.mean((mean - outputs[test]) ** 2))
+        score = -0.5 * (math.log(2 * math.pi * variance) + square / variance)
+        folds.append(_Fold(score, mean, outputs[test]))
+    return folds
+
+
+def _checked(kind: str, given: Any, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    found = {}
+    for name, value in given.items():
+        array = np.asarray(value, float)
+        if array.shape != shape or not np.all(np.isfinite(array)):
+            raise ValueError(
+                f"`rivals` must have {kind} that are finite, of shape {shape}; {name!r} has shape "
+                f"{array.shape}."
+            )
+        found[name] = array
+    return found
+
+
+def _angles(x, y) -> Float[np.ndarray, " tokens"]:
+    """Angles between the rows of two arrays, in degrees; 90 for a row of zeros."""
+    lengths = np.linalg.norm(x, axis=1, keepdims=True), np.linalg.norm(y, axis=1, keepdims=True)
+    u, v = (a / np.where(n > 0, n, 1.0) for a, n in zip((x, y), lengths, strict=True))
+    near, far = np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)
+    return np.degrees(2 * np.arctan2(near, far))
+
+
+def _median(values: Float[np.ndarray, "..."]) -> float:
+    return float(np.median(values)) if values.size else math.nan
