@@ -23,6 +23,9 @@ SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT"}
 
 # Records that functions make and users read: their docstring lists the fields.
 MADE = {
+    "rqf.inference.Explanation",
+    "rqf.inference.LayerRivals",
+    "rqf.inference.RivalFit",
     "rqf.analysis.Equilibria",
     "rqf.analysis.MarchenkoPasturFit",
     "rqf.analysis.RateEstimate",
