@@ -13,6 +13,7 @@ from .linear import Constant, Linear, MeanField, Oja
 from .momentum import Momentum
 from .normed import Normed, UnitOutput
 from .pull import Coulomb, Pull, TwoLayer
+from .rotary import rotary_frequencies
 from .state_space import SelectiveStateSpace
 from .well import MatrixWell
 
@@ -39,6 +40,7 @@ __all__ = [
     "UnitOutput",
     "UnnormalisedAttention",
     "causal_mask",
+    "rotary_frequencies",
 ]
 
 

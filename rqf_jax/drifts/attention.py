@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from .._arguments import field, fitting, integer, mask, maybe, optional, scalar, square, whole
 from .._linalg.lanes import gram, softmax_mean, transform, weighted_sum
 from ._abstract import AbstractDrift
+from .rotary import frequencies_of, rotated
 
 
 class AbstractAttention(AbstractDrift):
@@ -25,6 +26,9 @@ class AbstractAttention(AbstractDrift):
     mask: Bool[Array, "N N"] | None = eqx.field(converter=optional(mask("mask")), default=None)
     chunk_size: int | None = eqx.field(
         static=True, default=None, converter=field("chunk_size", maybe(whole()))
+    )
+    frequencies: Float[Array, " planes"] | None = eqx.field(
+        converter=optional(field("frequencies", frequencies_of)), default=None
     )
 
     @abc.abstractmethod
@@ -44,10 +48,13 @@ class AbstractAttention(AbstractDrift):
         self._check(tokens, dim)
         # On the smaller side of the products: N rows once, instead of N² scores.
         queries = self.beta * (x if self.query_key is None else transform(self.query_key.T, x))
+        keys = x
+        if self.frequencies is not None:
+            queries, keys = (rotated(states, self.frequencies) for states in (queries, x))
         values = x if self.value is None else transform(self.value, x)
 
         def rows(queries, allowed):
-            return self.mean(gram(queries, x), values, allowed)
+            return self.mean(gram(queries, keys), values, allowed)
 
         chunk = self.chunk_size
         if chunk is None or chunk >= tokens:
@@ -71,8 +78,8 @@ class AbstractAttention(AbstractDrift):
 
     @property
     def spans(self) -> bool:
-        """True unless a matrix points somewhere in space."""
-        return self.query_key is None and self.value is None
+        """True unless a matrix or a plane points somewhere in space."""
+        return self.query_key is None and self.value is None and self.frequencies is None
 
     def _check(self, tokens: int, dim: int) -> None:
         for name, matrix in (("query_key", self.query_key), ("value", self.value)):
@@ -104,9 +111,13 @@ class Attention(AbstractAttention):
       `causal_mask(tokens)`; all by default.
     - `chunk_size`: so many queries at a time: memory is O(chunk_size · N) a member instead of
       O(N²).
+    - `frequencies`: ω_m, radians per position by which planes of the tokens turn before scores are
+      taken (rotary positions, `rotary_frequencies`): x_iᵀ M x_j becomes (R^i Mᵀx_i)ᵀ(R^j x_j), R
+      the rotation by ω_m in the plane of the coordinates m and planes + m. None by default.
 
     **Raises** ValueError for a β or strength that is not a finite scalar, matrices that are not
-    square and finite or, when called, not of the tokens' size, and a mask with an empty row.
+    square and finite or, when called, not of the tokens' size, a mask with an empty row, and more
+    planes than half the dimension.
 
     **Example**
 
