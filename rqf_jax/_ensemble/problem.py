@@ -19,6 +19,7 @@ from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
 from ..manifolds import AbstractManifold, misfit, stray
 from ..solvers._step_size import warn_of_long_steps
+from .kinds import kind_of, once_for_each_kind
 from .members import member_keys, typed_key, whole_state
 from .times import SaveTimes
 from .validity import check_parts, check_span, noise_shape, path_name, shapes_of
@@ -66,7 +67,8 @@ class Problem(eqx.Module):
         if solver is not None and not isinstance(solver, diffrax.AbstractSolver):
             raise ValueError(f"`solver` must be a diffrax solver; got {solver!r}.")
         found = dataclasses.replace(self, key=key, substeps=substeps).solved()
-        solvers.check(found.chosen, self.sde)
+        if self.solver is not None:
+            solvers.check(self.solver, self.sde)
         check_span(self.law, self.sde)
         check_parts(self.sde, self.save, found.chosen, state)
         return found
@@ -100,15 +102,12 @@ class Problem(eqx.Module):
     def state(self) -> PyTree[jax.ShapeDtypeStruct]:
         """Shape and dtype of one state."""
         one = self.first
-        return eqx.filter_eval_shape(one.law, one.key)
+        return shape_of_start(one.law, one.key)
 
     @property
     def structure(self) -> Hashable:
         """All that a program is compiled for: everything but the values of arrays."""
-        arrays, static = eqx.partition(self, eqx.is_array)
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
-        leaves, treedef = jax.tree.flatten((shapes, static))
-        return treedef, tuple(leaves)
+        return kind_of(self)
 
     def outputs(self) -> PyTree[jax.ShapeDtypeStruct]:
         """The saved values of one member, (times, ...) each, found without compiling."""
@@ -142,6 +141,13 @@ class Problem(eqx.Module):
         warn_of_long_steps(self.chosen, sde, steps, like, x0)
 
 
+@once_for_each_kind
+def shape_of_start(law: AbstractLaw, key: Key) -> PyTree[jax.ShapeDtypeStruct]:
+    """Shape and dtype of the state that a law draws."""
+    return eqx.filter_eval_shape(law, key)
+
+
+@once_for_each_kind
 def state_shape(
     manifold: AbstractManifold, law: AbstractLaw, key: Key
 ) -> PyTree[jax.ShapeDtypeStruct]:
@@ -149,7 +155,7 @@ def state_shape(
 
     Raises ValueError unless it is what `manifold` holds, in one float type of 32 or 64 bits.
     """
-    state = eqx.filter_eval_shape(law, key)
+    state = shape_of_start(law, key)
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         floats = isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.floating)
         if not floats:

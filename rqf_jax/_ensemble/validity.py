@@ -1,7 +1,6 @@
 """Whether the parts of a problem fit together: found from shapes alone, before compilation."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -15,21 +14,15 @@ from .._sde import SDE, in_dtype
 from ..laws import AbstractLaw
 from ..noises import AbstractNoise
 from ..solvers import begin, micro_step
-
-_KNOWN: OrderedDict[Hashable, None] = OrderedDict()
-_MOST_KNOWN = 64
+from .kinds import once_for_each_kind
 
 
+@once_for_each_kind
 def check_parts(sde: SDE, save: Callable, solver: diffrax.AbstractSolver, state: PyTree) -> None:
     """Raise ValueError unless drift, noise, manifold, solver and `save` take a state like `state`.
 
-    The error names the class, the method, the array it returned and the one it must return. Kinds
-    of problems that passed are remembered, so that a sweep checks them once.
+    The error names the class, the method, the array it returned and the one it must return.
     """
-    kind = _kind((sde, save, solver, state))
-    if kind in _KNOWN:
-        _KNOWN.move_to_end(kind)
-        return
     time = jax.ShapeDtypeStruct((), jax.tree.leaves(state)[0].dtype)
     sde = in_dtype(sde, time.dtype)
     noise, drift, manifold = sde.noise, sde.drift, sde.manifold
@@ -44,10 +37,6 @@ def check_parts(sde: SDE, save: Callable, solver: diffrax.AbstractSolver, state:
         _linear(noise, time, state, dw)
     _steps(solver, sde, time, state, dw)
     _saved(save, state)
-    if kind is not None:
-        _KNOWN[kind] = None
-    while len(_KNOWN) > _MOST_KNOWN:
-        _KNOWN.popitem(last=False)
 
 
 def shapes_of(value: PyTree) -> str:
@@ -77,18 +66,6 @@ def check_span(law: AbstractLaw, sde: SDE) -> None:
                 f"under {type(word).__name__} depend on the dimension or on directions, which "
                 "coordinates in a span do not have. Use the inner law itself."
             )
-
-
-def _kind(parts: Any) -> Hashable | None:
-    arrays, static = eqx.partition(parts, eqx.is_array)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
-    leaves, treedef = jax.tree.flatten((shapes, static))
-    kind = treedef, tuple(leaves)
-    try:
-        hash(kind)
-    except TypeError:
-        return None
-    return kind
 
 
 def _evaluated(owner: Any, method: str, args: tuple) -> PyTree:
@@ -157,6 +134,7 @@ def _increment(noise: Any, state: PyTree, dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
+@once_for_each_kind
 def noise_shape(noise: AbstractNoise, state: PyTree[jax.ShapeDtypeStruct]) -> tuple[int, ...]:
     """The shape of the Brownian motion that drives a state."""
     found = []

@@ -1,0 +1,70 @@
+"""Theorems about answers that are kept: one for each structure, shape and dtype, and no other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rqf_jax as rqf
+from rqf_jax._ensemble.kinds import once_for_each_kind
+
+
+@pytest.fixture
+def asked():
+    """A function that is evaluated once for each kind, and how often it was."""
+    calls = []
+
+    @once_for_each_kind
+    def answer(x, y=0):
+        calls.append(x)
+        if isinstance(x, str):
+            raise ValueError(x)
+        return jax.tree.structure(x)
+
+    return answer, calls
+
+
+def test_values_of_arrays_change_no_answer_and_all_else_does(asked):
+    answer, calls = asked
+    one = jnp.zeros(3)
+    kinds = [one, jnp.zeros(2), jnp.zeros(3, jnp.float32), {"a": one}, [one], (one, 1), (one, 1.0)]
+    kinds += [jax.random.key(0), jnp.asarray(1.0), jnp.asarray(np.float64(1.0))]
+    for kind in kinds:
+        first = answer(kind)
+        assert answer(kind) is first
+    assert answer(one + 1) is answer(one)
+    assert len(calls) == len(kinds)
+    answer(one, y=1)
+    assert len(calls) == len(kinds) + 1
+
+
+def test_an_error_is_raised_again_and_what_has_no_hash_is_asked_again(asked):
+    answer, calls = asked
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            answer("no")
+        answer(bytearray(2))
+    assert len(calls) == 4
+
+
+class Counted(rqf.laws.AbstractLaw):
+    """Zeros, and how often they were asked for."""
+
+    calls = []  # noqa: RUF012
+
+    def __call__(self, key):
+        self.calls.append(key)
+        return jnp.zeros((2, 3))
+
+
+def test_a_second_call_of_simulate_looks_at_one_state_and_traces_nothing():
+    sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(1.0), rqf.manifolds.Euclidean())
+
+    def call(seed):
+        key = jax.random.key(seed)
+        return rqf.simulate(sde, Counted(), [0.0, 1.0], substeps=1, members=2, key=key)
+
+    call(0)
+    Counted.calls.clear()
+    call(1)
+    assert len(Counted.calls) == 1
