@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo ci test test-all lint docs benchmark benchmark-gpu aot accuracy clean
+.PHONY: help demo ci test test-all lint docs dist benchmark benchmark-gpu aot accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,12 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-dev ## style and types
 
 docs: $(VENV)/.installed-docs ## the documentation site, in build/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+dist: $(VENV)/.installed-release ## sdist and wheel in dist/, checked, and tried in new environments
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python scripts/try_release.py dist/* --constraints constraints.txt
 
 benchmark: $(VENV)/.installed-test ## speed beside NumPy, a hand-written scan and plain diffrax
 	$(BIN)/python benchmarks/benchmark.py

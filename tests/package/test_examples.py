@@ -74,6 +74,20 @@ def test_the_machine_of_the_tour_learns_the_singular_values_of_its_data():
     assert abs(total.mean() / error - 1) < 0.05
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_installs_the_library_only_where_it_is_missing(path, monkeypatch):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    first = next(cell for cell in cells if cell["cell_type"] == "code")
+    calls = []
+    monkeypatch.setattr("subprocess.check_call", calls.append)
+    exec("".join(first["source"]), {})
+    assert not calls and first["metadata"]["tags"] == ["remove-cell"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec("".join(first["source"]), {})
+    assert [line[1:4] for line in calls] == [["-m", "pip", "install"]]
+    assert calls[0][-1].startswith("rqf_jax")
+
+
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, marks=pytest.mark.slow) for path in NOTEBOOKS],

@@ -24,6 +24,13 @@ def test_the_version_is_the_project_files():
     assert rqf.__version__ == PROJECT["version"]
 
 
+def test_the_citation_file_has_what_its_format_requires_and_the_version_of_the_project():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    keys = set(re.findall(r"^([\w-]+):", text, re.MULTILINE))
+    assert {"cff-version", "message", "title", "authors"} <= keys
+    assert f"\nversion: {PROJECT['version']}\n" in text
+
+
 def test_constraints_are_exact_versions_and_name_no_address():
     for pin in PINS:
         assert re.fullmatch(r"==[\w.]+", str(pin.specifier)) and pin.url is None
@@ -34,7 +41,8 @@ def test_constraints_are_exact_versions_and_name_no_address():
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_every_dependency_has_one_pin_that_the_project_allows(python):
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["test"], *extras["dev"], *extras["docs"]]
+    pinned = [line for name in ("test", "dev", "docs", "release") for line in extras[name]]
+    wanted = [*PROJECT["dependencies"], *pinned]
     environment = {"python_version": python}
     for requirement in map(Requirement, wanted):
         pins = [
