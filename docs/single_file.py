@@ -1,6 +1,6 @@
 """Writes the page to play with as one file, which a browser also opens from a disk.
 
-The source in `explore/` is an HTML file, a style sheet and JavaScript modules, and runs as it is
+The source in `explore/` is an HTML file, style sheets and JavaScript modules, and runs as it is
 from any web server. Browsers load no modules from a disk, so the site gets them in one file.
 """
 
@@ -24,10 +24,13 @@ def script(folder: Path, name: str) -> str:
 
 
 def page(folder: Path) -> str:
-    """`index.html` with its style sheet and its script inside."""
+    """`index.html` with its style sheets and its script inside."""
+
+    def style(link: re.Match) -> str:
+        return f"<style>\n{(folder / link[1]).read_text(encoding='utf-8')}</style>"
+
     text = (folder / "index.html").read_text(encoding="utf-8")
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    text = text.replace('<link rel="stylesheet" href="style.css" />', f"<style>\n{style}</style>")
+    text = re.sub(r'<link rel="stylesheet" href="([\w.]+)" />', style, text)
     tag = '<script type="module" src="page.js"></script>'
     return text.replace(tag, f'<script type="module">\n{script(folder, "page.js")}</script>')
 

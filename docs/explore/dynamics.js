@@ -2,7 +2,8 @@
 //
 //   dX_i = P [ λ Σ_j softmax_j(β<X_i, X_j>) X_j dt - ∂A X_i + g ∂W ],   A = σ_s Q + σ_a R
 //
-// in the sense of Stratonovich, with one matrix A and one vector W for all tokens of a member.
+// in the sense of Stratonovich, with one matrix A and one vector W for all tokens of a member; or,
+// under Pre-LN, dX_i = the same without P, of the directions X_i/|X_i| on the right, in Itô's sense.
 
 import { key, memberKeys, normal, normalPair, stream } from "./threefry.js";
 
@@ -26,10 +27,25 @@ export class Member {
 
   /** One micro-step. */
   advance() {
-    // The solver begins anew in every save interval.
-    if (this.velocity && this.step % SUBSTEPS === 0) attention(this.state, this.x, this.velocity);
-    projectiveStep(this.state, this.x, this.velocity, this.#noise());
+    const dw = this.#noise();
+    if (this.state.scheme === "pre") {
+      layerStep(this.state, this.x, this.velocity, dw);
+    } else {
+      // The solver begins anew in every save interval.
+      if (this.velocity && this.step % SUBSTEPS === 0) pull(this.state, this.x, this.velocity);
+      projectiveStep(this.state, this.x, this.velocity, dw);
+    }
     this.step += 1;
+  }
+
+  /** The tokens without their radii. */
+  get directions() {
+    return this.state.scheme === "pre" ? normalise(Float64Array.from(this.x)) : this.x;
+  }
+
+  /** The mean of |X_i|² over the tokens: 1 on the sphere. */
+  get squaredRadius() {
+    return (DIM * this.x.reduce((sum, entry) => sum + entry * entry, 0)) / this.x.length;
   }
 
   /** The Brownian increment of a step: a 3 x 3 matrix by rows, then a vector. */
@@ -63,8 +79,8 @@ function normalise(x) {
   return x;
 }
 
-/** The tangent velocity of softmax attention at `x`, written into `out`. */
-export function attention({ beta, strength }, x, out) {
+/** What softmax attention makes of unit tokens `x`, λ times a weighted mean, written into `out`. */
+function attention({ beta, strength }, x, out) {
   const tokens = x.length / DIM;
   const norms = new Float64Array(tokens).fill(1); // a token's own weight is e^0
   out.set(x);
@@ -88,8 +104,13 @@ export function attention({ beta, strength }, x, out) {
     const i = DIM * a;
     const scale = strength / norms[a];
     for (let k = i; k < i + DIM; k++) out[k] *= scale;
-    tangent(x, out, i);
   }
+}
+
+/** The velocity by attention on the sphere, written into `out`. */
+function pull(state, x, out) {
+  attention(state, x, out);
+  for (let i = 0; i < x.length; i += DIM) tangent(x, out, i);
 }
 
 /** Remove from the vector at `i` of `v` its part along the token at `i` of `x`. */
@@ -107,7 +128,7 @@ function projectiveStep(state, x, velocity, dw) {
   const half = 0.5 / STEPS;
   const flow = exponential(logFlow(state, dw));
   const push = dw.subarray(DIM * DIM);
-  const move = (y) => pushed(transformed(flow, y), push, state.forcing);
+  const move = (y) => pushed(normalise(transformed(flow, y)), push, state.forcing);
   if (velocity === null) {
     x.set(move(x));
     return;
@@ -115,9 +136,20 @@ function projectiveStep(state, x, velocity, dw) {
   const near = x.map((coordinate, i) => coordinate + half * velocity[i]);
   const far = x.map((coordinate, i) => coordinate + 2 * half * velocity[i]);
   const middle = move(near);
-  attention(state, move(far), velocity);
+  pull(state, move(far), velocity);
   for (let i = 0; i < x.length; i++) x[i] = middle[i] + half * velocity[i];
   normalise(x);
+}
+
+/** A step of solvers.GeodesicEuler in flat space under models.normalised(..., "pre"): a layer. */
+function layerStep(state, x, velocity, dw) {
+  const directions = normalise(Float64Array.from(x));
+  const moved = transformed(blend(state.symmetric, state.antisymmetric, dw), directions);
+  if (velocity) attention(state, directions, velocity);
+  for (let i = 0; i < x.length; i++) {
+    const pushes = state.forcing * dw[DIM * DIM + (i % DIM)];
+    x[i] += (velocity ? velocity[i] / STEPS : 0) - moved[i] + pushes;
+  }
 }
 
 /** IsotropicNoise.log_flow: the matrix Ω, with the two strengths of a weak scheme of order 2. */
@@ -128,13 +160,18 @@ function logFlow({ symmetric, antisymmetric }, dw) {
   const variance =
     a2 * (1 - ((DIM - 2) * h * a2) / 48) ** 2 + (DIM + 2) * h * s2 * (s2 / 8 + a2 / 6);
   const a = Math.sqrt(variance);
-  const omega = new Float64Array(DIM * DIM);
+  return blend(-s, -a, dw);
+}
+
+/** s (dw + dwᵀ)/2 + a (dw - dwᵀ)/2. */
+function blend(s, a, dw) {
+  const out = new Float64Array(DIM * DIM);
   for (let i = 0; i < DIM; i++) {
     for (let j = 0; j < DIM; j++) {
-      omega[DIM * i + j] = -((s + a) * dw[DIM * i + j] + (s - a) * dw[DIM * j + i]) / 2;
+      out[DIM * i + j] = ((s + a) * dw[DIM * i + j] + (s - a) * dw[DIM * j + i]) / 2;
     }
   }
-  return omega;
+  return out;
 }
 
 /** exp(Ω) by Taylor's polynomial of Ω/8 and three squarings. */
@@ -160,7 +197,7 @@ function product(a, b) {
   return out;
 }
 
-/** The linear map applied to every token, on the sphere again. */
+/** The linear map applied to every token. */
 function transformed(m, x) {
   const out = new Float64Array(x.length);
   for (let i = 0; i < x.length; i += DIM) {
@@ -168,7 +205,7 @@ function transformed(m, x) {
       out[i + k] = m[3 * k] * x[i] + m[3 * k + 1] * x[i + 1] + m[3 * k + 2] * x[i + 2];
     }
   }
-  return normalise(out);
+  return out;
 }
 
 /** Every token along a great circle by its tangent part of `strength` times `push`, in place. */

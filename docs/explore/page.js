@@ -8,7 +8,7 @@ import { toPython } from "./python.js";
 import { Run } from "./run.js";
 import { Globe } from "./sphere.js";
 import { CONTROLS, PRESETS, checked, fromHash, presetState, toHash } from "./state.js";
-import { criticalSigma, mergeTime, pairIsClosed } from "./theory.js";
+import { criticalSigma, mergeTime, pairIsClosed, radiusGrowth } from "./theory.js";
 
 const BUDGET = 9; // milliseconds of a frame that steps may take
 const byId = (id) => document.getElementById(id);
@@ -58,17 +58,24 @@ function play(yes) {
 
 // ---- controls
 
-function addControl({ name, symbol, words, min, max, step }) {
+function addControl({ name, symbol, words, choices, min, max, step }) {
   const row = document.createElement("div");
   row.className = "control";
-  const typed = name === "seed" ? "number" : "range";
+  const range = `min="${min}" max="${max}" step="${step}"`;
+  const options = Object.entries(choices ?? {}).map(
+    ([value, shown]) => `<option value="${value}">${shown}</option>`,
+  );
+  const fields = {
+    choice: `<select id="${name}">${options.join("")}</select>`,
+    number: `<input id="${name}" type="number" ${range} />`,
+    range: `<output for="${name}"></output><input id="${name}" type="range" ${range} />`,
+  };
+  const kind = choices ? "choice" : name === "seed" ? "number" : "range";
   row.innerHTML = `<label class="symbol" for="${name}">${symbol}</label>
-    <label class="words" for="${name}">${words}</label>
-    ${typed === "range" ? `<output for="${name}"></output>` : ""}
-    <input id="${name}" type="${typed}" min="${min}" max="${max}" step="${step}" />`;
-  const input = row.querySelector("input");
-  const again = typed === "range" ? "input" : "change";
-  input.addEventListener(again, () => change({ [name]: input.value }));
+    <label class="words" for="${name}">${words}</label>${fields[kind]}`;
+  const input = row.querySelector("input, select");
+  const event = kind === "range" ? "input" : "change";
+  input.addEventListener(event, () => change({ [name]: input.value }));
   inputs[name] = { input, output: row.querySelector("output") };
   byId("controls").append(row);
 }
@@ -116,6 +123,7 @@ function showState() {
     if (output) output.textContent = state[name];
   }
   byId("python").textContent = toPython(state);
+  byId("pre").hidden = state.scheme !== "pre";
   const same = ({ preset }) => toHash(presetState(preset)) === toHash({ ...state, seed: 1 });
   const chosen = presets.find(same);
   presets.forEach((one) => one.button.setAttribute("aria-pressed", one === chosen));
@@ -124,50 +132,58 @@ function showState() {
   stale = true;
 }
 
-function showTheory() {
-  const { strength, forcing, symmetric, tokens, beta } = state;
-  const closed = pairIsClosed(state);
-  const dashed = '<span class="dashed">Dashed</span>:';
-  const open = "No closed form for more than two tokens under attention.";
-  const texts = {
-    "order-theory": closed ? `${dashed} the mean over all noise.` : open,
-    "angle-theory": closed ? `${dashed} the mean over all noise.` : open,
-    "distance-theory":
-      strength === 0 && forcing === 0
-        ? `${dashed} start − σ<sub>s</sub>² t, exact at all times.`
-        : `${dashed} the late slope near these clusters, once there are any.`,
-    "cluster-theory": clusterTheory(),
-    "plane-theory":
-      strength === 0
-        ? "Without attention it is ½ everywhere."
-        : `${dashed} σ<sub>c</sub> = √(2λ/(1 + e<sup>2β</sup>)), here
-           ${criticalSigma(beta, strength).toFixed(2)}; below it all splits merge.` +
-          (tokens > 2 ? " Above the thin line all can last." : ""),
-  };
-  for (const [id, text] of Object.entries(texts)) byId(id).innerHTML = text;
+const DASHED = '<span class="dashed">Dashed</span>:';
 
-  function clusterTheory() {
-    if (forcing > 0) {
-      const wait = symmetric > 0 ? `, opposite ones after about ${mergeTime(state).toFixed(1)}` : "";
-      return `Grey: all splits merge in the end${wait}.`;
-    }
-    if (strength > 0) return "Grey: splits that attention merges.";
-    if (symmetric === 0) return "";
-    return `${dashed} the law at late times, Binomial(N, ½).`;
-  }
+/** What the captions say of theory, by the place of the caption. */
+function theoryTexts() {
+  const { strength, forcing, symmetric, tokens, beta, scheme } = state;
+  const alone = strength === 0 && forcing === 0;
+  const means = pairIsClosed(state)
+    ? `${DASHED} the mean over all noise.`
+    : `No closed form ${scheme === "pre" ? "here under Pre-LN" : "for more than two tokens under attention"}.`;
+  const distance = alone
+    ? `${DASHED} start − σ<sub>s</sub>² t, exact at all times.`
+    : `${DASHED} the late slope near these clusters, once there are any.`;
+  const critical = criticalSigma(beta, strength).toFixed(2);
+  const boundary =
+    `${DASHED} σ<sub>c</sub> = √(2λ/(1 + e<sup>2β</sup>)), here ${critical}; below it all splits merge.` +
+    (tokens > 2 ? " Above the thin line all can last." : "");
+  const merge = symmetric > 0 ? `, opposite ones after about ${mergeTime(state).toFixed(1)}` : "";
+  let clusters = `Grey: splits that attention merges.`;
+  if (forcing > 0) clusters = `Grey: all splits merge in the end${merge}.`;
+  if (scheme === "pre") clusters = "";
+  if (alone) clusters = `${DASHED} Binomial(N, ½), the law at all times.`;
+  return {
+    "order-theory": means,
+    "angle-theory": means,
+    "distance-theory": scheme === "pre" ? "" : distance,
+    "cluster-theory": clusters,
+    "plane-theory":
+      (strength === 0 ? "Without attention it is ½ everywhere." : boundary) +
+      (scheme === "pre" || forcing > 0 ? " All this is for Post-LN without a push." : ""),
+  };
+}
+
+function showTheory() {
+  for (const [id, text] of Object.entries(theoryTexts())) byId(id).innerHTML = text;
 }
 
 // ---- what moves
 
 function showNumbers() {
-  const { x } = run.shown;
+  const x = run.shown.directions;
   const size = clusterSize(x);
   const numbers = {
     "time t": (run.shown.step / STEPS).toFixed(2),
     nematic: nematicOrder(x).toFixed(3),
     polar: polarOrder(x).toFixed(3),
-    "two sides": `${Math.max(size, state.tokens - size)} + ${Math.min(size, state.tokens - size)}`,
+    sides: `${Math.max(size, state.tokens - size)} + ${Math.min(size, state.tokens - size)}`,
   };
+  if (state.scheme === "pre") {
+    const growth = radiusGrowth(state) * (run.shown.step / STEPS);
+    const theory = state.strength === 0 ? ` (${(1 + growth).toFixed(1)})` : "";
+    numbers["mean |X|²"] = `${run.squaredRadius().toFixed(1)}${theory}`;
+  }
   byId("numbers").innerHTML = Object.entries(numbers)
     .map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`)
     .join("");

@@ -70,34 +70,34 @@ export function drawAngles(canvas, run) {
   });
 }
 
+/** Two points of the line that theory has for the mean of ln sin θ; none where it has none. */
+function distanceTheory(run, points) {
+  const { strength, forcing, symmetric, horizon, tokens, scheme } = run.state;
+  if (scheme === "pre") return [];
+  const line = (slope, { time, mean }) =>
+    [0, horizon].map((end) => [end, mean + slope * (end - time)]);
+  if (strength === 0 && forcing === 0) return line(-(symmetric ** 2), points[0]);
+  // The slope at what the shown member is near to, through the present.
+  const x = run.shown.directions;
+  if (nematicOrder(x) < ORDERED) return [];
+  const plus = clusterSize(x);
+  return line(lateSlope(run.state, plus, tokens - plus), points[points.length - 1]);
+}
+
 export function drawDistances(canvas, run) {
   const points = run.curve("logSine");
-  const last = points[points.length - 1];
   const y = { from: -16, to: 0, ticks: [-16, -12, -8, -4, 0], label: "mean ln sin θ" };
   const chart = new Chart(canvas, timeAxis(run.state), y);
-  const { strength, forcing, symmetric, horizon, tokens } = run.state;
-  const dashed = { dashed: true, width: 1.5 };
   chart.clip(() => {
     measured(chart, points, chart.colours.plus);
-    if (strength === 0 && forcing === 0) {
-      const start = points[0].mean;
-      const end = [horizon, start - symmetric ** 2 * horizon];
-      chart.line([[0, start], end], chart.colours.ink, dashed);
-      return;
-    }
-    // The slope at what the shown member is near to, through the present.
-    if (nematicOrder(run.shown.x) < ORDERED) return;
-    const plus = clusterSize(run.shown.x);
-    const slope = lateSlope(run.state, plus, tokens - plus);
-    const line = [0, horizon].map((time) => [time, last.mean + slope * (time - last.time)]);
-    chart.line(line, chart.colours.ink, dashed);
+    chart.line(distanceTheory(run, points), chart.colours.ink, { dashed: true, width: 1.5 });
   });
 }
 
 export function drawClusters(canvas, run) {
-  const { tokens, strength, beta, forcing, symmetric } = run.state;
+  const { tokens, strength, beta, forcing, symmetric, scheme } = run.state;
   const shares = run.clusterSizes();
-  const law = strength === 0 && forcing === 0 && symmetric > 0 ? binomial(tokens) : [];
+  const law = strength === 0 && forcing === 0 ? binomial(tokens) : [];
   const most = Math.max(...shares, ...law) * 1.1;
   const whole = ticks(0, tokens, 6).filter(Number.isInteger);
   const x = { from: -0.6, to: tokens + 0.6, ticks: whole, label: "tokens in a cluster" };
@@ -107,11 +107,11 @@ export function drawClusters(canvas, run) {
   chart.clip(() => {
     // Splits that attention pulls together faster than noise keeps them apart.
     for (let k = 1; k < tokens; k++) {
-      const unstable = splitGrowth(k / tokens, beta, strength) > symmetric ** 2 || forcing > 0;
+      const grows = forcing > 0 || splitGrowth(k / tokens, beta, strength) > symmetric ** 2;
+      const unstable = scheme === "post" && grows;
       if (unstable) chart.band([[k - 0.5, 0, most], [k + 0.5, 0, most]], colours.muted, 0.16);
     }
     shares.forEach((share, k) => chart.bar(k, share, colours.plus, 0.85));
-    const points = law.map((share, k) => [k, share]);
-    if (points.length) chart.line(points, colours.ink, { dashed: true, width: 1.5 });
+    chart.line([...law.entries()], colours.ink, { dashed: true, width: 1.5 });
   });
 }

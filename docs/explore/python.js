@@ -21,7 +21,7 @@ sde = rqf.SDE(
     ),
     rqf.manifolds.Sphere(),
 )
-runs = rqf.simulate(
+${state.scheme === "pre" ? 'sde = rqf.models.normalised(sde, "pre")\n' : ""}runs = rqf.simulate(
     sde,
     rqf.laws.Uniform(tokens=${state.tokens}, dim=3),
     np.arange(${state.horizon * saves + 1}) / ${saves},
@@ -29,7 +29,8 @@ runs = rqf.simulate(
     members=${state.members},
     key=jax.random.key(${state.seed}),
 )
-nematic = np.asarray(runs.observe(rqf.observables.nematic_order))  # (members, times)
-print(f"nematic order of member 0 at t = ${state.horizon}: {nematic[0, -1]:.4f}")
+sphere = rqf.manifolds.Sphere()
+order = runs.observe(lambda x: rqf.observables.nematic_order(sphere.project(x)))
+print(f"nematic order of member 0 at t = ${state.horizon}: {order[0, -1]:.4f}")
 `;
 }

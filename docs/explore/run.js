@@ -12,7 +12,7 @@ export class Run {
     this.last = state.horizon * STEPS;
     this.members = Array.from({ length: state.members }, (_, i) => new Member(this.state, i));
     this.starts = this.members.map((member) => Float64Array.from(member.x));
-    this.path = []; // the tokens of member 0 after every step
+    this.path = []; // the directions of the tokens of member 0 after every step
     this.fan = someOf(pairsOf(state.tokens), SHOWN_PAIRS);
     this.fans = []; // the angles of these pairs of member 0 at every save
     this.records = this.members.map(() => []);
@@ -40,10 +40,12 @@ export class Run {
   #note(i) {
     const member = this.members[i];
     const saved = member.step % SUBSTEPS === 0;
-    if (saved) this.records[i].push(measure(member.x));
+    if (!saved && i > 0) return;
+    const x = Float64Array.from(member.directions);
+    if (saved) this.records[i].push(measure(x));
     if (i > 0) return;
-    this.path.push(Float64Array.from(member.x));
-    if (saved) this.fans.push(this.fan.map(([a, b]) => pairAngle(member.x, a, b)));
+    this.path.push(x);
+    if (saved) this.fans.push(this.fan.map(([a, b]) => pairAngle(x, a, b)));
   }
 
   /** Angles of all pairs of all members at the start. */
@@ -72,12 +74,18 @@ export class Run {
     return found;
   }
 
+  /** The mean of |X_i|² over tokens and members. */
+  squaredRadius() {
+    const sum = this.members.reduce((total, member) => total + member.squaredRadius, 0);
+    return sum / this.members.length;
+  }
+
   /** The share of members with k tokens in a cluster chosen by a fair coin, k = 0, ..., N. */
   clusterSizes() {
     const { tokens, members } = this.state;
     const shares = new Float64Array(tokens + 1);
     for (const member of this.members) {
-      const size = clusterSize(member.x);
+      const size = clusterSize(member.directions);
       shares[size] += 0.5 / members;
       shares[tokens - size] += 0.5 / members;
     }

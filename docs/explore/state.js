@@ -1,6 +1,6 @@
 // The numbers that make a run, their controls, and their way into the address of the page and back.
 
-/** One row a number: name, symbol, words, range. The names are those of rqf_jax. */
+/** One row a control: name, symbol, words, range or choices. The names are those of rqf_jax. */
 export const CONTROLS = [
   {
     name: "symmetric",
@@ -21,6 +21,12 @@ export const CONTROLS = [
   { name: "strength", symbol: "λ", words: "strength of attention", min: 0, max: 3, step: 0.05 },
   { name: "beta", symbol: "β", words: "focus of attention", min: 0, max: 6, step: 0.05 },
   { name: "forcing", symbol: "g", words: "common random push", min: 0, max: 2, step: 0.05 },
+  {
+    name: "scheme",
+    symbol: "norm",
+    words: "where layers normalise",
+    choices: { post: "Post-LN", pre: "Pre-LN" },
+  },
   { name: "tokens", symbol: "N", words: "tokens", min: 2, max: 64, step: 1 },
   { name: "members", symbol: "M", words: "members: copies with other noise", min: 1, max: 64, step: 1 },
   { name: "horizon", symbol: "T", words: "end of the run, in units of time", min: 2, max: 32, step: 2 },
@@ -33,6 +39,7 @@ const DEFAULTS = {
   strength: 0,
   beta: 2,
   forcing: 0,
+  scheme: "post",
   tokens: 24,
   members: 24,
   horizon: 8,
@@ -74,25 +81,33 @@ export const PRESETS = [
     look: "Antisymmetric noise turns the whole cloud like a rigid body: no angle changes.",
     numbers: { symmetric: 0, antisymmetric: 1 },
   },
+  {
+    words: "Pre-LN",
+    look:
+      "Tokens keep their radii, and layers read directions alone. Random layers make radii grow, " +
+      "so that later layers turn tokens less: order comes ever more slowly.",
+    numbers: { antisymmetric: 1, scheme: "pre", horizon: 16 },
+  },
 ];
 
 /** The state of a preset. */
 export const presetState = ({ numbers }) => ({ ...DEFAULTS, ...numbers });
 
-/** The nearest number that a control allows. */
-function allowed({ min, max, step }, value) {
+/** The nearest value that a control allows; undefined if there is none. */
+function allowed({ choices, min, max, step }, value) {
+  if (choices) return value in choices ? value : undefined;
+  if (!Number.isFinite(Number(value))) return undefined;
   const steps = Math.round((value - min) / step);
   return Number(Math.min(max, Math.max(min, min + steps * step)).toFixed(6));
 }
 
-/** A state with every number in its range. */
-export function checked(numbers) {
-  const state = { ...DEFAULTS };
-  for (const control of CONTROLS) {
-    const value = Number(numbers[control.name] ?? DEFAULTS[control.name]);
-    if (Number.isFinite(value)) state[control.name] = allowed(control, value);
-  }
-  return state;
+/** A state with every value in its range. */
+export function checked(values) {
+  const found = CONTROLS.map((control) => {
+    const { name } = control;
+    return [name, allowed(control, values[name] ?? DEFAULTS[name]) ?? DEFAULTS[name]];
+  });
+  return Object.fromEntries(found);
 }
 
 /** The state as the part of an address after #. */

@@ -42,6 +42,10 @@ export function lateSlope({ symmetric, beta, strength, forcing }, plus, minus) {
 /** theory.forcing.weak_merge_time in dimension 3: how long opposite tokens stay opposite. */
 export const mergeTime = ({ symmetric, forcing }) => Math.PI / (Math.SQRT2 * symmetric * forcing);
 
+/** Growth of the mean of |X_i|² in a unit of time under Pre-LN without attention: E |dA x + g dW|². */
+export const radiusGrowth = ({ symmetric, antisymmetric, forcing }) =>
+  2 * symmetric ** 2 + antisymmetric ** 2 + 3 * forcing ** 2;
+
 /** theory.sphere.cluster_size_distribution: Binomial(N, 1/2). */
 export function binomial(tokens) {
   const shares = [0.5 ** tokens];
@@ -77,7 +81,8 @@ const CELLS = 256;
 const REFINEMENT = 2; // time steps of the pair's equation in a save interval
 
 /** Whether the pair's equation holds for these tokens. */
-export const pairIsClosed = ({ tokens, strength }) => strength === 0 || tokens === 2;
+export const pairIsClosed = ({ tokens, strength, scheme }) =>
+  scheme === "post" && (strength === 0 || tokens === 2);
 
 /**
  * Means of cos θ, cos² θ and θ at every save, over pairs that start at `angles`: Crank and
