@@ -1,63 +1,17 @@
-"""Hidden states of a language model, from NumPy's npz format."""
+"""Hidden states of a language model, from files."""
 
 import os
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from .._store.files import DataFileError
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence on its way through a model: its tokens and their hidden states.
-
-    `states` (layers, tokens, dim); layer 0 is the output of the embedding.
-    """
-
-    text: str
-    tokens: tuple[str, ...]
-    states: Float[np.ndarray, "layers tokens dim"]
-
-    def select(self, indices: Sequence[int]) -> "Sentence":
-        """The same sentence with only the tokens `indices`, in the order given."""
-        kept = tuple(self.tokens[i] for i in indices)
-        return Sentence(self.text, kept, self.states[:, list(indices)])
-
-    def unit(self, layer: int) -> Float[np.ndarray, "tokens dim"]:
-        """The tokens of one layer on the unit sphere, x_a = h_a / |h_a|, in float64."""
-        states = self.states[layer].astype(np.float64)
-        return states / np.linalg.norm(states, axis=-1, keepdims=True)
-
-    def overlaps(self) -> Float[np.ndarray, "layers pairs"]:
-        """The cosine of every pair of tokens a < b in every layer, pairs as in `observables`."""
-        rows, columns = np.triu_indices(len(self.tokens), 1)
-        units = (self.unit(layer) for layer in range(len(self.states)))
-        return np.stack([(x @ x.T)[rows, columns] for x in units])
-
-
-@dataclass(frozen=True)
-class HiddenStates(Sequence[Sentence]):
-    """The sentences of one file, a sequence of `Sentence`."""
-
-    path: Path
-    sentences: tuple[Sentence, ...]
-
-    def __len__(self) -> int:
-        return len(self.sentences)
-
-    def __getitem__(self, index):
-        return self.sentences[index]
-
-    def __iter__(self) -> Iterator[Sentence]:
-        return iter(self.sentences)
+from ._containers import SUFFIXES, named_arrays, opened_npz
+from ._outputs import from_arrays
+from ._sentence import HiddenStates, Sentence
 
 
 def example_hidden_states() -> HiddenStates:
@@ -70,47 +24,35 @@ def example_hidden_states() -> HiddenStates:
 
 
 def read_hidden_states(path: str | os.PathLike) -> HiddenStates:
-    """The sentences of an npz file of hidden states.
+    """The sentences of a file of hidden states: .npz, .npy, .safetensors, .h5, .pt.
 
-    For S sentences the file holds `sentences` (S,) of strings and for each i = 00, 01, ...
-    `tokens_i` (tokens,) of strings and `hidden_i` (layers, tokens, dim) of floats. Write one with
+    It holds one of
 
-        np.savez_compressed(path, sentences=texts, tokens_00=tokens, hidden_00=states, ...)
+    - what `write_hidden_states` writes: `sentences` (S,) of strings and for each i = 00, 01, ...
+      `tokens_i` (tokens,) of strings and `hidden_i` (layers, tokens, dim) of floats;
+    - one array of floats (layers, [batch,] tokens, dim), called `hidden_states` or alone;
+    - one array ([batch,] tokens, dim) for each layer, whose names differ in the number at their
+      end, such as `layer_0`, `layer_1`, ... or the `arr_0`, ... of `numpy.savez(path, *states)`.
+
+    The last two may come with `attention_mask` and `input_ids` (batch, tokens); `as_hidden_states`
+    says how they are read, and how a last entry behind the final norm is found. HDF5 needs the
+    extra `files`, PyTorch's files the extra `models`. Nothing in a file is run; pickled objects are
+    refused.
 
     Raises `DataFileError`, a ValueError, that names the file, the array and the rule if the file
-    is missing, is not an npz file, is cut short, encrypted or compressed by a method that NumPy
-    does not write, if an array is missing or has the wrong type or shape, or if a token is not
-    finite or of norm zero, so that it has no place on the sphere.
+    is missing, is of another kind, is cut short, encrypted or compressed by a method that NumPy
+    does not write, if an array is missing or has the wrong type or shape, or, in the first form, if
+    a token is not finite or of norm zero, so that it has no place on the sphere.
     """
     path = Path(path)
     if not path.is_file():
         raise DataFileError(f"{path}: no such file.")
-    try:
-        # NumPy leaves a file that it opened itself open if it is no zip archive.
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataFileError(f"{path}: must be an npz file; got a single npy array.")
-            with file:
-                _check_members(path, file.zip.infolist() if file.zip else ())
+    if path.suffix not in SUFFIXES or path.suffix == ".npz":
+        with opened_npz(path) as file:
+            ours = {"sentences", "tokens_00", "hidden_00"} & set(file.files)
+            if ours or path.suffix != ".npz":
                 return HiddenStates(path, _sentences(_Arrays(path, file)))
-    # NumPy takes whatever has neither magic number for a pickle, and refuses with a ValueError.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        if isinstance(error, DataFileError):
-            raise
-        raise DataFileError(f"{path}: not an npz file, or cut short ({error}).") from error
-
-
-def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
-    """DataFileError for a zip archive that NumPy did not write."""
-    for member in members:
-        if member.flag_bits & 1:
-            raise DataFileError(f"{path}: `{member.filename}` is encrypted; save it without.")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataFileError(
-                f"{path}: `{member.filename}` is compressed by method {member.compress_type}, and "
-                "NumPy reads none but 0 and 8; save it with numpy.savez_compressed."
-            )
+    return from_arrays(path, named_arrays(path))
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,10 @@ def test_a_text_file_is_refused(tmp_path):
     refused(path, "not an npz file")
 
 
-def test_an_npy_file_is_refused(tmp_path):
+def test_an_npy_file_of_another_shape_is_refused(tmp_path):
     path = tmp_path / "array.npy"
     np.save(path, np.zeros(3))
-    refused(path, "must be an npz file")
+    refused(path, "must be floats of shape (layers, [batch,] tokens, dim)", "shape (3,)")
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.999])
