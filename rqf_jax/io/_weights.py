@@ -93,8 +93,8 @@ def read_weights(
             are not finite.
 
     Example:
-        >>> np.savez("/tmp/w.npz", **{"h.0.mlp.c_fc.weight": np.ones((2, 8))})  # doctest: +SKIP
-        >>> rqf.io.read_weights("/tmp/w.npz").get(0, "up").values.shape  # doctest: +SKIP
+        >>> np.savez("w.npz", **{"h.0.mlp.c_fc.weight": np.ones((2, 8))})  # doctest: +SKIP
+        >>> rqf.io.read_weights("w.npz").get(0, "up").values.shape  # doctest: +SKIP
         (8, 2)
     """
     path = Path(path)
