@@ -1,25 +1,34 @@
 """Learning in discrete steps: processes that change weights, and the verb that runs many seeds.
 
-A process is made of data and hyperparameters; `train(process, updates, seeds=..., key=...)` runs it
-for many seeds and returns the `Trajectories` of their weights.
+`Process` is made of a loss, a law of first weights, data, an optimiser of optax and injected noise;
+the others are processes of papers. `train(process, updates, seeds=..., key=...)` runs one for many
+seeds and returns the `Trajectories` of their weights.
 """
 
-from . import gpt, injections, networks
-from ._process import AbstractProcess
+from . import data, gpt, injections, networks
+from ._abstract import AbstractProcess
+from ._descent import AbstractDescent
 from ._train import progress_bar, train
 from .boltzmann import BernoulliRBM, GaussianRBM
 from .descent import NoisyDescent, slow_flow
 from .gpt import GPT
 from .linear import DeepLinear, TeacherStudent
+from .process import LeastSquares, Process
+from .subspace import Subspace
 
 __all__ = [
     "GPT",
+    "AbstractDescent",
     "AbstractProcess",
     "BernoulliRBM",
     "DeepLinear",
     "GaussianRBM",
+    "LeastSquares",
     "NoisyDescent",
+    "Process",
+    "Subspace",
     "TeacherStudent",
+    "data",
     "gpt",
     "injections",
     "networks",

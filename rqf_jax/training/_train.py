@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from .._arguments import Key, flag, function_of, host, integer, maybe, part, prng_key
 from .._ensemble.members import member_keys, raise_failed, typed_key, whole_state
 from .._ensemble.trajectories import Trajectories
-from ._process import AbstractProcess
+from ._abstract import AbstractProcess
 
 CACHE_BYTES = 2**17
 """The states that are updated at a time: with what is made of them on the way, a core's cache."""
@@ -158,8 +158,10 @@ def _look(process, states, save):
 
     def one(state):
         weights = process.weights(state)
-        good = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(weights)]
-        return save(weights), jnp.all(jnp.stack(good))
+        floats = jax.tree.leaves(eqx.filter(weights, eqx.is_inexact_array))
+        good = [jnp.all(jnp.isfinite(leaf)) for leaf in floats]
+        # What is no array, such as the activation of a network, is no result.
+        return eqx.filter(save(weights), eqx.is_array), jnp.all(jnp.stack(good))
 
     both = lax.map(jax.vmap(one), states)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), both)

@@ -1,20 +1,27 @@
 """Restricted Boltzmann machines, trained by persistent contrastive divergence."""
 
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import optax
+from jaxtyping import Array, Float, Int, PyTree
 
-from .._arguments import finite, integer, is_concrete, scalar, square
+from .._arguments import Key, finite, integer, is_concrete, scalar, square
 from ..laws import AbstractLaw
-from ._data import drawing, examples
-from ._process import AbstractProcess, mean_product, normal, product
+from ._abstract import mean_product, normal, product, quadratic
+from ._checks import drawing, examples
+from ._descent import AbstractDescent
+from .data import AbstractSource
+from .injections import AbstractInjection
+
+Machine = tuple[Float[Array, "hidden visible"], Float[Array, " visible"], Float[Array, " hidden"]]
+"""(W, a, b), the weights of a machine with biases."""
 
 
-class GaussianRBM(AbstractProcess[tuple[Array, Array]]):
+class GaussianRBM(AbstractDescent):
     """A machine of Gaussian units that learns a covariance: the scalar field theory of the papers.
 
         p(v, h) ∝ exp(-μ²|v|²/2 - |h|²/2 + hᵀW v),   v alone has the precision μ² - WᵀW
@@ -27,9 +34,7 @@ class GaussianRBM(AbstractProcess[tuple[Array, Array]]):
 
     k sweeps are one draw: with M = WᵀW/μ² they take v to a Gaussian of mean M^k v and covariance
     (1 + M + … + M^{2k-1})/μ² (derived; a test compares them with the sweeps), so their number costs
-    little. All chains start at v = (1, …, 1).
-
-    A state is (W, chains).
+    little. All chains start at v = (1, …, 1). Weights are W.
 
     **Arguments**
 
@@ -46,9 +51,8 @@ class GaussianRBM(AbstractProcess[tuple[Array, Array]]):
     >>> machine = rqf.training.GaussianRBM(
     ...     jnp.eye(2), rqf.laws.Normal((3, 2), 0.1), mass=2.0, learning_rate=0.1, batch=4
     ... )
-    >>> weights, chains = machine.start(jax.random.key(0))
-    >>> weights.shape, chains.shape
-    ((3, 2), (2, 4))
+    >>> rqf.training.train(machine, [0, 10], seeds=5, key=jax.random.key(0)).ys.shape
+    (5, 2, 3, 2)
 
     Source: Aarts, Lucini & Park, arXiv:2407.16427, through its released program (read): 10 + 10
     units, C⁻¹ circulant with 6 on the diagonal and -1 beside it, μ = 3, k = 3, B = 16, α = 0.1, W
@@ -83,34 +87,27 @@ class GaussianRBM(AbstractProcess[tuple[Array, Array]]):
         self.batch = integer("batch", batch)
         self.sweeps = integer("sweeps", sweeps)
 
-    def start(
-        self, key: PRNGKeyArray
-    ) -> tuple[Float[Array, "hidden visible"], Float[Array, "visible batch"]]:
-        """A draw of the law, and chains of ones."""
-        weights = self.law(key)
-        return weights, jnp.ones((weights.shape[1], self.batch), weights.dtype)
+    @property
+    def source(self) -> AbstractSource:
+        """The chains."""
+        return _GaussianChains(self)
 
-    def update(
-        self,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-        state: tuple[Float[Array, "hidden visible"], Float[Array, "visible batch"]],
-    ) -> tuple[Float[Array, "hidden visible"], Float[Array, "visible batch"]]:
-        """`sweeps` sweeps of all chains and one step up the likelihood."""
-        weights, chains = state
-        carried, root = self._sweeps(weights)
-        draws = normal(key, chains.shape, chains.dtype)
-        chains = product(carried, chains) + product(root, draws)
-        excess = self.covariance - mean_product(chains.T, chains.T)
-        return weights + self.learning_rate * product(weights, excess), chains
+    @property
+    def injections(self) -> tuple[AbstractInjection, ...]:
+        """None: the chains are random enough."""
+        return ()
 
-    def weights(
-        self, state: tuple[Float[Array, "hidden visible"], Float[Array, "visible batch"]]
-    ) -> Float[Array, "hidden visible"]:
-        """W."""
-        return state[0]
+    def optimiser(self) -> optax.GradientTransformation:
+        """Plain descent."""
+        return optax.sgd(cast(Any, self.learning_rate))
 
-    def _sweeps(
+    def loss(
+        self, weights: Float[Array, "hidden visible"], batch: Float[Array, "visible batch"]
+    ) -> Float[Array, ""]:
+        """The energy of the chains over that of the data, ½ tr W ((1/B) Σ v vᵀ - C) Wᵀ."""
+        return quadratic(weights, mean_product(batch.T, batch.T) - self.covariance)
+
+    def sweep(
         self, weights: Float[Array, "hidden visible"]
     ) -> tuple[Float[Array, "visible visible"], Float[Array, "visible visible"]]:
         """M^k, and a root of the covariance of what k sweeps add."""
@@ -123,6 +120,30 @@ class GaussianRBM(AbstractProcess[tuple[Array, Array]]):
         return power, jnp.linalg.cholesky(total + product(total, power)) / self.mass
 
 
+class _GaussianChains(AbstractSource):
+    """Persistent chains of a Gaussian machine, the same number in every update."""
+
+    machine: GaussianRBM
+
+    @property
+    def samples(self) -> None:
+        """None: chains move on."""
+        return None
+
+    def start(self, key: Key, weights: Float[Array, "hidden visible"]) -> Array:
+        """Chains of ones."""
+        return jnp.ones((weights.shape[1], self.machine.batch), weights.dtype)
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: Array
+    ) -> tuple[Array, Array]:
+        """All chains after their sweeps."""
+        carried, root = self.machine.sweep(weights)
+        draws = normal(key, memory.shape, memory.dtype)
+        chains = product(carried, memory) + product(root, draws)
+        return chains, chains
+
+
 def _check_positive(name: str, matrix: Float[np.ndarray, "n n"]) -> None:
     skew = float(np.abs(matrix - matrix.T).max())
     if skew > 1e-5 * float(np.abs(matrix).max()):
@@ -132,7 +153,7 @@ def _check_positive(name: str, matrix: Float[np.ndarray, "n n"]) -> None:
         raise ValueError(f"`{name}` must be positive definite; got the eigenvalue {least:.3g}.")
 
 
-class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
+class BernoulliRBM(AbstractDescent):
     """A machine of binary units that learns binary data, such as images of digits.
 
         p(v, h) ∝ exp(hᵀW v + a·v + b·h),   v and h of zeros and ones
@@ -143,7 +164,7 @@ class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
     every update. Chains start as random bits; a starts at the logit of the data's means, kept
     within [0.01, 0.99], and b at 0.
 
-    Weights are (W, a, b), and a state has the chains besides.
+    Weights are (W, a, b).
 
     **Arguments**
 
@@ -159,12 +180,13 @@ class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
     >>> machine = rqf.training.BernoulliRBM(
     ...     [[0, 1], [1, 1]], rqf.laws.Normal((3, 2), 0.1), learning_rate=0.1, batch=2
     ... )
-    >>> [part.shape for part in machine.weights(machine.start(jax.random.key(0)))]
-    [(3, 2), (2,), (3,)]
+    >>> runs = rqf.training.train(machine, [0, 10], seeds=5, key=jax.random.key(0))
+    >>> [part.shape for part in runs.ys]
+    [(5, 2, 3, 2), (5, 2, 2), (5, 2, 3)]
     """
 
     data: Float[Array, "samples visible"]
-    law: AbstractLaw
+    matrix_law: AbstractLaw
     learning_rate: Float[Array, ""]
     batch: int = eqx.field(static=True)
     sweeps: int = eqx.field(static=True)
@@ -179,77 +201,80 @@ class BernoulliRBM(AbstractProcess[tuple[Array, Array, Array, Array]]):
             values = np.asarray(self.data)
             bad = values[~np.isin(values, (0, 1))].flat[0]
             raise ValueError(f"`data` must be zeros and ones; got {bad:g}.")
-        self.law = drawing(law, (None, self.data.shape[1]))
+        self.matrix_law = drawing(law, (None, self.data.shape[1]))
         self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
         self.sweeps = integer("sweeps", sweeps)
 
-    def start(
-        self, key: PRNGKeyArray
-    ) -> tuple[
-        Float[Array, "hidden visible"],
-        Float[Array, " visible"],
-        Float[Array, " hidden"],
-        Float[Array, "batch visible"],
-    ]:
-        """A draw of the law, biases, and chains of random bits."""
-        law_key, chain_key = jax.random.split(key)
-        weights = self.law(law_key)
-        hidden, visible = weights.shape
+    def law(self, key: Key) -> Machine:
+        """A draw of W, the logits of the data's means, and zeros."""
+        weights = self.matrix_law(key)
         means = jnp.clip(self.data.mean(0), 0.01, 0.99).astype(weights.dtype)
-        chains = jax.random.bernoulli(chain_key, 0.5, (self.batch, visible))
         logits = jnp.log(means) - jnp.log1p(-means)
-        return weights, logits, jnp.zeros(hidden, weights.dtype), chains.astype(weights.dtype)
+        return weights, logits, jnp.zeros(weights.shape[0], weights.dtype)
 
-    def update(
-        self,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-        state: tuple[
-            Float[Array, "hidden visible"],
-            Float[Array, " visible"],
-            Float[Array, " hidden"],
-            Float[Array, "batch visible"],
-        ],
-    ) -> tuple[
-        Float[Array, "hidden visible"],
-        Float[Array, " visible"],
-        Float[Array, " hidden"],
-        Float[Array, "batch visible"],
-    ]:
-        """`sweeps` sweeps of all chains and one step up the likelihood."""
-        weights, visible_bias, hidden_bias, chains = state
-        batch_key, *keys = jax.random.split(key, 1 + 2 * self.sweeps)
-        chosen = jax.random.randint(batch_key, (self.batch,), 0, self.data.shape[0])
-        batch = self.data[chosen]
+    @property
+    def source(self) -> AbstractSource:
+        """Batches of the data, each with as many chains."""
+        return _BinaryChains(self)
 
-        def hidden_means(visible):
-            return jax.nn.sigmoid(product(visible, weights.T) + hidden_bias[None])
+    @property
+    def injections(self) -> tuple[AbstractInjection, ...]:
+        """None: batches and chains are random enough."""
+        return ()
 
+    def optimiser(self) -> optax.GradientTransformation:
+        """Plain descent."""
+        return optax.sgd(cast(Any, self.learning_rate))
+
+    def loss(self, weights: Machine, batch: tuple[Array, Array]) -> Float[Array, ""]:
+        """The free energy of the data over that of the chains, F = -a·v - Σ ln(1 + e^{Wv + b})."""
+        matrix, visible_bias, hidden_bias = weights
+        seen, dreamt = batch
+        both = jnp.concatenate([seen, dreamt])
+        energies = -both @ visible_bias - _softplus(
+            product(both, matrix.T) + hidden_bias[None]
+        ).sum(1)
+        return jnp.mean(energies[: len(seen)]) - jnp.mean(energies[len(seen) :])
+
+
+class _BinaryChains(AbstractSource):
+    """Examples of the data beside the persistent chains of a binary machine."""
+
+    machine: BernoulliRBM
+
+    @property
+    def samples(self) -> None:
+        """None: chains move on."""
+        return None
+
+    def start(self, key: Key, weights: Machine) -> Float[Array, "batch visible"]:
+        """Chains of random bits."""
+        matrix = weights[0]
+        return _bits(key, jnp.full((self.machine.batch, matrix.shape[1]), 0.5, matrix.dtype))
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: Machine, memory: Array
+    ) -> tuple[tuple[Array, Array], Array]:
+        """A batch, drawn with replacement, and all chains after their sweeps."""
+        matrix, visible_bias, hidden_bias = weights
+        data, chains = self.machine.data, memory
+        batch_key, *keys = jax.random.split(key, 1 + 2 * self.machine.sweeps)
+        chosen = jax.random.randint(batch_key, (self.machine.batch,), 0, data.shape[0])
         for up, down in zip(keys[::2], keys[1::2], strict=True):
-            hidden = _bits(up, hidden_means(chains))
-            chains = _bits(down, jax.nn.sigmoid(product(hidden, weights) + visible_bias[None]))
-        seen, dreamt = hidden_means(batch), hidden_means(chains)
-        change = mean_product(seen, batch) - mean_product(dreamt, chains)
-        return (
-            weights + self.learning_rate * change,
-            visible_bias + self.learning_rate * (batch - chains).mean(0),
-            hidden_bias + self.learning_rate * (seen - dreamt).mean(0),
-            chains,
-        )
-
-    def weights(
-        self,
-        state: tuple[
-            Float[Array, "hidden visible"],
-            Float[Array, " visible"],
-            Float[Array, " hidden"],
-            Float[Array, "batch visible"],
-        ],
-    ) -> tuple[Float[Array, "hidden visible"], Float[Array, " visible"], Float[Array, " hidden"]]:
-        """(W, a, b)."""
-        return state[:3]
+            hidden = _bits(up, jax.nn.sigmoid(product(chains, matrix.T) + hidden_bias[None]))
+            chains = _bits(down, jax.nn.sigmoid(product(hidden, matrix) + visible_bias[None]))
+        return (data[chosen], chains), chains
 
 
-def _bits(key: PRNGKeyArray, means: Float[Array, "rows units"]) -> Float[Array, "rows units"]:
+def _bits(key: Key, means: Float[Array, "rows units"]) -> Float[Array, "rows units"]:
     """Independent zeros and ones with the given means."""
     return jax.random.bernoulli(key, means).astype(means.dtype)
+
+
+@jax.custom_jvp
+def _softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """ln(1 + e^x), with the derivative that needs no logarithm."""
+    return jax.nn.softplus(x)
+
+
+_softplus.defjvps(lambda dx, _, x: jax.nn.sigmoid(x) * dx)

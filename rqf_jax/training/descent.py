@@ -1,11 +1,12 @@
 """Gradient descent with injected noise, and the slow flow that it follows along its minima."""
 
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import optax
+from jaxtyping import Array, Float
 
 from .._arguments import finite, number, part, scalar
 from .._sde import SDE
@@ -13,12 +14,12 @@ from ..drifts import AbstractDrift
 from ..laws import AbstractLaw
 from ..manifolds import Euclidean
 from ..noises import NoNoise
-from ._data import drawing
-from ._process import AbstractProcess
+from ._checks import drawing
+from ._descent import AbstractDescent
+from .data import AbstractSource, Whole
 from .injections import (
     AbstractBatch,
     AbstractInjection,
-    Draw,
     DropConnect,
     Dropout,
     LabelNoise,
@@ -26,17 +27,14 @@ from .injections import (
 )
 from .networks import AbstractNetwork
 
-State = tuple[Float[Array, "..."], Float[Array, "..."], PRNGKeyArray]
 
-
-class NoisyDescent(AbstractProcess[tuple[Array, Array, PRNGKeyArray]]):
+class NoisyDescent(AbstractDescent):
     """Heavy-ball gradient descent of squared errors, with noise injected into every update.
 
         m ← b m + ∇L(w, η),   w ← w - α m,   L = (1/2n) Σ (f(w, x_i) - y_i)²
 
     η is what the `injections` draw (see `training.injections`); none is plain gradient descent.
-    Where the network fits all data, w drifts slowly along the minima of L: see `slow_flow`. A state
-    is (w, m, a key for the order of epochs).
+    Where the network fits all data, w drifts slowly along the minima of L: see `slow_flow`.
 
     **Arguments**
 
@@ -94,32 +92,27 @@ class NoisyDescent(AbstractProcess[tuple[Array, Array, PRNGKeyArray]]):
         self.momentum = number(minimum=0, below=1)("momentum", momentum)
         self.injections = checked_injections(injections, self.targets.size)
 
-    def start(self, key: PRNGKeyArray) -> State:
-        """A draw of the law, at rest."""
-        law_key, order = jax.random.split(key)
-        weights = self.law(law_key)
-        return weights, jnp.zeros_like(weights), order
+    @property
+    def source(self) -> AbstractSource:
+        """Inputs, targets, and gates that are open."""
 
-    def update(self, key: PRNGKeyArray, number: Int[Array, ""], state: State) -> State:
-        """One step down the gradient of one draw."""
-        weights, velocity, order = state
-        keys = [jax.random.fold_in(key, i) for i in range(len(self.injections))]
-        gates = jnp.ones((self.targets.size, self.network.units(weights)), weights.dtype)
+        def gates(key):
+            return jnp.ones((self.targets.size, self.network.units(self.law(key))))
 
-        def loss(weights):
-            draw = Draw(
-                weights, self.inputs, self.targets, gates, jnp.zeros_like(weights), number, order
-            )
-            for key, injection in zip(keys, self.injections, strict=True):
-                draw = injection(key, draw)
-            return draw.loss(self.network)
+        shape = eqx.filter_eval_shape(gates, jax.random.key(0)).shape
+        return Whole((self.inputs, self.targets, jnp.ones(shape, self.inputs.dtype)))
 
-        velocity = self.momentum * velocity + jax.grad(loss)(weights)
-        return weights - self.learning_rate * velocity, velocity, order
+    def optimiser(self) -> optax.GradientTransformation:
+        """A heavy ball."""
+        return optax.sgd(cast(Any, self.learning_rate), cast(Any, self.momentum))
 
-    def weights(self, state: State) -> Float[Array, "..."]:
-        """w."""
-        return state[0]
+    def loss(
+        self, weights: Float[Array, "..."], batch: tuple[Array, Array, Array]
+    ) -> Float[Array, ""]:
+        """Half the mean squared error."""
+        inputs, targets, gates = batch
+        outputs = jax.vmap(self.network, (None, 0, 0))(weights, inputs, gates)
+        return jnp.mean((outputs - targets) ** 2) / 2
 
 
 def slow_flow(process: NoisyDescent) -> SDE:

@@ -7,18 +7,20 @@ whole numbers, such as the bytes of a file.
 """
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from .._arguments import fitting, host, integer, is_concrete, scalar
+from .._arguments import Key, fitting, host, integer, is_concrete, scalar
 from ..observables import singular_values
-from ._process import AbstractProcess
+from ._descent import AbstractDescent
+from .data import AbstractSource
+from .injections import AbstractInjection
 
 MATRICES = ("query", "key", "value", "output", "mlp_in", "mlp_out")
 """The weight matrices of every layer."""
@@ -83,13 +85,12 @@ class Record(eqx.Module):
         }
 
 
-class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
+class GPT(AbstractDescent):
     """A small transformer that learns to continue a text, by AdamW.
 
     An update takes `batch` random pieces of `context` + 1 tokens. Matrices start with independent
     normal entries of variance 1/columns (1/(2 layers columns) where they write to the residual
-    stream), so squared singular values fill Marchenko & Pastur's law. A state is (the weights,
-    AdamW's).
+    stream), so squared singular values fill Marchenko & Pastur's law.
 
     **Arguments**
 
@@ -106,7 +107,7 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
     >>> process = rqf.training.GPT(
     ...     jnp.arange(40) % 8, batch=2, context=4, layers=1, heads=1, width=4, vocabulary=8
     ... )
-    >>> process.start(jax.random.key(0))[0].query.shape
+    >>> process.law(jax.random.key(0)).query.shape
     (1, 4, 4)
     """
 
@@ -151,8 +152,8 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
                 f"`width` must be a multiple of `heads`; got {self.width} and {self.heads}."
             )
 
-    def start(self, key: PRNGKeyArray) -> tuple[Transformer, PyTree]:
-        """Random weights, and AdamW at rest."""
+    def law(self, key: Key) -> Transformer:
+        """Random weights."""
         d, hidden, dtype = self.width, 4 * self.width, self.learning_rate.dtype
         keys = iter(jax.random.split(key, 2 + len(MATRICES)))
 
@@ -160,7 +161,7 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
             return scale * jax.random.normal(next(keys), shape, dtype)
 
         square, residual = 1 / math.sqrt(d), 1 / math.sqrt(2 * self.layers)
-        model = Transformer(
+        return Transformer(
             embedding=drawn(self.vocabulary, d, scale=square),
             position=drawn(self.context, d, scale=square),
             query=drawn(self.layers, d, d, scale=square),
@@ -171,32 +172,48 @@ class GPT(AbstractProcess[tuple[Transformer, PyTree]]):
             mlp_out=drawn(self.layers, d, hidden, scale=residual / math.sqrt(hidden)),
             heads=self.heads,
         )
-        return model, self._optimiser().init(cast(Any, model))
 
-    def update(
-        self, key: PRNGKeyArray, number: Int[Array, ""], state: tuple[Transformer, PyTree]
-    ) -> tuple[Transformer, PyTree]:
-        """One step of AdamW on a batch of pieces."""
-        model, memory = state
-        places = jax.random.randint(key, (self.batch,), 0, self.text.size - self.context)
-        pieces = self.text[places[:, None] + jnp.arange(self.context + 1)[None]]
+    @property
+    def source(self) -> AbstractSource:
+        """Random pieces of the text."""
+        return _Pieces(self.text, self.batch, self.context + 1)
 
-        def loss(model):
-            return jnp.mean(jax.vmap(cross_entropy, (None, 0))(model, pieces))
+    @property
+    def injections(self) -> tuple[AbstractInjection, ...]:
+        """None: the pieces are random enough."""
+        return ()
 
-        # optax's types know arrays and containers, and no modules; and it takes numbers to integer
-        # powers, which strict promotion forbids.
-        gradient, parameters = cast(Any, jax.grad(loss)(model)), cast(Any, model)
-        with jax.numpy_dtype_promotion("standard"):
-            change, memory = self._optimiser().update(gradient, memory, parameters)
-        return cast(Transformer, optax.apply_updates(parameters, change)), memory
-
-    def weights(self, state: tuple[Transformer, PyTree]) -> Transformer:
-        """The weights of the model."""
-        return state[0]
-
-    def _optimiser(self) -> optax.GradientTransformation:
+    def optimiser(self) -> optax.GradientTransformation:
+        """AdamW."""
         return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
+
+    def loss(self, weights: Transformer, batch: Int[Array, "batch length"]) -> Float[Array, ""]:
+        """The mean cross entropy of the pieces."""
+        return jnp.mean(jax.vmap(cross_entropy, (None, 0))(weights, batch))
+
+
+class _Pieces(AbstractSource):
+    """Pieces of one length at random places of a text."""
+
+    text: Int[Array, " tokens"]
+    batch: int = eqx.field(static=True)
+    length: int = eqx.field(static=True)
+
+    @property
+    def samples(self) -> None:
+        """None: pieces are drawn afresh."""
+        return None
+
+    def start(self, key: Key, weights: PyTree) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
+    ) -> tuple[Int[Array, "batch length"], tuple[()]]:
+        """A batch of pieces."""
+        places = jax.random.randint(key, (self.batch,), 0, self.text.size - self.length + 1)
+        return self.text[places[:, None] + jnp.arange(self.length)[None]], memory
 
 
 def _normalise(x: Float[Array, "length width"]) -> Float[Array, "length width"]:

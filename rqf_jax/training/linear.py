@@ -4,20 +4,24 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import optax
+from jaxtyping import Array, Float
 
-from .._arguments import each, finite, integer, scalar, square
-from ..laws import AbstractLaw
-from ._data import drawing, examples, in_turn
-from ._process import AbstractProcess, mean_product, normal, product
+from .._arguments import Key, each, finite, integer, scalar, square
+from ..laws import AbstractLaw, Normal
+from ._abstract import mean_product, normal, normals_like, product, quadratic
+from ._checks import drawing, examples
+from ._descent import AbstractDescent
+from .data import AbstractSource, Fresh, Whole
+from .injections import AbstractIndependentInjection, AbstractInjection, Draw, InOrder, Langevin
 
 
-class TeacherStudent(AbstractProcess[Array]):
+class TeacherStudent(AbstractDescent):
     """One square matrix that learns another from batches of examples, with noise on the gradient.
 
         W ← W - α [ (W - T) (1/B) Σ x xᵀ + A S/√B ]
@@ -75,28 +79,43 @@ class TeacherStudent(AbstractProcess[Array]):
         features = self.teacher.shape[1]
         self.inputs = None if inputs is None else examples("inputs", inputs, features, self.batch)
 
-    def start(self, key: PRNGKeyArray) -> Float[Array, "n n"]:
-        """A draw of the law."""
-        return self.law(key)
+    @property
+    def source(self) -> AbstractSource:
+        """The inputs, or fresh ones in every update."""
+        if self.inputs is not None:
+            return Whole(self.inputs)
+        shape = (self.batch, self.teacher.shape[1])
+        return Fresh(Normal(shape, jnp.ones((), self.teacher.dtype)))
 
-    def update(
-        self, key: PRNGKeyArray, number: Int[Array, ""], state: Float[Array, "n n"]
-    ) -> Float[Array, "n n"]:
-        """One step down the gradient of a batch."""
-        n = state.shape[1]
-        fresh = self.batch if self.inputs is None else 0
-        draws = normal(key, (fresh + n, n), state.dtype)
-        x = draws[:fresh] if self.inputs is None else in_turn(self.inputs, number, self.batch)
-        kick = (draws[fresh:] + draws[fresh:].T) / math.sqrt(2 * self.batch)
-        error = product(state - self.teacher, mean_product(x, x))
-        return state - self.learning_rate * (error + self.noise * kick)
+    @property
+    def injections(self) -> tuple[AbstractInjection, ...]:
+        """Batches of given inputs, and the noise on the gradient."""
+        kick = SymmetricNoise(self.noise / math.sqrt(self.batch))
+        return (kick,) if self.inputs is None else (InOrder(self.batch), kick)
 
-    def weights(self, state: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """W."""
-        return state
+    def optimiser(self) -> optax.GradientTransformation:
+        """Plain descent."""
+        return optax.sgd(cast(Any, self.learning_rate))
+
+    def loss(
+        self, weights: Float[Array, "n n"], batch: Float[Array, "batch n"]
+    ) -> Float[Array, ""]:
+        """Half the mean squared error."""
+        return quadratic(weights - self.teacher, mean_product(batch, batch))
 
 
-class DeepLinear(AbstractProcess[tuple[Array, ...]]):
+class SymmetricNoise(AbstractIndependentInjection):
+    """A symmetric Gaussian matrix on the gradient, of variance σ² off the diagonal, 2σ² on it."""
+
+    sigma: Float[Array, ""]
+
+    def change(self, key: Key, draw: Draw, point: Float[Array, "n n"]) -> Draw:
+        """A tilted gradient."""
+        kick = normal(key, point.shape, point.dtype)
+        return draw.tilted(self.sigma, (kick + kick.T) / math.sqrt(2))
+
+
+class DeepLinear(AbstractDescent):
     """A deep linear network that learns a teacher on whitened inputs, with noise on its gradients.
 
         W_l ← W_l - α [ (W_L … W_{l+1})ᵀ (W_L … W_1 - T) (W_{l-1} … W_1)ᵀ + A G_l ]
@@ -106,7 +125,7 @@ class DeepLinear(AbstractProcess[tuple[Array, ...]]):
     in one mode of two layers the balance D = a² - b² is multiplied by 1 - α²e² in an update of
     error e (derived).
 
-    A state is the tuple of matrices.
+    Weights are the tuple of matrices.
 
     **Arguments**
 
@@ -122,10 +141,8 @@ class DeepLinear(AbstractProcess[tuple[Array, ...]]):
     **Example**
 
     >>> process = rqf.training.DeepLinear([[2.0]], [[[1.0]], [[1.0]]], learning_rate=0.5)
-    >>> first, second = process.update(
-    ...     jax.random.key(0), jnp.array(0), process.start(jax.random.key(0))
-    ... )
-    >>> float(first[0, 0]), float(second[0, 0])  # 1 + 0.5 (2 - 1) 1
+    >>> first, second = rqf.training.train(process, [0, 1], seeds=1, key=jax.random.key(0)).ys
+    >>> float(first[0, 1, 0, 0]), float(second[0, 1, 0, 0])  # 1 + 0.5 (2 - 1) 1
     (1.5, 1.5)
     """
 
@@ -158,44 +175,34 @@ class DeepLinear(AbstractProcess[tuple[Array, ...]]):
         self.scale = scalar("scale", minimum=0)(scale)
         self.noise = scalar("noise", minimum=0)(noise)
 
-    def start(self, key: PRNGKeyArray) -> tuple[Float[Array, "rows columns"], ...]:
+    def law(self, key: Key) -> tuple[Float[Array, "rows columns"], ...]:
         """The layers, with random entries added."""
-        return self._moved(self.layers, key, self.scale)
-
-    def update(
-        self,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-        state: tuple[Float[Array, "rows columns"], ...],
-    ) -> tuple[Float[Array, "rows columns"], ...]:
-        """One step down the gradient of all layers."""
-
-        def loss(layers):
-            return jnp.sum((reduce(lambda below, w: product(w, below), layers) - self.teacher) ** 2)
-
-        gradients = jax.grad(loss)(state)
-        stepped = tuple(
-            w - self.learning_rate / 2 * g for w, g in zip(state, gradients, strict=True)
+        return jax.tree.map(
+            lambda w, xi: w + self.scale.astype(w.dtype) * xi,
+            self.layers,
+            normals_like(key, self.layers),
         )
-        return self._moved(stepped, key, self.learning_rate * self.noise)
 
-    def weights(
-        self, state: tuple[Float[Array, "rows columns"], ...]
-    ) -> tuple[Float[Array, "rows columns"], ...]:
-        """(W_1, …, W_L)."""
-        return state
+    @property
+    def source(self) -> AbstractSource:
+        """No data: the inputs are whitened."""
+        return Whole(())
 
-    def _moved(
-        self,
-        layers: tuple[Float[Array, "rows columns"], ...],
-        key: PRNGKeyArray,
-        size: Float[Array, ""],
-    ) -> tuple[Float[Array, "rows columns"], ...]:
-        keys = jax.random.split(key, len(layers))
-        return tuple(
-            w + size.astype(w.dtype) * normal(k, w.shape, w.dtype)
-            for w, k in zip(layers, keys, strict=True)
-        )
+    @property
+    def injections(self) -> tuple[AbstractInjection, ...]:
+        """The noise on the gradients."""
+        return (Langevin(self.noise),)
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """Plain descent."""
+        return optax.sgd(cast(Any, self.learning_rate))
+
+    def loss(
+        self, weights: tuple[Float[Array, "rows columns"], ...], batch: tuple[()]
+    ) -> Float[Array, ""]:
+        """|W_L … W_1 - T|²/2."""
+        whole = reduce(lambda below, w: product(w, below), weights)
+        return jnp.sum((whole - self.teacher) ** 2) / 2
 
 
 def _is_chain(shapes: list[tuple[int, ...]], teacher: tuple[int, ...]) -> bool:

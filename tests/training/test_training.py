@@ -172,7 +172,7 @@ def test_sweeps_taken_at_once_have_the_law_of_sweeps_taken_one_by_one(sweeps):
     for _ in range(sweeps):
         carried = step @ carried
         covariance = step @ covariance @ step.T + weights.T @ weights / 1.5**4 + np.eye(3) / 1.5**2
-    found, root = process._sweeps(jnp.asarray(weights))
+    found, root = process.sweep(jnp.asarray(weights))
     np.testing.assert_allclose(found, carried, rtol=1e-12)
     np.testing.assert_allclose(root @ root.T, covariance, rtol=1e-12)
     # And the first update sees the second moments of chains that started at ones.

@@ -92,7 +92,7 @@ def small(**changes):
 
 @pytest.mark.slow
 def test_a_language_model_sees_what_was_before_and_nothing_of_what_comes():
-    model = small().start(KEY)[0]
+    model = small().law(KEY)
     first = np.asarray(model(jnp.array([0, 1, 2, 3])))
     second = np.asarray(model(jnp.array([0, 1, 4, 4])))
     assert first.shape == (4, 5)
@@ -123,7 +123,7 @@ def test_a_language_model_learns_a_text_of_period_three():
 @pytest.mark.slow
 def test_a_language_model_starts_with_the_spectra_of_noise():
     process = GPT(np.zeros(100, int), width=128, context=16)
-    found = gpt.spectra(process.start(KEY)[0])
+    found = gpt.spectra(process.law(KEY))
     for name, rows in (("query", 128), ("value", 128), ("mlp_in", 512)):
         for values in np.asarray(found[name], float):
             fit = fit_marchenko_pastur(values, rows)

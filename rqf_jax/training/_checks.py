@@ -4,9 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from .._arguments import finite, part
 from ..laws import AbstractLaw
@@ -42,11 +40,3 @@ def check_batch(batch: int, samples: int) -> None:
     """ValueError if a batch is more than the data set has."""
     if batch > samples:
         raise ValueError(f"`batch` must be at most the {samples} examples there are; got {batch}.")
-
-
-def in_turn(
-    data: Float[Array, "samples ..."], number: Int[Array, ""], batch: int
-) -> Float[Array, "batch ..."]:
-    """Batch `number` of the data in their order, over and over."""
-    first = jnp.mod(number, data.shape[0] // batch) * batch
-    return lax.dynamic_slice_in_dim(data, first, batch)

@@ -1,0 +1,213 @@
+"""Sources of the examples that an update sees: a data set, a law, a set for each seed, tasks.
+
+A finite source hands out all of its examples; a batch of `training.injections` chooses some. Give
+`common`, a key, and all seeds draw the same.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from .._arguments import Key, described, each, function_of, integer, is_concrete, part, prng_key
+from .._ensemble.members import typed_key
+
+__all__ = ["AbstractSource", "Fresh", "Sampled", "Tasks", "Whole"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def common_key(key: Any) -> Key | None:
+    """A field converter: a key that all seeds have in common, or None for keys of their own."""
+    return None if key is None else typed_key(prng_key("common", key))
+
+
+class AbstractSource(eqx.Module):
+    """The examples of an update, a pytree of arrays whose first axes are one for each example.
+
+    What goes on from one update to the next, such as chains, is `memory`. With a `common` key all
+    seeds see the same examples.
+    """
+
+    common: Key | None = eqx.field(default=None, converter=common_key, kw_only=True)
+
+    __repr__ = described
+
+    @property
+    @abc.abstractmethod
+    def samples(self) -> int | None:
+        """The number of examples; None if they are drawn afresh."""
+
+    @abc.abstractmethod
+    def start(self, key: Key, weights: PyTree) -> PyTree:
+        """The memory before the first update, from the weights before it."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """The examples of update `number`, and the memory after it."""
+
+
+class Whole(AbstractSource):
+    """A data set: a pytree of arrays of one length, such as (inputs, targets), all of it.
+
+    Raises ValueError for arrays of different lengths and for NaN or infinite entries.
+    """
+
+    examples: PyTree
+
+    def __init__(self, examples: PyTree):
+        self.examples, self.common = jax.tree.map(jnp.asarray, _checked(examples)), None
+        _length(self.examples)
+
+    @property
+    def samples(self) -> int | None:
+        """The number of examples; None without data."""
+        return _length(self.examples)
+
+    def start(self, key: Key, weights: PyTree) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
+    ) -> tuple[PyTree, tuple[()]]:
+        """All examples."""
+        return self.examples, memory
+
+
+class Fresh(AbstractSource):
+    """New examples in every update: a batch drawn by `law`, a function of one key."""
+
+    law: Callable[[Key], PyTree]
+
+    def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
+        self.law = function_of("one key")("law", law)
+        _length(eqx.filter_eval_shape(law, jax.random.key(0)))
+        self.common = common_key(common)
+
+    @property
+    def samples(self) -> None:
+        """None: they are endless."""
+        return None
+
+    def start(self, key: Key, weights: PyTree) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
+    ) -> tuple[PyTree, tuple[()]]:
+        """A batch that nobody saw before."""
+        return self.law(key), memory
+
+
+class Sampled(AbstractSource):
+    """A data set for each seed, drawn by `law`, a function of one key, before its first update."""
+
+    law: Callable[[Key], PyTree]
+
+    def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
+        self.law = function_of("one key")("law", law)
+        self.common = common_key(common)
+        _length(eqx.filter_eval_shape(law, jax.random.key(0)))
+
+    @property
+    def samples(self) -> int | None:
+        """The number of examples of one seed."""
+        return _length(eqx.filter_eval_shape(self.law, jax.random.key(0)))
+
+    def start(self, key: Key, weights: PyTree) -> PyTree:
+        """The data set of a seed."""
+        return self.law(key if self.common is None else self.common)
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """All of it."""
+        return memory, memory
+
+
+class Tasks(AbstractSource):
+    """One data set after another: the i-th from update `starts[i]` on, the first from update 0.
+
+    All have examples of the same shapes, as many as each other. Learn a task, switch to another and
+    measure what is forgotten.
+
+    **Raises** ValueError for data sets that differ in shape, and for starts that do not begin with
+    0 and increase, one for each data set.
+    """
+
+    tasks: PyTree
+    starts: Int[Array, " tasks"]
+
+    def __init__(self, tasks: Sequence[PyTree], starts: Sequence[int]):
+        sets = each(lambda _, one: Whole(one).examples)("tasks", tasks)
+        numbers = each(lambda name, n: integer(name, n, minimum=0, maximum=2**31 - 1))(
+            "starts", starts
+        )
+        shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), one) for one in sets]
+        if any(shape != shapes[0] for shape in shapes):
+            raise ValueError("`tasks` must be data sets of one shape; got sets that differ.")
+        rising = numbers[0] == 0 and all(np.diff(numbers) > 0)
+        if len(numbers) != len(sets) or not rising:
+            raise ValueError(
+                f"`starts` must be {len(sets)} increasing numbers, the first of them 0; got "
+                f"{numbers}."
+            )
+        self.tasks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
+        self.starts = jnp.asarray(numbers, jnp.int32)
+        self.common = None
+
+    @property
+    def samples(self) -> int | None:
+        """The number of examples of a task."""
+        return _length(jax.tree.map(lambda leaf: leaf[0], self.tasks))
+
+    def start(self, key: Key, weights: PyTree) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
+    ) -> tuple[PyTree, tuple[()]]:
+        """The examples of the task of this update."""
+        task = jnp.sum(number >= self.starts) - 1
+        return jax.tree.map(lambda leaf: leaf[task], self.tasks), memory
+
+
+def sourced(data: Any) -> AbstractSource:
+    """A source as it is, and a data set as one."""
+    return data if isinstance(data, AbstractSource) else Whole(data)
+
+
+def _checked(examples: PyTree) -> PyTree:
+    for leaf in jax.tree.leaves(examples):
+        part((jax.Array, np.ndarray, np.generic), "a pytree of arrays")("data", leaf)
+        if leaf.dtype.kind not in "biuf" and leaf.dtype != jnp.bfloat16:
+            raise ValueError(f"`data` must be real numbers; got dtype {leaf.dtype}.")
+        if is_concrete(leaf) and leaf.dtype.kind == "f" and not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError("`data` must be finite; got an array with NaN or infinite entries.")
+    return examples
+
+
+def _length(examples: PyTree) -> int | None:
+    """The number of examples; None if there are no arrays at all."""
+    shapes = [leaf.shape for leaf in jax.tree.leaves(examples)]
+    lengths = {shape[0] if shape else None for shape in shapes}
+    if not shapes:
+        return None
+    if None in lengths or len(lengths) > 1 or lengths == {0}:
+        raise ValueError(
+            "`data` must be arrays with one first axis, the examples, of at least one; got shapes "
+            f"{shapes}."
+        )
+    return shapes[0][0]
