@@ -13,6 +13,9 @@ from ._rapidity import Values
 # Angles and overlaps measured in float32 may pass their bounds by a rounding error.
 ROUNDING = 1e-5
 
+# Matrices may miss symmetry and positivity by so much of their largest entry.
+SYMMETRY = 1e-8
+
 # The largest integer up to which float64 counts every one.
 LARGEST_COUNT = 2**53
 
@@ -116,6 +119,21 @@ def square_matrix(name: str, value: Real) -> Float[np.ndarray, "rows rows"]:
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
         raise ValueError(f"`{name}` must be a square matrix; got shape {array.shape}.")
     check(name, array, np.isfinite(array), "be finite")
+    return array
+
+
+def positive_matrix(
+    name: str, value: Real, size: int | None = None
+) -> Float[np.ndarray, "rows rows"]:
+    """A finite symmetric matrix without negative eigenvalues, of `size` rows if there is one."""
+    array = square_matrix(name, value)
+    if size is not None and len(array) != size:
+        raise ValueError(f"`{name}` must be of shape ({size}, {size}); got shape {array.shape}.")
+    scale = SYMMETRY * np.abs(array).max()
+    check(name, array, np.abs(array - array.T) <= scale, "be symmetric")
+    array = (array + array.T) / 2
+    values = np.linalg.eigvalsh(array)
+    check(name, values, values >= -len(array) * scale, "have no negative eigenvalue")
     return array
 
 

@@ -85,6 +85,12 @@ def argument(rng, name, parameter):
         return _matrix(rng, 3)
     if name in ("value", "query_key") and "matrix" in text:
         return _matrix(rng, size)
+    if name in ("hessian", "drift", "diffusion") and rng.random() < 0.8:
+        return _matrix(rng, 2)
+    if name == "hessians":
+        return np.stack([_matrix(rng, 2) for _ in range(size)])
+    if name in ("features", "paths", "loss") and rng.random() < 0.8:
+        return rng.standard_normal((2, 2, 2) if name == "paths" else (2, 3))
     if name == "x":
         return np.eye(3)[0]
     if name == "direction":

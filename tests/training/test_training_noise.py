@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 
 import rqf_jax as rqf
 from rqf_jax.laws import Fixed, Normal
-from rqf_jax.theory import learning, linear_networks
+from rqf_jax.theory import learning, linear_networks, sgd
 from rqf_jax.training import DeepLinear, NoisyDescent, slow_flow, train
 from rqf_jax.training.injections import (
     DropConnect,
@@ -324,9 +324,10 @@ def test_reshuffled_batches_see_every_example_once_an_epoch_and_leave_far_less_n
         ends[kind] = np.asarray(train(process, [0, 1600], seeds=4000, key=KEY).ys[:, 1, 0])
     spread = targets.var()
     assert_mean((ends[WithReplacement] - targets.mean()) ** 2, rate * spread / (2 - rate))
-    # At the ends of epochs of n: about α³ s² n(n+1)/24 (derived), for small α n.
-    found = ends[Reshuffled].var()
-    assert found == pytest.approx(rate**3 * 8 / 7 * spread * 8 * 9 / 24, rel=0.25)
+    expected = sgd.epoch_variance(
+        1.0, learning_rate=rate, variance=spread, samples=8, replacement=False
+    )
+    assert_mean((ends[Reshuffled] - targets.mean()) ** 2, expected)
 
 
 # ---- plain noise and momentum
