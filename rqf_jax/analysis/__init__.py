@@ -3,6 +3,7 @@
 And of spectra of weights: levels, their neighbours, and the bulk.
 """
 
+from . import curvature
 from .attractors import (
     antipodal_pair,
     attractor_distances,
@@ -72,6 +73,7 @@ __all__ = [
     "chord",
     "cluster_sizes",
     "common_noise",
+    "curvature",
     "dispersion",
     "equilibrium",
     "exponential_rate",

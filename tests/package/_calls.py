@@ -9,6 +9,7 @@ import tempfile
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from _public import PUBLIC
 
 import rqf_jax as rqf
@@ -87,6 +88,18 @@ def _axis():
     import matplotlib.pyplot as plt
 
     return plt.subplots()[1]
+
+
+def _total(weights):
+    return jnp.sum(weights**2)
+
+
+def _square(weights, batch):
+    return jnp.sum(weights**2)
+
+
+def _residuals(weights, batch):
+    return batch - weights
 
 
 def _sde():
@@ -546,6 +559,8 @@ PARTICULAR = {
     "theory.levels.tracy_widom_cdf": {"beta": 1},
     "theory.levels.tracy_widom_moments": {"beta": 1},
     "theory.levels.largest_eigenvalue": {"beta": 1},
+    "theory.linear_networks.deep_mode": {"start": 0.1, "layers": 3},
+    "theory.linear_networks.deep_time": {"end": 0.9, "start": 0.1, "layers": 3},
     "theory.linear_networks.balanced_mode": {"start": 0.1},
     "theory.linear_networks.balanced_time": {"end": 0.9, "start": 0.1},
     "theory.linear_networks.unbalanced_mode": {"start": 0.1},
@@ -560,6 +575,35 @@ PARTICULAR = {
         "query_key": MATRIX,
         "direction": np.linalg.eigh(MATRIX)[1][:, 1],
     },
+    "theory.currents.covariance": {"drift": np.eye(2), "diffusion": np.eye(2)},
+    "theory.currents.current": {"drift": np.eye(2), "diffusion": np.eye(2)},
+    "theory.currents.entropy_production": {"drift": np.eye(2), "diffusion": np.eye(2)},
+    "theory.currents.path_entropy": {
+        "paths": np.ones((2, 3, 2)),
+        "drift": np.eye(2),
+        "diffusion": np.eye(2),
+    },
+    "theory.fokker_planck.density": {
+        "loss": np.arange(4.0),
+        "start": np.ones(4),
+        "times": [0.0, 1.0],
+    },
+    "theory.sgd.critical_rate": {"hessians": np.ones((2, 1, 1)), "replacement": True},
+    "theory.sgd.epoch_variance": {"curvature": 1.0, "replacement": True},
+    "theory.sgd.gaussian_critical_rate": {"eigenvalues": [1.0, 2.0]},
+    "theory.sgd.moments": {
+        "eigenvalues": [1.0, 2.0],
+        "start": [1.0, 1.0],
+        "updates": [0, 3],
+        "noise": 0.5,
+    },
+    "theory.sgd.random_features": {
+        "features": [[1.0, 0.0]],
+        "teacher": [1.0, 2.0],
+        "noise": 0.5,
+    },
+    "theory.sgd.stability_radius": {"hessians": np.ones((2, 1, 1)), "replacement": True},
+    "theory.sgd.stationary_covariance": {"hessian": np.eye(2), "noise": np.eye(2)},
     "theory.spectra.fourth_moment_about": {"signals": [1.0, 2.0, 3.0]},
     "theory.spectra.marchenko_pastur_cdf": {"value": 1.0},
     "theory.spectra.mean_characteristic_polynomial": {"start": SPECTRUM**2},
@@ -572,6 +616,42 @@ PARTICULAR = {
     "theory.dyson.inverse_square_gaps": {"beta": 2},
     "theory.outliers.emergence_time": {"teacher": 9.0},
     "theory.outliers.rectangular_emergence_time": {"teacher": 9.0},
+    "analysis.curvature.Curvature": {"loss": _square, "data": np.ones((3, 2))},
+    "analysis.curvature.example_gradients": {
+        "loss": _square,
+        "weights": np.ones(2),
+        "data": np.ones((3, 2)),
+    },
+    "analysis.curvature.example_hessians": {
+        "loss": _square,
+        "weights": np.ones(2),
+        "data": np.ones((3, 2)),
+    },
+    "analysis.curvature.gauss_newton_product": {
+        "outputs": jnp.sin,
+        "loss": _total,
+        "weights": np.ones(2),
+        "vector": np.ones(2),
+    },
+    "analysis.curvature.gradient_covariance": {
+        "loss": _square,
+        "weights": np.ones(2),
+        "data": np.ones((3, 2)),
+    },
+    "analysis.curvature.hessian": {"loss": _total, "weights": np.ones(2)},
+    "analysis.curvature.hessian_eigenvalues": {
+        "loss": _total,
+        "weights": np.ones(2),
+        "count": 1,
+        "steps": 2,
+    },
+    "analysis.curvature.hessian_product": {
+        "loss": _total,
+        "weights": np.ones(2),
+        "vector": np.ones(2),
+    },
+    "analysis.curvature.hessian_trace": {"loss": _total, "weights": np.ones(2), "probes": 2},
+    "analysis.curvature.spectral_density": {"loss": _total, "weights": np.ones(2), "probes": 2},
     "analysis.equilibrium": {
         "start": jnp.asarray([[0.99, np.sqrt(1 - 0.99**2), 0.0]]),
         "drift": rqf.drifts.Linear(np.diag([3.0, 2.0, 1.0])),
@@ -597,6 +677,19 @@ PARTICULAR = {
         "inputs": np.ones((3, 2)),
         "injections": (rqf.training.injections.LabelNoise(0.1),),
     },
+    "training.LeastSquares": {"residuals": _residuals},
+    "training.Process": {
+        "loss": _square,
+        "law": rqf.laws.Zeros((2,)),
+        "data": (),
+        "optimiser": optax.sgd(0.1),
+        "injections": (),
+    },
+    "training.Subspace": {"law": rqf.laws.Zeros((3,)), "dimension": 2},
+    "training.data.Fresh": {"law": rqf.laws.Normal((2,))},
+    "training.data.Sampled": {"law": rqf.laws.Normal((2,))},
+    "training.data.Tasks": {"tasks": [np.ones(2)], "starts": [0]},
+    "training.data.Whole": {"examples": np.ones(2)},
     "training.TeacherStudent": {
         "teacher": TARGET,
         "law": rqf.laws.Zeros((2, 2)),
@@ -660,6 +753,9 @@ INNER = {
     "analysis.ChiSquareTest",
     "analysis.ClusterCount",
     "analysis.Equilibria",
+    "analysis.curvature.Estimate",
+    "analysis.curvature.Extremes",
+    "analysis.curvature.SpectralDensity",
     "analysis.LyapunovSpectrum",
     "analysis.MarchenkoPasturFit",
     "analysis.RateEstimate",
