@@ -9,8 +9,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import gallery  # noqa: E402
+import links  # noqa: E402
 import reference  # noqa: E402
 import single_file  # noqa: E402
+from sphinx.util import logging  # noqa: E402
 
 import rqf_jax  # noqa: E402
 
@@ -58,7 +60,15 @@ def _links_of_the_sources(app, name, template, context, doctree):
         context["body"] = re.sub(r"([\w.]+)\.html#(rqf_jax[\w.]+)", mended, context["body"])
 
 
+def _links_of_the_site(app, exception):
+    """A dead link is a warning, hence an error."""
+    if exception is None and app.builder.name == "html":
+        for link in links.dead_links(Path(app.outdir)):
+            logging.getLogger(__name__).warning("dead link: %s", link)
+
+
 def setup(app):
     """Called by Sphinx."""
     app.connect("source-read", _links_of_the_repository)
     app.connect("html-page-context", _links_of_the_sources)
+    app.connect("build-finished", _links_of_the_site)

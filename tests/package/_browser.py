@@ -71,6 +71,13 @@ class Browser:
         body = {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}
         self._call("POST", f"{self._session}/actions", body)
 
+    def drag(self, start, end):
+        """Press the pointer at one place of the window and release it at another."""
+        moves = [{"type": "pointerMove", "x": x, "y": y, "duration": 50} for x, y in (start, end)]
+        down, up = ({"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp"))
+        pointer = {"type": "pointer", "id": "mouse", "actions": [moves[0], down, moves[1], up]}
+        self._call("POST", f"{self._session}/actions", {"actions": [pointer]})
+
     def device(self, width, height):
         """Look as on a screen of this size."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}

@@ -360,6 +360,22 @@ def test_the_page_is_for_keyboards_and_its_address_keeps_the_state(page, tmp_pat
 
 @pytest.mark.slow
 @needs_chromium
+def test_the_point_of_the_plane_goes_where_it_is_dragged(page, tmp_path):
+    with browser(tmp_path) as window:
+        window.open(f"{page.as_uri()}#strength=1")
+        window.wait("explore.run.shown.step > 0")
+        left, top, right, bottom = window.run("""
+            const box = document.getElementById('plane').getBoundingClientRect();
+            return [box.left, box.top, box.right, box.bottom].map(Math.round);""")
+        window.drag((left + 60, top + 60), (right - 2, bottom - 2))
+        assert window.run("return [explore.state.beta, explore.state.symmetric]") == [6, 0]
+        window.drag((left + 60, top + 60), (left + 1, top + 1))
+        assert window.run("return [explore.state.beta, explore.state.symmetric]") == [0, 2]
+        assert window.errors() == []
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_the_page_fits_a_phone(page, tmp_path):
     with browser(tmp_path, width=520) as window:
         window.device(360, 740)

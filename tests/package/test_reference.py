@@ -7,20 +7,25 @@ import subprocess
 import sys
 
 import pytest
-from _links import dead_links
 from _pages import ROOT
 
 import rqf_jax as rqf
 
 
 @pytest.fixture(scope="module")
-def reference():
-    """The program that writes the reference."""
+def programs():
+    """The programs beside the pages, by name."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        yield importlib.import_module("reference")
+        yield {name: importlib.import_module(name) for name in ("gallery", "links", "reference")}
     finally:
         sys.path.remove(str(ROOT / "docs"))
+
+
+@pytest.fixture(scope="module")
+def reference(programs):
+    """The program that writes the reference."""
+    return programs["reference"]
 
 
 def test_every_public_name_is_in_the_reference_once(reference, tmp_path):
@@ -90,21 +95,19 @@ def test_the_site_builds_without_a_warning_or_a_dead_link(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "reference" / "rqf_jax.models.html").exists()
     assert (tmp_path / "explore" / "index.html").exists()
-    assert dead_links(tmp_path) == []
 
 
-def test_a_dead_link_is_found(tmp_path):
+def test_a_dead_link_is_found(programs, tmp_path):
     (tmp_path / "a.html").write_text('<a href="b.html#here">', encoding="utf-8")
     (tmp_path / "b.html").write_text(
         '<p id="here"><a href="#there"></a><img src="c.png"><a href="https://example.org">',
         encoding="utf-8",
     )
-    assert dead_links(tmp_path) == ["b.html: #there", "b.html: c.png"]
+    assert programs["links"].dead_links(tmp_path) == ["b.html: #there", "b.html: c.png"]
 
 
-def test_the_gallery_has_a_question_and_a_figure_of_every_notebook(reference, tmp_path):
-    gallery = importlib.import_module("gallery")
-    gallery.write(ROOT / "notebooks", tmp_path / "gallery")
+def test_the_gallery_has_a_question_and_a_figure_of_every_notebook(programs, tmp_path):
+    programs["gallery"].write(ROOT / "notebooks", tmp_path / "gallery")
     text = (tmp_path / "gallery" / "index.md").read_text(encoding="utf-8")
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         assert re.search(rf"\({path.stem}\.png\) [^\n]*\?\]\(/notebooks/{path.name}\)", text)

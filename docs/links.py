@@ -1,4 +1,7 @@
-"""Links of a folder of HTML pages that lead nowhere."""
+"""Finds links inside the site that lead nowhere.
+
+`conf.py` calls `dead_links` when a build is done, so that `make docs` fails for a dead link.
+"""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +17,7 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
+        """Called by the parser for every tag."""
         given = dict(attrs)
         self.links += [given[name] for name in ("href", "src") if given.get(name)]
         self.places |= {given[name] for name in ("id", "name") if given.get(name)}
@@ -30,9 +34,10 @@ def dead_links(folder: Path) -> list[str]:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             target = target / "index.html" if target.is_dir() else target
-            missing = not target.exists()
-            if target in pages and not parts.path.startswith("_static"):
+            if target in pages:
                 missing = unquote(parts.fragment) not in pages[target].places
+            else:
+                missing = not target.exists()
             if missing:
                 dead.append(f"{path.relative_to(folder.resolve())}: {link}")
     return dead
