@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from ._arguments import described, part, table
+from ._arguments import described, number, part, table
 from .drifts import AbstractDrift
 from .manifolds import AbstractLinearSpace, AbstractManifold
 from .noises import AbstractAdditiveNoise, AbstractNoise
@@ -55,8 +55,11 @@ class SDE(eqx.Module):
         `path` may be any of diffrax's Brownian paths or a `rqf_jax.CounterPath`; the terms go
         into `diffrax.diffeqsolve` with our solvers or diffrax's own. `origin` is the time that
         the terms' clock calls 0: a solver that steps from 0 to h at `origin` = t gets the step
-        length h exactly, which t + h - t is not in float32.
+        length h exactly, which t + h - t is not in float32. Raises ValueError for a path or an
+        origin of another kind.
         """
+        part(diffrax.AbstractPath, "a Brownian path, like `rqf_jax.CounterPath`")("path", path)
+        number()("origin", origin)
         return diffrax.MultiTerm(DriftTerm(self, origin), NoiseTerm(self, path, origin))
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Integer, PyTree
 
-from .._arguments import Key, integer, is_concrete
+from .._arguments import Key, integer, is_concrete, prng_key
 from .trajectories import NonFiniteError
 
 
@@ -21,8 +21,14 @@ def member_keys(key: Key, member: int | Integer[Array, ""]) -> tuple[Key, Key]:
     """The keys of one member: for its initial law, and for its noise.
 
     Functions of the run's key and the member's global index alone, whatever the size of the
-    ensemble, its batches and its devices.
+    ensemble, its batches and its devices. Raises ValueError for a `key` that is none, and a
+    `member` that is no integer from 0 to 2³² - 1.
     """
+    key = prng_key("key", key)
+    if is_concrete(member):
+        plain = isinstance(member, jax.Array) and jnp.issubdtype(member.dtype, jnp.integer)
+        known = np.asarray(member)[()] if plain else member
+        member = integer("member", known, minimum=0, maximum=2**32 - 1)
     law_key, noise_key = jax.random.split(jax.random.fold_in(key, member))
     return law_key, noise_key
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PyTree, UInt32
 
-from .._arguments import Key, each, integer, part
+from .._arguments import Key, each, flag, integer, maybe, part
 from .._sde import in_dtype, state_dtype
 from ..laws import AbstractLaw
 from ..layers import AbstractLayer
@@ -18,6 +18,7 @@ from .engine import in_batches
 from .members import member_keys, member_range, raise_failed, typed_key, whole_state
 from .problem import check_start, state_shape
 from .trajectories import Trajectories
+from .validity import check_layers, check_saved
 
 
 def propagate(
@@ -72,6 +73,7 @@ def propagate(
     every = integer("every", every)
     if depth % every:
         raise ValueError(f"`depth` must be a multiple of `every`, {every}; got {depth}.")
+    throw = maybe(flag)("throw", throw)
     members, first_member = member_range(members, first_member)
     batch_size = members if batch_size is None else min(integer("batch_size", batch_size), members)
     key = typed_key(key)
@@ -81,6 +83,8 @@ def propagate(
         raise ValueError(f"`law` must draw tokens (tokens, dim); got {state}.")
     dtype = state_dtype(state)
     check_start(stream, law, key, first_member, (layers, law, key))
+    check_layers(layers, key, state)
+    check_saved(save, state)
     stack = _Stack(layers, law, key, save, depth, every)
     first = jnp.asarray(first_member, jnp.uint32)
     ys, status = _networks(stack, first, members, batch_size)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._arguments import is_concrete
+from .._arguments import each, function_of, is_concrete, shown, words
+from .validity import taking
 
 if TYPE_CHECKING:
     import xarray
@@ -40,9 +41,10 @@ class Trajectories(eqx.Module):
     def observe(self, observable: Callable[[PyTree], PyTree]) -> PyTree[Array]:
         """`observable`, a function of one saved value, for all members and times.
 
-        Returns a pytree of arrays (members, times, ...).
+        Returns a pytree of arrays (members, times, ...). Raises ValueError for an `observable`
+        that does not take what was saved.
         """
-        return _observe(observable, self.ys)
+        return _observed("observable", observable, self.ys)
 
     def to_xarray(
         self,
@@ -55,11 +57,18 @@ class Trajectories(eqx.Module):
         whole states (tokens, dim) is `state` with dimensions (member, time, token, dim). Each of
         the `observables`, functions of one saved value, becomes a variable too. `dims` names the
         remaining dimensions of a variable; without a name they are called `<variable>_<axis>`.
-        Raises ValueError for names that a dataset or a file cannot have.
+        Raises ValueError for names that a dataset or a file cannot have, and for observables that
+        do not take what was saved.
         """
         import xarray
 
-        named = {"state": ("token", "dim")} | (dims or {})
+        for argument, value in {"dims": dims, "observables": observables}.items():
+            if not isinstance(value, Mapping | None):
+                raise ValueError(f"`{argument}` must be a dict by name; got {shown(value)}.")
+        given = {
+            name: each(words, least=0)(f"dims[{name!r}]", one) for name, one in (dims or {}).items()
+        }
+        named = {"state": ("token", "dim")} | given
         values = variables_of(self.ys)
         taken = {*RESERVED, *values} & {*(observables or {})}
         if taken:
@@ -67,7 +76,10 @@ class Trajectories(eqx.Module):
                 f"`observables` must have names of their own; got {min(taken)!r}, which is a "
                 "variable of the dataset already."
             )
-        seen = {name: self.observe(one) for name, one in (observables or {}).items()}
+        seen = {
+            name: _observed(f"observables[{name!r}]", one, self.ys)
+            for name, one in (observables or {}).items()
+        }
         variables = {}
         for name, value in (values | variables_of(seen)).items():
             array = np.asarray(value)
@@ -89,8 +101,16 @@ class Trajectories(eqx.Module):
         )
 
 
+def _observed(name: str, observable: Callable[[PyTree], PyTree], ys: PyTree) -> PyTree[Array]:
+    """`observable` of all members and times; ValueError in the name of the argument `name`."""
+    function_of("one saved value")(name, observable)
+    one = jax.tree.map(lambda y: jax.ShapeDtypeStruct(y.shape[2:], y.dtype), ys)
+    with taking(name, one):
+        return _mapped(observable, ys)
+
+
 @eqx.filter_jit
-def _observe(observable, ys):
+def _mapped(observable, ys):
     return jax.vmap(jax.vmap(observable))(ys)
 
 

@@ -1,17 +1,22 @@
 """Whether the parts of a problem fit together: found from shapes alone, before compilation."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
-from .._arguments import shown
+from .._arguments import Key, shown
 from .._sde import SDE, in_dtype
+from ..drifts import AbstractDrift
 from ..laws import AbstractLaw
+from ..layers import AbstractLayer
+from ..manifolds import AbstractManifold
 from ..noises import AbstractNoise
 from ..solvers import begin, micro_step
 from .kinds import once_for_each_kind
@@ -28,15 +33,60 @@ def check_parts(sde: SDE, save: Callable, solver: diffrax.AbstractSolver, state:
     noise, drift, manifold = sde.noise, sde.drift, sde.manifold
     dw = _increment(noise, state, time.dtype)
     _returns(noise, "__call__", (time, state, dw), state)
+    check_flow(drift, manifold, state)
+    if dw.size:
+        _linear(noise, time, state, dw)
+    _steps(solver, sde, time, state, dw)
+    check_saved(save, state)
+
+
+def check_flow(drift: AbstractDrift, manifold: AbstractManifold, state: PyTree) -> None:
+    """Raise ValueError unless drift and manifold take a state like `state` and return its like."""
+    time = jax.ShapeDtypeStruct((), jax.tree.leaves(state)[0].dtype)
     _returns(drift, "__call__", (time, state), state)
     _returns(manifold, "tangent", (state, state), state)
     _returns(manifold, "retract", (state, state), state)
     _returns(manifold, "project", (state,), state)
-    _returns(manifold, "defect", (state,), time)
-    if dw.size:
-        _linear(noise, time, state, dw)
-    _steps(solver, sde, time, state, dw)
-    _saved(save, state)
+    _returns(manifold, "defect", (state,), state, time)
+
+
+def check_layers(layers: Sequence[AbstractLayer], key: Key, state: PyTree) -> None:
+    """Raise ValueError unless layers return tokens like those that they take."""
+    for layer in layers:
+        _check_layer(layer, key, state)
+
+
+@once_for_each_kind
+def _check_layer(layer: AbstractLayer, key: Key, state: PyTree) -> None:
+    _returns(in_dtype(layer, state.dtype), "__call__", (key, state), state)
+
+
+def checked_process(process: Any, key: Key, save: Callable) -> Any:
+    """A training process with its numbers in the float type of its states.
+
+    Raises ValueError unless an update returns a state like the one it took and `save` takes the
+    weights: the error names the class, the method and the shapes.
+    """
+    state = _evaluated(process, "start", (key,))
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(state)}
+    floats = [kind for kind in kinds if jnp.issubdtype(kind, jnp.inexact)]
+    process = in_dtype(process, jnp.result_type(*floats))
+    number = jax.ShapeDtypeStruct((), int)
+    _returns(process, "update", (key, number, state), state)
+    check_saved(save, _evaluated(process, "weights", (state,)))
+    return process
+
+
+def check_saved(save: Callable, state: PyTree) -> None:
+    """Raise ValueError unless `save` takes a state and returns arrays."""
+    with taking("save", state):
+        saved = eqx.filter_eval_shape(save, state)
+    leaves = jax.tree.leaves(saved)
+    if not leaves or not all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        raise ValueError(
+            "`save` must return an array, or a dict, tuple or other pytree of arrays; got "
+            f"{shapes_of(saved)}."
+        )
 
 
 def shapes_of(value: PyTree) -> str:
@@ -68,28 +118,42 @@ def check_span(law: AbstractLaw, sde: SDE) -> None:
             )
 
 
-def _evaluated(owner: Any, method: str, args: tuple) -> PyTree:
-    """Shapes of the result of a method for one state; ValueError if it cannot be evaluated."""
+@contextlib.contextmanager
+def taking(name: str, *args: PyTree, named: bool = False) -> Iterator[None]:
+    """Raise errors of a function that is applied to `args` as ValueError that names both.
+
+    With `named`, errors that name a part of the function, like a field, are left as they are.
+    """
     try:
-        return eqx.filter_eval_shape(lambda own, *args: getattr(own, method)(*args), owner, *args)
-    except (TypeError, IndexError, KeyError, AttributeError) as error:
+        yield
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        said = str(error).strip().partition("\n")[0]
+        if named and said.startswith("`"):
+            raise
         raise ValueError(
-            f"`{_title(owner, method)}` must take {', '.join(map(shapes_of, args))}; it raised "
-            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]} Write it for ONE "
-            "state, without axes of members and times, in `jax.numpy`."
+            f"`{name}` must take {', '.join(map(shapes_of, args))}; it raised "
+            f"{type(error).__name__}: {said.removesuffix('.')}. Write it for ONE state, without "
+            "axes of members and times, in `jax.numpy`."
         ) from error
 
 
-def _returns(owner: Any, method: str, args: tuple, wanted: PyTree) -> None:
-    """Raise ValueError unless a method returns arrays like `wanted`."""
-    found = _evaluated(owner, method, args)
+def _evaluated(owner: Any, method: str, args: tuple) -> PyTree:
+    """Shapes of the result of a method for one state; ValueError if it cannot be evaluated."""
+    with taking(_title(owner, method), *args, named=True):
+        return eqx.filter_eval_shape(lambda own, *args: getattr(own, method)(*args), owner, *args)
+
+
+def _returns(
+    owner: Any, method: str, args: tuple, state: PyTree, wanted: PyTree | None = None
+) -> None:
+    """Raise ValueError unless a method returns arrays like `wanted`, by default like the state."""
+    found, wanted = _evaluated(owner, method, args), state if wanted is None else wanted
     if _alike(found, wanted):
         return
     what = "one number, " if method == "defect" else ""
     raise ValueError(
         f"`{_title(owner, method)}` must return {what}{shapes_of(wanted)} for a state "
-        f"{shapes_of(args[0] if method != '__call__' else args[1])}; got {shapes_of(found)}."
-        f"{_remedy(found, wanted)}"
+        f"{shapes_of(state)}; got {shapes_of(found)}.{_remedy(found, wanted)}"
     )
 
 
@@ -119,13 +183,8 @@ def _title(owner: Any, method: str) -> str:
 
 def _increment(noise: Any, state: PyTree, dtype: Any) -> jax.ShapeDtypeStruct:
     """The increment that drives the noise; ValueError unless its shape is one."""
-    try:
+    with taking(_title(noise, "shape"), state, named=True):
         shape = noise_shape(noise, state)
-    except (TypeError, IndexError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"`{_title(noise, 'shape')}` must take a state {shapes_of(state)}; it raised "
-            f"{type(error).__name__}: {error}"
-        ) from error
     if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) for n in shape)):
         raise ValueError(
             f"`{_title(noise, 'shape')}` must return the shape of a Brownian motion, a tuple of at "
@@ -191,15 +250,4 @@ def _steps(solver: diffrax.AbstractSolver, sde: SDE, time: Any, state: PyTree, d
         raise ValueError(
             f"`{type(solver).__name__}` must return a state {shapes_of(state)}; got "
             f"{shapes_of(found)}.{_remedy(found, state)}"
-        )
-
-
-def _saved(save: Callable, state: PyTree) -> None:
-    """Raise ValueError unless `save` returns arrays."""
-    saved = eqx.filter_eval_shape(save, state)
-    leaves = jax.tree.leaves(saved)
-    if not leaves or not all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
-        raise ValueError(
-            "`save` must return an array, or a dict, tuple or other pytree of arrays; got "
-            f"{shapes_of(saved)}."
         )

@@ -13,6 +13,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from .._arguments import finite, is_concrete, part, scalar
+from .._ensemble.validity import check_flow
+from .._sde import in_dtype
 from ..drifts import AbstractDrift
 from ..manifolds import AbstractManifold, Sphere
 from ._flow import dimension, tangent_basis
@@ -258,6 +260,8 @@ def _checked(drift, manifold, x, name: str):
     x = finite(name, x)
     if x.ndim < (2 if name == "starts" else 1) or not x.size:
         raise ValueError(f"`{name}` must be states with axes; got shape {x.shape}.")
+    drift = in_dtype(drift, x.dtype)
+    check_flow(drift, manifold, x[0] if name == "starts" else x)
     if is_concrete(x):
         # Inside `jit` operations on known arrays are traced too, unless told otherwise.
         with jax.ensure_compile_time_eval():
@@ -267,7 +271,6 @@ def _checked(drift, manifold, x, name: str):
                 f"`{name}` must lie on the {type(manifold).__name__}, to 1e-05; got a state that "
                 f"is off by {defect:.3g}."
             )
-    drift = jax.tree.map(lambda a: a.astype(x.dtype) if eqx.is_inexact_array(a) else a, drift)
     return drift, manifold, x
 
 

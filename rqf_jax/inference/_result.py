@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from .._arguments import real
+
 
 class IdentifiabilityError(ValueError):
     """The data say nothing about a parameter; the message names the combination they do fix."""
@@ -53,6 +55,7 @@ class FitResult:
 
     def interval(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Confidence intervals (low, high). Raises ValueError unless 0 < level < 1."""
+        level = real("level", level)
         if not 0 < level < 1:
             raise ValueError(f"`level` must lie strictly between 0 and 1; got {level}.")
         return self.intervals(level)

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Bool, Float
 
+from .._linalg.triangle import whitened
 from ..theory.sphere import symmetric_rank
 from ._data import in_own_precision, observed
 from ._density import OfPositive
@@ -198,18 +198,16 @@ def _filter(
         error = error.reshape(size) * on
         tangent = _tangents(x) * on[:, None]
         total = on[:, None] * spread * on[None, :] + noise * tangent + identity - tangent
-        factor = jnp.linalg.cholesky(total)
-        gain = cho_solve((factor, True), on[:, None] * spread).T
-        quadratic = error @ cho_solve((factor, True), error)
-        logs = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
-        half = jnp.matmul(gain, error, precision="highest").reshape(x.shape) / 2
+        white, logs = whitened(total, jnp.column_stack([on[:, None] * spread, error]))
+        known, surprise = white[:, :-1], white[:, -1]
+        half = jnp.matmul(known.T, surprise, precision="highest").reshape(x.shape) / 2
         square = jnp.sum(half * half, -1, keepdims=True)
         x = ((1 - square) * x + 2 * half) / (1 + square)
         x = x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))
-        spread = spread - jnp.matmul(gain, on[:, None] * spread, precision="highest")
+        spread = spread - jnp.matmul(known.T, known, precision="highest")
         tangent = _tangents(x)
         spread = jnp.matmul(jnp.matmul(tangent, spread), tangent)
-        return (x, (spread + spread.T) / 2), logs + quadratic
+        return (x, (spread + spread.T) / 2), logs + jnp.sum(surprise**2)
 
     first = (ys[0], noise * _tangents(ys[0]))
     return lax.scan(observe, first, (ys[1:], there[1:], dt))[1]

@@ -55,6 +55,8 @@ def fit_scaling(
     )
     freedom = data("dof", dof)
     freedom = _positive("dof", np.full_like(variances, freedom) if freedom.ndim == 0 else freedom)
+    if not np.all(freedom >= 1):
+        raise ValueError(f"`dof` must be at least 1, that of one number; got {freedom.min():g}.")
     for name, value in (("learning_rate", rates), ("batch_size", batches), ("dof", freedom)):
         if value.shape != variances.shape:
             raise ValueError(f"`{name}` must have shape {variances.shape}; got {value.shape}.")

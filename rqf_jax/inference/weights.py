@@ -102,9 +102,10 @@ def fit_matrix_ou(
     shrink, seen = likelihood.largest(), likelihood.seen
     if not 0 < shrink < 1:
         raise IdentifiabilityError(
-            f"deviations change by the factor {seen:.4g} in a step of length {h:.3g}, which no "
-            "pull at a rate > 0 does. What is identified is the variance of a step: take a longer "
-            "run" + (" or give the `target`." if target is None else ".")
+            f"`runs` must hold deviations that shrink; they change by the factor {seen:.4g} in a "
+            f"step of length {h:.3g}, which no pull at a rate > 0 does. Only the variance of a "
+            "step is identified: take a longer run"
+            f"{'' if target is not None else ' or give the `target`'}."
         )
     shrink = likelihood.unbiased(shrink)
     slope, lost = 1 - shrink, shrink * (2 - shrink)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from .._arguments import each, integer, whole
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -20,12 +22,24 @@ class Sentence:
     states: Float[np.ndarray, "layers tokens dim"]
 
     def select(self, indices: Sequence[int]) -> "Sentence":
-        """The same sentence with only the tokens `indices`, in the order given."""
+        """The same sentence with only the tokens `indices`, in the order given.
+
+        Raises ValueError for numbers of tokens that the sentence does not have.
+        """
+        size = len(self.tokens)
+        if isinstance(indices, np.ndarray):
+            indices = indices.tolist()
+        indices = each(whole(minimum=-size, maximum=size - 1), least=0)("indices", indices)
         kept = tuple(self.tokens[i] for i in indices)
         return Sentence(self.text, kept, self.states[:, list(indices)])
 
     def unit(self, layer: int) -> Float[np.ndarray, "tokens dim"]:
-        """The tokens of one layer on the unit sphere, x_a = h_a / |h_a|, in float64."""
+        """The tokens of one layer on the unit sphere, x_a = h_a / |h_a|, in float64.
+
+        Raises ValueError for the number of a layer that the sentence does not have.
+        """
+        size = len(self.states)
+        layer = integer("layer", layer, minimum=-size, maximum=size - 1)
         states = self.states[layer].astype(np.float64)
         return states / np.linalg.norm(states, axis=-1, keepdims=True)
 

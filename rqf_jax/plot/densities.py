@@ -208,6 +208,11 @@ def phase_diagram(
     ax.figure.colorbar(image, ax=ax, label="" if label is None else label)
     if boundary is not None:
         curve = [finite(part, f"boundary[{i}]") for i, part in enumerate(boundary)]
+        if curve[0].shape != curve[1].shape:
+            raise ValueError(
+                "`boundary` must be a pair of arrays of one shape; got "
+                f"{curve[0].shape} and {curve[1].shape}."
+            )
         # White under ink, to be seen on every colour.
         ax.plot(*curve, color="white", linewidth=2.6)
         ax.plot(*curve, "--", color=INK, linewidth=1.2, label=threshold)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from .._arguments import Key, flag, function_of, host, integer, maybe, part, prng_key
 from .._ensemble.members import member_keys, raise_failed, typed_key, whole_state
 from .._ensemble.trajectories import Trajectories
+from .._ensemble.validity import checked_process
 from ._abstract import AbstractProcess
 
 CACHE_BYTES = 2**17
@@ -77,17 +78,17 @@ def train(
     seeds = integer("seeds", seeds, maximum=2**32 - 1)
     first_seed = integer("first_seed", first_seed, minimum=0, maximum=2**32 - seeds)
     key = typed_key(prng_key("key", key))
+    moving = checked_process(process, key, save)
     batch_size = _batch_size(process, key, seeds, batch_size)
 
     ids = first_seed + np.arange(math.ceil(seeds / batch_size) * batch_size, dtype=np.uint32)
     law_keys, keys = _keys(key, jnp.asarray(ids.reshape(-1, batch_size)))
     states = _start(process, law_keys)
-    process = _in_dtype_of(states, process)
     saved, finite, last = [], [], 0
     for count in counts:
         first, last = last, int(count)
-        states = _advance(process, keys, states, jnp.asarray(first), jnp.asarray(last))
-        values, good = _look(process, states, save)
+        states = _advance(moving, keys, states, jnp.asarray(first), jnp.asarray(last))
+        values, good = _look(moving, states, save)
         saved.append(values)
         finite.append(good)
         if progress is not None:
@@ -112,15 +113,6 @@ def progress_bar(text: str = "training") -> Iterator[Callable[[float], None]]:
     with Progress() as bar:
         task = bar.add_task(text, total=1.0)
         yield lambda share: bar.update(task, completed=share)
-
-
-def _in_dtype_of(states: PyTree[Array], process: AbstractProcess) -> AbstractProcess:
-    """The process with its parameters in the float type of its states."""
-    floats = [leaf.dtype for leaf in jax.tree.leaves(states) if eqx.is_inexact_array(leaf)]
-    dtype = jnp.result_type(*floats)
-    return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, process
-    )
 
 
 @eqx.filter_jit

@@ -26,6 +26,32 @@ def test_observables_enter_the_dataset_and_the_store_on_request(runs, tmp_path):
         np.testing.assert_array_equal(again.order, dataset.order)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda runs: runs.observe(3), "`observable` must be a function of one saved value; got 3"),
+        (
+            lambda runs: runs.observe(rqf.observables.spectrum),
+            r"`observable` must take float64 \(3, 4\).*`x` must be a square matrix",
+        ),
+        (
+            lambda runs: runs.observe(lambda x: x[0] + x[:, 0]),
+            r"`observable` must take float64 \(3, 4\); it raised",
+        ),
+        (
+            lambda runs: runs.to_xarray(observables={"values": rqf.observables.spectrum}),
+            r"`observables\['values'\]` must take float64 \(3, 4\)",
+        ),
+        (lambda runs: runs.to_xarray(observables=3), "`observables` must be a dict.*got 3"),
+        (lambda runs: runs.to_xarray("state"), "`dims` must be a dict.*got 'state'"),
+        (lambda runs: runs.to_xarray({"state": 3}), r"`dims\['state'\]` must be.*got 3"),
+    ],
+)
+def test_errors_name_the_argument_of_the_method_that_was_called(runs, call, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        call(runs)
+
+
 @pytest.mark.parametrize("name", ["state", "status", "time", "member"])
 def test_an_observable_does_not_take_the_name_of_another_variable(runs, name):
     with pytest.raises(

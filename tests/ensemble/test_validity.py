@@ -1,5 +1,7 @@
 """Theorems about classes that users write: a wrong one is one error that names it, at once."""
 
+import math
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -68,6 +70,39 @@ class Solver(rqf.solvers.AbstractMemorylessSolver):
         return 1
 
 
+class Layer(rqf.layers.AbstractLayer):
+    """Any function of the tokens as a layer."""
+
+    function: object
+
+    def __call__(self, key, x):
+        return self.function(x)
+
+
+class Process(rqf.training.AbstractProcess):
+    """Any function of two weights as an update."""
+
+    function: object
+
+    def start(self, key):
+        return jnp.zeros(2, jnp.float32)
+
+    def update(self, key, number, state):
+        return self.function(state)
+
+    def weights(self, state):
+        return state
+
+
+def layers(layer, **changes):
+    arguments = {"members": 2, "key": jax.random.key(0)} | changes
+    return rqf.propagate(layer, rqf.laws.Uniform(4, 3), 2, **arguments)
+
+
+def train(process, **changes):
+    return rqf.training.train(process, [0, 1], seeds=2, key=jax.random.key(0), **changes)
+
+
 def run(drift=None, noise=NOISE, manifold=FLAT, **changes):
     drift = rqf.drifts.NoDrift() if drift is None else drift
     arguments = {"substeps": 1, "members": 2, "key": jax.random.key(0)} | changes
@@ -110,6 +145,47 @@ BAD = {
         "`Torus.defect` must return one number", "(10,)",
     ),
     "a solver of a vector": (lambda: run(solver=Solver()), "`Solver` must return", "(3,)"),
+    "a drift that does not fit": (
+        lambda: run(Drift(lambda t, x: x + jnp.ones((5, 4, 4)))),
+        "`Drift` must take", "float64 (10, 3)", "it raised ValueError",
+    ),
+    "a flow to an equilibrium": (
+        lambda: rqf.analysis.equilibrium(Drift(lambda t, x: x[0]), FLAT, jnp.ones((10, 3))),
+        "`Drift` must return float64 (10, 3)", "(3,)",
+    ),
+    "flows to equilibria": (
+        lambda: rqf.analysis.find_equilibria(
+            Drift(lambda t, x: x[0]), FLAT, jnp.ones((1, 10, 3))
+        ),
+        "`Drift` must return float64 (10, 3)", "(3,)",
+    ),
+    "a layer of a vector": (
+        lambda: layers(Layer(lambda x: x[0])), "`Layer` must return float64 (4, 3)", "(3,)",
+    ),
+    "a layer that fails": (lambda: layers(Layer(lambda x: x @ x)), "`Layer` must take", "(4, 3)"),
+    "a save of a stack that is no matrix": (
+        lambda: layers(Layer(lambda x: x), save=rqf.observables.spectrum),
+        "`save` must take", "(4, 3)",
+    ),
+    "a throw of a stack": (
+        lambda: layers(Layer(lambda x: x), throw=math.nan), "`throw` must be True or False", "nan",
+    ),
+    "an update of a part": (
+        lambda: train(Process(lambda w: w[:1])),
+        "`Process.update` must return float32 (2,)", "(1,)",
+    ),
+    "an update that fails": (
+        lambda: train(Process(lambda w: w + jnp.ones((3, 3)))),
+        "`Process.update` must take", "float32 (2,)",
+    ),
+    "a save of weights that are no matrix": (
+        lambda: train(Process(lambda w: w), save=rqf.observables.spectrum),
+        "`save` must take float32 (2,)",
+    ),
+    "a save of no matrix": (
+        lambda: run(save=rqf.observables.spectrum),
+        "`save` must take float64 (10, 3)", "square matrix",
+    ),
     "a save of nothing": (lambda: run(save=lambda x: None), "`save` must return an array", "None"),
     "a save of a number": (lambda: run(save=lambda x: 1.0), "`save` must return an array", "1.0"),
 }  # fmt: skip
@@ -121,6 +197,22 @@ def test_a_class_that_breaks_its_promise_is_named_with_shapes(call, words, unche
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "member", "message"),
+    [
+        (1, 0, "`key` must be a JAX key.*got 1"),
+        (None, 0, "`key` must be a JAX key.*got None"),
+        (jax.random.key(0), -1, "`member` must be at least 0; got -1"),
+        (jax.random.key(0), 2**32, "`member` must be at most 4294967295"),
+        (jax.random.key(0), 0.5, "`member` must be an integer; got 0.5"),
+        (jax.random.key(0), jnp.zeros(2, int), "`member` must be an integer"),
+    ],
+)
+def test_keys_of_a_member_are_made_of_a_key_and_a_number(key, member, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        rqf.member_keys(key, member)
 
 
 def test_half_precision_is_refused(unchecked):

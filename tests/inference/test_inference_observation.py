@@ -1,6 +1,9 @@
 """Noise of the motion told from noise of the observation."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +32,31 @@ def seen(tau, antisymmetric=0.0, members=MEMBERS):
     noise = tau * np.random.default_rng(0).standard_normal(runs.ys.shape)
     ys = np.asarray(runs.ys) + noise
     return ys / np.linalg.norm(ys, axis=-1, keepdims=True)
+
+
+IN_A_PROCESS = """
+import jax, rqf_jax as rqf
+runs = rqf.simulate(
+    rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(4, 6), [0.0, 0.1, 0.2, 0.3],
+    substeps=2, members=12, key=jax.random.key(0),
+)
+print(rqf.inference.fit_noise_observed(runs).estimate["symmetric"])
+"""
+
+
+@pytest.mark.slow
+def test_many_filters_at_once_do_not_wait_for_each_other_for_ever():
+    # Batches of LAPACK calls in one program do, on a machine with two cores.
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert 0.8 < float(done.stdout) < 1.1
 
 
 # tau² over the variance of a step per direction: 0.5 and 5.

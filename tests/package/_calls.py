@@ -6,13 +6,27 @@ import math
 import os
 import tempfile
 
+import _public
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _public import PUBLIC
 
 import rqf_jax as rqf
+
+# Methods that users call, besides every function and class.
+PUBLIC = _public.PUBLIC | {
+    f"rqf.{name}": getattr(owner, name.rpartition(".")[2])
+    for name, owner in {
+        "SDE.terms": rqf.SDE,
+        "Trajectories.observe": rqf.Trajectories,
+        "Trajectories.to_xarray": rqf.Trajectories,
+        "analysis.SurvivalCurve.restricted_mean": rqf.analysis.SurvivalCurve,
+        "inference.FitResult.interval": rqf.inference.FitResult,
+        "io.Sentence.select": rqf.io.Sentence,
+        "io.Sentence.unit": rqf.io.Sentence,
+    }.items()
+}
 
 KEY = jax.random.key(0)
 TOKENS = np.array([[1.0, 0, 0], [0, 1.0, 0], [0.6, 0.8, 0], [0, 0.6, 0.8]])
@@ -104,6 +118,14 @@ def _residuals(weights, batch):
 
 def _sde():
     return rqf.models.random_quadratic_form(1.0)
+
+
+def _path():
+    return rqf.CounterPath(jnp.asarray(TIMES), 2, shape=(3, 3), key=KEY)
+
+
+def _sentence():
+    return rqf.io.example_hidden_states().sentences[0]
 
 
 def _architecture():
@@ -299,6 +321,22 @@ ENSEMBLE = {"xlabel": "t", "ylabel": "y", "ax": None}
 # Where a function means something else by a name, or the whole call must fit together.
 PARTICULAR = {
     "SDE": {"drift": rqf.drifts.NoDrift()},
+    "SDE.terms": {"self": Later(_sde), "path": Later(_path), "origin": 0.0},
+    "Trajectories.observe": {"self": Later(lambda: made("pairs")), "observable": _flat},
+    "Trajectories.to_xarray": {
+        "self": Later(lambda: made("pairs")),
+        "dims": {"state": ("a", "b")},
+        "observables": {"sum": _flat},
+    },
+    "analysis.SurvivalCurve.restricted_mean": {
+        "self": Later(lambda: rqf.analysis.kaplan_meier(NAMED["durations"]))
+    },
+    "inference.FitResult.interval": {
+        "self": Later(lambda: rqf.inference.fit_pairs(made("pairs"))),
+        "level": 0.9,
+    },
+    "io.Sentence.select": {"self": Later(_sentence), "indices": [0, 1]},
+    "io.Sentence.unit": {"self": Later(_sentence), "layer": 1},
     "CounterPath": {"ts": jnp.asarray(TIMES), "dtype": None},
     "Trajectories": None,
     "theory.initialisation.first_block_cosine": {"start": 0.5, "attention": 0.5},
@@ -368,7 +406,7 @@ PARTICULAR = {
     "inference.choose": None,
     "inference.fit_attention": {
         "runs": Later(lambda: made("attention")),
-        "attention": "softmax",
+        "attention": rqf.drifts.Attention(1.0),
         "parameters": ("strength", "beta"),
         "noise": rqf.noises.IsotropicNoise(0.3, 0.0),
     },
@@ -414,7 +452,11 @@ PARTICULAR = {
         "stationary": False,
         "manifold": None,
     },
-    "inference.fit_noise": {"runs": Later(lambda: made("tokens")), "method": "qmle"},
+    "inference.fit_noise": {
+        "runs": Later(lambda: made("tokens")),
+        "method": "qmle",
+        "antisymmetric": True,
+    },
     "inference.fit_noise_observed": {"runs": Later(lambda: made("tokens"))},
     "inference.fit_pairs": {"runs": Later(lambda: made("pairs"))},
     "inference.recover_noise": {"runs": Later(lambda: made("tokens")), "antisymmetric": None},

@@ -65,7 +65,8 @@ def plan():
             continue
         calls.append((name, None, None))
         for argument in valid_arguments(name, function):
-            calls.extend((name, argument, value) for value in _calls.HOSTILE)
+            if argument != "self":
+                calls.extend((name, argument, value) for value in _calls.HOSTILE)
     return calls
 
 
@@ -109,7 +110,7 @@ FUNCTIONS = {"density", "distance", "function", "kernel", "loss", "observable", 
 FUNCTIONS |= {"weight", "where"}
 """Arguments that are functions of the user, whose own errors are not ours to word."""
 
-INFINITE = {"observables.log_det_gram"}
+INFINITE = {"observables.log_det_gram", "analysis.find_equilibria"}
 """Functions that say where they are infinite, besides closed forms, which have a contract."""
 
 
@@ -121,6 +122,8 @@ def judged(error, argument):
         return "clear", text[:200]
     if not ours or not isinstance(error, ValueError | ArithmeticError):
         return "raw", f"{type(error).__name__}: {text[:200]} at {last.rpartition(os.sep)[2]}"
+    if type(error).__name__ == "DataFileError":  # names the file
+        return "clear", text[:200]
     # Closed forms say the value of every argument.
     named = set(re.findall(r"`([A-Za-z_]\w*)", text)) | set(re.findall(r"(\w+) = ", text))
     if not named:

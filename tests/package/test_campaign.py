@@ -10,7 +10,8 @@ import pytest
 
 # Functions that compile nothing, or little.
 QUICK = ("SDE", "drifts", "kernels", "laws", "layers", "models", "noises", "potentials")
-QUICK += ("schedules", "observables", "analysis.kaplan", "analysis.occupancy", "training.Deep")
+QUICK += ("member_keys", "schedules", "observables", "analysis.kaplan", "analysis.occupancy")
+QUICK += ("training.Deep", "io.Sentence")
 
 
 def sample(every):

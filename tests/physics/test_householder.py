@@ -1,11 +1,13 @@
-"""The triangular factor without LAPACK: the Gram matrix it keeps, at any shape and rank."""
+"""Triangular factors without LAPACK: the Gram matrix that one keeps, and the other solves."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rqf_jax._linalg.triangle import triangle
+from rqf_jax._linalg.triangle import triangle, whitened
+
+KEY = jax.random.key(3)
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (5, 5), (8, 3)])
@@ -26,6 +28,16 @@ def test_dependent_columns_keep_their_overlaps_and_gradients_stay_finite():
     assert np.all(triangle(jnp.zeros((3, 4))) == 0)
     for point in (a, jnp.zeros((3, 4))):
         assert np.all(np.isfinite(jax.grad(lambda x: jnp.sum(triangle(x) ** 2))(point)))
+
+
+@pytest.mark.parametrize("size", [1, 5, 37])
+def test_whitened_columns_solve_with_a_positive_definite_matrix(size):
+    factor, right = (jax.random.normal(key, (size, 3)) for key in jax.random.split(KEY))
+    a = jnp.eye(size) + jnp.matmul(factor, factor.T)
+    white, log_det = jax.jit(whitened)(a, right)
+    np.testing.assert_allclose(white.T @ white, right.T @ np.linalg.solve(a, right), atol=1e-13)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(a)[1], rtol=1e-13)
+    assert np.isnan(jax.jit(whitened)(-a, right)[1])
 
 
 def test_the_norm_has_its_own_gradient_through_the_reflections():

@@ -178,6 +178,20 @@ def test_a_new_config_runs(here, capsys, model):
     said(capsys, "run", f"{model}.toml", "--set", "members=8", "--set", "points=3")
 
 
+@pytest.mark.parametrize("name", ["states.pt", "states.npy", "states.safetensors"])
+def test_a_file_that_fit_does_not_read_is_refused_with_the_kind_that_it_reads(here, capsys, name):
+    (here / name).write_bytes(b"\x93NUMPY")
+    error = said(capsys, "fit", name, code=2)
+    assert f"{name}: must be a run" in error and "an .npz file of hidden states" in error
+    assert f"got a {Path(name).suffix} file" in error and "numpy.savez_compressed" in error
+
+
+@pytest.mark.parametrize("hosts", ["a:b,1,0", "localhost:19999,2,5", "localhost:99999,2,0", ""])
+def test_hosts_that_no_process_could_join_are_refused(here, capsys, hosts):
+    error = said(capsys, "run", "pair.toml", "--hosts", hosts, code=2)
+    assert "--hosts must be" in error and f"got {hosts!r}" in error
+
+
 def test_new_does_not_write_over_a_file(here, capsys):
     assert "dyson.toml is a config of dyson" in said(capsys, "new", "dyson")
     before = (here / "dyson.toml").read_text()
