@@ -71,7 +71,7 @@ def checked_process(process: Any, key: Key, save: Callable) -> Any:
     kinds = {leaf.dtype for leaf in jax.tree.leaves(state)}
     floats = [kind for kind in kinds if jnp.issubdtype(kind, jnp.inexact)]
     process = in_dtype(process, jnp.result_type(*floats))
-    number = jax.ShapeDtypeStruct((), int)
+    number = jnp.asarray(0)  # of weak type, as in the loop over updates
     _returns(process, "update", (key, number, state), state)
     check_saved(save, _evaluated(process, "weights", (state,)))
     return process
