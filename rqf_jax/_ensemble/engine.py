@@ -39,7 +39,7 @@ def ensemble(
     With `reverse` the derivative is by reverse mode alone, in little memory.
     """
     # What `save` closes over becomes part of it, and so can be differentiated.
-    save = eqx.filter_closure_convert(problem.save, problem.state)
+    save = eqx.filter_closure_convert(problem.save, eqx.filter_eval_shape(problem.law, problem.key))
     problem = eqx.tree_at(lambda p: p.save, problem, save)
     sizes = (members, batch_size)
     return _reversible(problem, first, sizes) if reverse else _batches(problem, first, sizes)[:2]

@@ -144,7 +144,16 @@ class Problem(eqx.Module):
 @once_for_each_kind
 def shape_of_start(law: AbstractLaw, key: Key) -> PyTree[jax.ShapeDtypeStruct]:
     """Shape and dtype of the state that a law draws."""
-    return eqx.filter_eval_shape(law, key)
+    drawn = eqx.filter_eval_shape(law, key)
+    # Nothing of the devices among which this was first asked.
+    return jax.tree.map(
+        lambda leaf: (
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+            if isinstance(leaf, jax.ShapeDtypeStruct)
+            else leaf
+        ),
+        drawn,
+    )
 
 
 @once_for_each_kind

@@ -5,10 +5,10 @@ is compiled, and what is written appears complete or not at all; see `session`.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -18,13 +18,12 @@ from rich.console import Console
 from .. import _store, laws
 from .._ensemble.problem import Problem
 from .._ensemble.simulate import simulate
-from .._store import Plan, Record, Result
+from .._store import Record, Result
 from . import session
 from .catalogue import TOKENS, Start
 from .config import Config
 from .job import AbstractJob
 from .look import Form, is_drawn, look, place_of_figures
-from .plan import portions
 from .problem import Poser, Save, check, equation, inputs
 from .summaries import digest, summarised, total, variables
 from .worker import Worker
@@ -75,16 +74,20 @@ class EnsembleJob(AbstractJob):
             start.place(token)
         check(one, config.run.members)
         companion = None if config.companion is None else _companion(config, one)
-        files = inputs(start)
-        return cls(config.toml(), files, one, config.run.segment, config, start, companion)
-
-    def plan(self, devices: Sequence[Any]) -> Plan:
-        """Members divided into chunks, as many as the memory and the disk like."""
-        run = self.config.run
-        chunk, batch = portions(self.problem, run.members, run.chunk, self.every, devices)
-        kept = variables(self.problem, run.keep)
-        divided = (("member", run.members, chunk),)
-        return Plan(self.text, self.files, _store.identity(), divided, kept, batch)
+        run = config.run
+        return cls(
+            text=config.toml(),
+            files=inputs(start),
+            problem=one,
+            every=run.segment,
+            members=run.members,
+            chunk=run.chunk,
+            divided=(("member", run.members, None),),
+            kept=variables(one, run.keep),
+            config=config,
+            start=start,
+            companion=companion,
+        )
 
     def compute(self, worker: Worker, chunk: int) -> Result:
         """The members of one chunk."""

@@ -16,7 +16,7 @@ from .. import _store, io
 from .._store import Draft, Plan, Repair, Root
 from . import hosts, progress
 from .job import AbstractJob
-from .plan import fitting
+from .plan import fitting, portions
 from .screen import compiling
 from .worker import Worker
 
@@ -112,8 +112,18 @@ def _opened(job: AbstractJob, out: Path, force: bool, console: Console) -> Draft
         Draft.discard(out)
     _store.check_target(out, overwrite=force)
     with compiling(console):
-        plan = job.plan(jax.local_devices())
+        plan = _planned(job)
     return Draft.begin(out, plan, _store.digest_of(out))
+
+
+def _planned(job: AbstractJob) -> Plan:
+    """How the store of a run that begins now is laid out and divided into chunks."""
+    devices = jax.local_devices()
+    chunk, batch = portions(job.problem, job.members, job.chunk, job.every, devices)
+    divided = tuple(
+        (name, size, chunk if count is None else count) for name, size, count in job.divided
+    )
+    return Plan(job.text, job.files, _store.identity(), divided, job.kept, batch)
 
 
 def _found(out: Path, force: bool) -> Draft | None:

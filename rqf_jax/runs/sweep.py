@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .. import _store
 from .._ensemble.problem import Problem
-from .._store import Plan, Record, Result, Summary, Variable
+from .._store import Record, Result, Summary, Variable
 from . import session
 from .config import Config, ConfigError
 from .design import Design
 from .job import AbstractJob
 from .look import Form, is_drawn, look, place_of_figures
-from .plan import portions
 from .problem import Poser, check_all, inputs
 from .summaries import digest, summarised, variables
 from .worker import Worker
@@ -95,24 +94,27 @@ class SweepJob(AbstractJob):
             raise ConfigError(
                 f"points must save arrays of one shape; got {', '.join(sorted(shapes))}."
             )
-        every, last = config.run.segment, tuple(design.shape.values())[-1]
-        alone = len(kinds) > 1 or every is not None
-        block = 1 if alone else max(1, min(last, _TOGETHER // config.run.members))
-        first = _stacked(problems[:block], block)
-        text = config.toml() + design.toml()
-        return cls(text, inputs(poser.start(config)), first, every, config, design, problems, block)
-
-    def plan(self, devices: Sequence[Any]) -> Plan:
-        """Points divided into blocks; all members of a point are computed together."""
-        run = self.config.run
-        # Few members are not divided further: one device may compute all of a point.
-        most = run.chunk or (8 * run.members if self.block > 1 else None)
-        _, batch = portions(self.problem, run.members, most, self.every, devices)
+        run, last = config.run, tuple(design.shape.values())[-1]
+        alone = len(kinds) > 1 or run.segment is not None
+        block = 1 if alone else max(1, min(last, _TOGETHER // run.members))
         kept = [Variable("failed", (), (), "int32")]
         if run.keep == "trajectories":
-            kept += variables(self.problems[0], run.keep, {"member": run.members})
-        divided = self.design.divided(self.block)
-        return Plan(self.text, self.files, _store.identity(), divided, tuple(kept), batch)
+            kept += variables(problems[0], run.keep, {"member": run.members})
+        return cls(
+            text=config.toml() + design.toml(),
+            files=inputs(poser.start(config)),
+            problem=_stacked(problems[:block], block),
+            every=run.segment,
+            members=run.members,
+            # Few members are not divided further: one device may compute all of a point.
+            chunk=run.chunk or (8 * run.members if block > 1 else None),
+            divided=design.divided(block),
+            kept=tuple(kept),
+            config=config,
+            design=design,
+            problems=problems,
+            block=block,
+        )
 
     def compute(self, worker: Worker, chunk: int) -> Result:
         """The members of one block of points."""

@@ -68,3 +68,15 @@ def test_a_second_call_of_simulate_looks_at_one_state_and_traces_nothing():
     Counted.calls.clear()
     call(1)
     assert len(Counted.calls) == 1
+
+
+def test_an_answer_found_among_some_devices_is_good_among_others():
+    from rqf_jax._ensemble.problem import Problem
+    from rqf_jax._ensemble.program import Program
+
+    sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(1.0), rqf.manifolds.Euclidean())
+    problem = Problem(sde, rqf.laws.Normal((2, 5)), [0.0, 1.0], jax.random.key(0)).checked()
+    for batch in (8, 16):
+        program = Program(problem, batch, jax.local_devices()[:1])
+        ys, _ = program(problem, 0, 16)
+        assert jax.tree.leaves(ys)[0].shape == (16, 2, 2, 5)
