@@ -143,7 +143,7 @@ function theoryTexts() {
     : `No closed form ${scheme === "pre" ? "here under Pre-LN" : "for more than two tokens under attention"}.`;
   const distance = alone
     ? `${DASHED} start − σ<sub>s</sub>² t, exact at all times.`
-    : `${DASHED} the late slope near these clusters, once there are any.`;
+    : `${DASHED} the late slope at the clusters of the members, once there are any.`;
   const critical = criticalSigma(beta, strength).toFixed(2);
   const boundary =
     `${DASHED} σ<sub>c</sub> = √(2λ/(1 + e<sup>2β</sup>)), here ${critical}; below it all splits merge.` +

@@ -72,16 +72,25 @@ export function drawAngles(canvas, run) {
 
 /** Two points of the line that theory has for the mean of ln sin θ; none where it has none. */
 function distanceTheory(run, points) {
-  const { strength, forcing, symmetric, horizon, tokens, scheme } = run.state;
+  const { strength, forcing, symmetric, horizon, scheme } = run.state;
   if (scheme === "pre") return [];
   const line = (slope, { time, mean }) =>
     [0, horizon].map((end) => [end, mean + slope * (end - time)]);
   if (strength === 0 && forcing === 0) return line(-(symmetric ** 2), points[0]);
-  // The slope at what the shown member is near to, through the present.
-  const x = run.shown.directions;
-  if (nematicOrder(x) < ORDERED) return [];
+  // The mean slope of the members that have come to clusters, through the present.
+  const slopes = run.members.map((member) => clusterSlope(run.state, member.directions));
+  const settled = slopes.filter(Number.isFinite);
+  if (settled.length <= slopes.length / 2) return [];
+  const mean = settled.reduce((sum, slope) => sum + slope, 0) / settled.length;
+  return line(mean, points[points.length - 1]);
+}
+
+/** The late slope at the clusters that tokens are in; NaN if they are in none that last. */
+function clusterSlope(state, x) {
+  if (nematicOrder(x) < ORDERED) return NaN;
   const plus = clusterSize(x);
-  return line(lateSlope(run.state, plus, tokens - plus), points[points.length - 1]);
+  const split = plus > 0 && plus < state.tokens;
+  return split && state.forcing > 0 ? NaN : lateSlope(state, plus, state.tokens - plus);
 }
 
 export function drawDistances(canvas, run) {
