@@ -13,6 +13,7 @@ from .attractors import (
     pullback,
 )
 from .clusters import ClusterCount, persistence
+from .description import SpectrumDescription, describe_spectrum
 from .equilibria import (
     Equilibria,
     equilibrium,
@@ -64,6 +65,7 @@ __all__ = [
     "LyapunovSpectrum",
     "MarchenkoPasturFit",
     "RateEstimate",
+    "SpectrumDescription",
     "SurvivalCurve",
     "TailExponent",
     "antipodal_pair",
@@ -74,6 +76,7 @@ __all__ = [
     "cluster_sizes",
     "common_noise",
     "curvature",
+    "describe_spectrum",
     "dispersion",
     "equilibrium",
     "exponential_rate",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from . import complete
+from . import complete, transformers
 from .errors import CONTINUE, explained, tell, warn
-from .options import Changes, ConfigFile, Form, Hosts, Run
+from .options import Changes, ConfigFile, Form, Hosts, Run, version
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,30 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(128 + number)
 
 
-def _version(wanted: bool) -> bool:
-    if wanted:
-        import importlib.metadata
-
-        import jax
-
-        try:
-            devices = jax.devices()
-            found = f"{len(devices)} x {devices[0].device_kind}"
-        except RuntimeError as error:  # of a driver that is not there
-            found = f"no device: {error}"
-        version = importlib.metadata.version("rqf_jax")
-        print(f"rqf-jax {version}, jax {jax.__version__}, {found}")
-        raise typer.Exit
-    return wanted
-
-
 @app.callback()
 def _options(
-    version: Annotated[
+    wanted: Annotated[
         bool,
         typer.Option(
             "--version",
-            callback=_version,
+            callback=version,
             is_eager=True,
             help="Print the versions of rqf_jax and jax, and the device.",
         ),
@@ -371,6 +354,10 @@ def export(
 
     with files.load(run) as dataset:
         files.to_netcdf(dataset, file)
+
+
+for _command in (transformers.explain, transformers.predict, transformers.spectra):
+    app.command()(_command)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> "Table":

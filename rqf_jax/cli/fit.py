@@ -20,7 +20,7 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
     """
     if path.suffix == ".npz":
         sentences = io.read_hidden_states(path)
-        with _about(path):
+        with about(path):
             if antisymmetric or method != "qmle":
                 raise ValueError(
                     "`--antisymmetric` and `--method` are for runs; hidden states are fitted layer "
@@ -37,7 +37,7 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
             f"`rqf_jax.io.read_hidden_states` describes it; got a {path.suffix or 'plain'} file. "
             "numpy.savez_compressed writes .npz files."
         )
-    with io.load(path) as dataset, _about(path):
+    with io.load(path) as dataset, about(path):
         if "state" not in dataset:
             raise ValueError(
                 "the run did not save its states. Run it again with --set 'save=[\"state\"]'."
@@ -57,7 +57,7 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
 
 
 @contextlib.contextmanager
-def _about(path: Path) -> Iterator[None]:
+def about(path: Path) -> Iterator[None]:
     """What is wrong with the numbers is wrong with the file."""
     try:
         yield

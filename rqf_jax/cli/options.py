@@ -37,3 +37,21 @@ Hosts = Annotated[
         show_default="alone",
     ),
 ]
+
+
+def version(wanted: bool) -> bool:
+    """Print the versions and the device, and leave, if that is wanted."""
+    if wanted:
+        import importlib.metadata
+
+        import jax
+
+        try:
+            devices = jax.devices()
+            found = f"{len(devices)} x {devices[0].device_kind}"
+        except RuntimeError as error:  # of a driver that is not there
+            found = f"no device: {error}"
+        version = importlib.metadata.version("rqf_jax")
+        print(f"rqf-jax {version}, jax {jax.__version__}, {found}")
+        raise typer.Exit
+    return wanted

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import flag, maybe
 from .._store.files import DataFileError
 from ._containers import SUFFIXES, named_arrays, opened_npz
-from ._outputs import from_arrays
+from ._outputs import from_arrays, without_last
 from ._sentence import HiddenStates, Sentence
 
 
@@ -23,7 +24,7 @@ def example_hidden_states() -> HiddenStates:
         return read_hidden_states(path)
 
 
-def read_hidden_states(path: str | os.PathLike) -> HiddenStates:
+def read_hidden_states(path: str | os.PathLike, *, final_norm: bool | None = None) -> HiddenStates:
     """The sentences of a file of hidden states: .npz, .npy, .safetensors, .h5, .pt.
 
     It holds one of
@@ -35,7 +36,8 @@ def read_hidden_states(path: str | os.PathLike) -> HiddenStates:
       end, such as `layer_0`, `layer_1`, ... or the `arr_0`, ... of `numpy.savez(path, *states)`.
 
     The last two may come with `attention_mask` and `input_ids` (batch, tokens); `as_hidden_states`
-    says how they are read, and how a last entry behind the final norm is found. HDF5 needs the
+    says how they are read, and what `final_norm` does with a last entry behind the final norm: it
+    is looked for, except in the first form, where only True leaves it out. HDF5 needs the
     extra `files`, PyTorch's files the extra `models`. Nothing in a file is run; pickled objects are
     refused.
 
@@ -51,8 +53,9 @@ def read_hidden_states(path: str | os.PathLike) -> HiddenStates:
         with opened_npz(path) as file:
             ours = {"sentences", "tokens_00", "hidden_00"} & set(file.files)
             if ours or path.suffix != ".npz":
-                return HiddenStates(path, _sentences(_Arrays(path, file)))
-    return from_arrays(path, named_arrays(path))
+                found = HiddenStates(path, _sentences(_Arrays(path, file)))
+                return without_last(found) if maybe(flag)("final_norm", final_norm) else found
+    return from_arrays(path, named_arrays(path), final_norm)
 
 
 @dataclass(frozen=True)

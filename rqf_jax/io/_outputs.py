@@ -161,13 +161,21 @@ def write_hidden_states(
     return HiddenStates(path, tuple(found))
 
 
-def from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> HiddenStates:
+def without_last(found: HiddenStates) -> HiddenStates:
+    """The same sentences without their last layer."""
+    kept = (Sentence(one.text, one.tokens, one.states[:-1]) for one in found)
+    return HiddenStates(found.path, tuple(kept))
+
+
+def from_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], final_norm: bool | None
+) -> HiddenStates:
     """Sentences from the named arrays of a file; `DataFileError` if they are none."""
     mask = next((arrays[name] for name in _MASKS if name in arrays), None)
     tokens = next((arrays[name] for name in _TOKENS if name in arrays), None)
     rest = {name: a for name, a in arrays.items() if name not in (*_MASKS, *_TOKENS)}
     try:
-        found = as_hidden_states(_layers(rest), mask=mask, tokens=tokens)
+        found = as_hidden_states(_layers(rest), mask=mask, tokens=tokens, final_norm=final_norm)
     except ValueError as error:
         raise DataFileError(f"{path}: {error}") from error
     return HiddenStates(path, found.sentences)

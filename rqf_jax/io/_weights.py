@@ -184,7 +184,8 @@ def read_checkpoints(
 
     Arguments:
         folder: with entries such as `step1000`, `checkpoint-500` or `step_20.npz`; the step is the
-            last number in the name. Other entries are passed over.
+            last number in the name. Other entries are passed over. The folder of one model, with
+            `model.safetensors` or the like, is one checkpoint of step 0.
         pattern: of the names of matrices, as in `read_weights`.
         heads: the number of heads, as there.
 
@@ -202,7 +203,8 @@ def read_checkpoints(
     if not place.is_dir():
         raise DataFileError(f"{place}: no such folder.")
     found: dict[int, Path] = {}
-    for entry in sorted(place.iterdir()):
+    alone = any((place / name).is_file() for name in (*_INDEX, *_WHOLE))
+    for entry in () if alone else sorted(place.iterdir()):
         numbers = re.findall(r"\d+", entry.stem if entry.is_file() else entry.name)
         usable = entry.is_dir() or entry.suffix in SUFFIXES
         if entry.name.startswith(".") or not numbers or not usable:
@@ -211,6 +213,8 @@ def read_checkpoints(
         if step in found:
             raise DataFileError(f"{place}: step {step} is in {found[step].name} and {entry.name}.")
         found[step] = entry
+    if alone:
+        found = {0: place}
     if not found:
         raise DataFileError(
             f"{place}: must hold checkpoints, files or folders with a step in their names, such "

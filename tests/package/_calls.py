@@ -371,6 +371,8 @@ PARTICULAR = {
     "analysis.lyapunov_spectrum": {"exponents": 2, "law": rqf.laws.Uniform(1, 3)},
     "analysis.mean_spacing_ratio": {"values": SPECTRA},
     "analysis.unfold": {"values": SPECTRA},
+    "analysis.SpectrumDescription": None,
+    "analysis.describe_spectrum": {"values": np.arange(1.0, 30.0), "rows": 40},
     "analysis.tail_exponent": {"values": np.arange(1.0, 30.0), "start": 2.0},
     "analysis.two_point_exponent": {
         "first": Later(lambda: made("pairs")),

@@ -29,6 +29,7 @@ MADE = {
     "rqf.analysis.Equilibria",
     "rqf.analysis.MarchenkoPasturFit",
     "rqf.analysis.RateEstimate",
+    "rqf.analysis.SpectrumDescription",
     "rqf.analysis.SurvivalCurve",
     "rqf.analysis.TailExponent",
     "rqf.inference.FitResult",
