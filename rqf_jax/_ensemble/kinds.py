@@ -36,8 +36,9 @@ def once_for_each_kind(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def answer(*args: P.args, **options: P.kwargs) -> R:
-        # The precision of new arrays changes dtypes of results.
-        kind = jax.dtypes.canonicalize_dtype(float), kind_of((args, options))
+        # The precision of new arrays changes dtypes of results, and devices their placement.
+        context = jax.dtypes.canonicalize_dtype(float), jax.sharding.get_abstract_mesh()
+        kind = context, kind_of((args, options))
         try:
             if kind in known:
                 known.move_to_end(kind)
