@@ -38,9 +38,14 @@ def explain(sde: SDE, law: AbstractLaw, *, solver: diffrax.AbstractSolver | None
     chosen, platform = type(problem.chosen).__name__, jax.default_backend()
     if wanted():
         state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), problem.state)
-        *_, last = solvers.variants(problem.chosen, sde, state, jnp.asarray(1.0))[0]
-        reason = kernel.reason(sde, last, problem.state)
+        ways = solvers.variants(problem.chosen, sde, state, jnp.asarray(1.0))[0]
+        reasons = [kernel.reason(sde, way, problem.state) for way in ways]
     else:
-        reason = f"{SWITCH} = 0 turns kernels off"
-    route = "one fused kernel" if reason is None else f"a scan in XLA: {reason}"
+        reasons = [f"{SWITCH} = 0 turns kernels off"]
+    found = [reason for reason in reasons if reason is not None]
+    route = "one fused kernel"
+    if len(found) == len(reasons):
+        route = f"a scan in XLA: {found[0]}"
+    elif found:
+        route = f"one fused kernel or, for long steps, a scan in XLA: {found[0]}"
     return f"{chosen} on {platform}; each save interval is {route}."

@@ -14,15 +14,18 @@ from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from .._brownian.path import area_stream, draw, increment, levy_area
 from .._fused import cpu, gpu
-from .._fused.lanes import Unsupported
+from .._fused.cache import warn
 from .._fused.loop import Step, loop
 from .._fused.switch import platforms
+from .._fused.values import Unavailable, Unsupported
 from .._sde import SDE, in_dtype, state_dtype
 from ..solvers import begin, micro_step
 from .validity import noise_shape
 
-MOST_NUMBERS = 256
-"""The most numbers of a state and its noise together that a kernel is tried for."""
+MOST_NUMBERS = {"cpu": 1024, "cuda": 256}
+"""The most numbers of a state and its noise together that a kernel is tried for.
+
+They stay in a core's cache on a CPU, and in a thread's registers on a GPU."""
 
 
 def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Step:
@@ -34,9 +37,6 @@ def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Ste
     if dtype != jnp.float32:
         raise Unsupported(f"a state of {dtype}; kernels are for float32")
     shape = noise_shape(sde.noise, state)
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(state)) + math.prod(shape)
-    if numbers > MOST_NUMBERS:
-        raise Unsupported(f"{numbers} numbers of state and noise; kernels take {MOST_NUMBERS}")
     arrays, static = eqx.partition((in_dtype(sde, dtype), solver), eqx.is_array)
     leaves, treedef = jax.tree.flatten(arrays)
     _, state_treedef = jax.tree.flatten(state)
@@ -77,7 +77,7 @@ def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Ste
 def reason(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> str | None:
     """Why an interval is a scan in XLA, as a clause; None if it is a fused kernel."""
     try:
-        cpu.target(loop(step_of(sde, solver, state), cpu.width()))
+        _kernels(sde, solver, state)
     except Unsupported as error:
         return str(error)
     return None
@@ -113,9 +113,10 @@ def advance(
     """
     one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: jnp.take(leaf, 0, axis), x), x)
     try:
-        step = step_of(*model, one)
-        kernels = {name: _KERNELS[name](step) for name in platforms() if name in _KERNELS}
-    except Unsupported:
+        kernels = _kernels(*model, one)
+    except Unsupported as error:
+        if isinstance(error, Unavailable):
+            warn(f"Save intervals are scans, which are several times slower: {error}.")
         return plain(model, streams, interval, x)
     arrays, static = eqx.partition(model, eqx.is_array)
 
@@ -156,6 +157,21 @@ def _call(kernel, axis, arrays, streams, interval, x):
     return jax.tree.unflatten(treedef, out)
 
 
+def _kernels(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> dict[str, Kernel]:
+    """The kernel of each platform at hand that one is made for; `Unsupported` if there is none."""
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
+    numbers += math.prod(noise_shape(sde.noise, state))
+    known = [name for name in platforms() if name in _KERNELS]
+    if not known:
+        raise Unsupported(f"there are no kernels for {jax.default_backend()}")
+    fitting = [name for name in known if numbers <= MOST_NUMBERS[name]]
+    if not fitting:
+        most = max(MOST_NUMBERS[name] for name in known)
+        raise Unsupported(f"{numbers} numbers of state and noise; kernels take {most}")
+    step = step_of(sde, solver, state)
+    return {name: _KERNELS[name](step) for name in fitting}
+
+
 def _on_cpu(step: Step) -> Kernel:
     width = cpu.width()
     name = cpu.target(loop(step, width))
@@ -175,6 +191,7 @@ def _on_cpu(step: Step) -> Kernel:
 
 
 def _on_cuda(step: Step) -> Kernel:
+    gpu.check_device()
     return functools.partial(gpu.call, gpu.ptx(loop(step, 1)))
 
 

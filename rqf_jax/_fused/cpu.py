@@ -15,8 +15,10 @@ from typing import Any
 
 import jax
 
-from .lanes import Unsupported
+from .cache import kept
+from .llvm import REMEDY, llvm
 from .loop import Loop
+from .values import Unavailable
 
 _ALIVE: dict[str, Any] = {}
 """Compiled kernels by name; XLA may call them as long as the process lives."""
@@ -32,7 +34,7 @@ def width() -> int:
 
 
 def target(loop: Loop) -> str:
-    """Compile the kernel of a loop; the name by which XLA knows it. `Unsupported` if that fails.
+    """Compile the kernel of a loop; the name by which XLA knows it. `Unavailable` if that fails.
 
     It takes words (2, members), states (numbers, members), the numbers first and substeps, start
     and h, and parameters, and gives states. `members` must be a multiple of `width()`.
@@ -49,31 +51,44 @@ def target(loop: Loop) -> str:
 
 @functools.cache
 def _machine() -> tuple[str, Any]:
+    """Name and features of this CPU."""
+    binding = llvm()
     try:
-        import llvmlite.binding as binding
-    except ImportError as error:
-        raise Unsupported("llvmlite is not installed") from error
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    return binding.get_host_cpu_name(), binding.get_host_cpu_features()
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        found = binding.get_host_cpu_name(), binding.get_host_cpu_features()
+    except RuntimeError as error:
+        raise Unavailable(f"llvmlite does not know this CPU ({error}). {REMEDY}") from error
+    if os.name != "posix":
+        raise Unavailable("this system has no POSIX threads. Use Linux or macOS for speed")
+    return found
 
 
 def _compiled(text: str) -> tuple[Any, Any]:
     """The compiled program, and the C function of its `handler`."""
-    import llvmlite.binding as binding
+    binding, (cpu, features) = llvm(), _machine()
+    target = binding.Target.from_default_triple()
 
-    cpu, features = _machine()
-    machine = binding.Target.from_default_triple().create_target_machine(
-        cpu=cpu, features=features.flatten(), opt=3, jit=True
-    )
-    module = binding.parse_assembly(text)
-    options = binding.create_pipeline_tuning_options(speed_level=3)
-    # Lanes are vectors already, and a loop over steps is not to be written twice.
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    builder = binding.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
+    def machine():
+        return target.create_target_machine(cpu=cpu, features=features.flatten(), opt=1, jit=True)
+
+    def make() -> bytes:
+        module, mine = binding.parse_assembly(text), machine()
+        # Lanes are vectors and operations are written once: optimising triples the time to compile
+        # and gains nothing that could be measured.
+        options = binding.create_pipeline_tuning_options(speed_level=0)
+        builder = binding.create_pass_builder(mine, options)
+        builder.getModulePassManager().run(module, builder)
+        return mine.emit_object(module)
+
+    key = repr((text, cpu, features.flatten(), binding.llvm_version_info))
+    try:
+        object_file = kept(hashlib.sha256(key.encode()).hexdigest(), make)
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
+        engine.add_object_file(binding.ObjectFileRef.from_data(object_file))
+        engine.finalize_object()
+    except RuntimeError as error:
+        raise Unavailable(f"LLVM could not compile a kernel ({error}). {REMEDY}") from error
     handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
     return engine, handler(engine.get_function_address("handler"))
 
@@ -86,7 +101,7 @@ def _version() -> tuple[int, int]:
         re.search(rf"#define XLA_FFI_API_{x} (\d+)", header) for x in ("MAJOR", "MINOR")
     )
     if not (major and minor):
-        raise Unsupported("this jaxlib has no interface to foreign functions")
+        raise Unavailable("this jaxlib has no interface to foreign functions. Install a newer jax")
     return int(major[1]), int(minor[1])
 
 
@@ -127,6 +142,7 @@ entry:
   %start = load float, ptr %reals
   %h.p = getelementptr float, ptr %reals, i64 1
   %h = load float, ptr %h.p
+{entry}
   br label %head
 head:
   %vector = phi i64 [ %low, %entry ], [ %following, %after ]
@@ -274,6 +290,7 @@ def _program(loop: Loop) -> str:
     return _PROGRAM.format(
         declarations="\n".join(loop.declarations),
         buffers="".join(_BUFFER.format(name=name, place=i) for i, name in enumerate(_BUFFERS)),
+        entry=loop.entry,
         loop=loop.text,
         width=width(),
         operations=loop.operations,

@@ -42,8 +42,18 @@ def _exp(x):
     x = jnp.where(x < -104, np.float32(-104), jnp.where(x > 89, np.float32(89), x))
     shifted = x * np.float32(1 / math.log(2)) + _MAGIC
     whole = shifted - _MAGIC
-    r = (x - whole * _LOG2_HIGH) - whole * _LOG2_LOW
-    value = 1 + r + r * r * _polynomial(_EXP, r)
+    return _power((x - whole * _LOG2_HIGH) - whole * _LOG2_LOW, shifted)
+
+
+def _exp2(x):
+    x = jnp.where(x < -151, np.float32(-151), jnp.where(x > 129, np.float32(129), x))
+    shifted = x + _MAGIC
+    return _power((x - (shifted - _MAGIC)) * np.float32(math.log(2)), shifted)
+
+
+def _power(r, shifted):
+    """e^r 2^n, for n in the last bits of `shifted`."""
+    value = 1 + (r + r * r * _polynomial(_EXP, r))
     # 2^n in two factors, for results near the ends of the range.
     n = _int(shifted) - _int(_MAGIC)
     half = lax.shift_right_arithmetic(n, np.int32(1))
@@ -141,15 +151,20 @@ def _atan2(y, x):
 
 
 def _erf(x):
-    square = x * x
-    small = x * (np.float32(2 / math.sqrt(math.pi)) + square * _polynomial(_ERF, square))
     far = 1 - _erfc_positive(jnp.abs(x))
-    return jnp.where(jnp.abs(x) < 1, small, jnp.where(x < 0, -far, far))
+    return jnp.where(jnp.abs(x) < 1, x * _erf_ratio(x), jnp.where(x < 0, -far, far))
+
+
+def _erf_ratio(x):
+    """erf x / x for x up to 1 in size."""
+    square = x * x
+    return np.float32(2 / math.sqrt(math.pi)) + square * _polynomial(_ERF, square)
 
 
 def _erfc(x):
     far = _erfc_positive(jnp.abs(x))
-    return jnp.where(jnp.abs(x) < 1, 1 - _erf(x), jnp.where(x < 0, 2 - far, far))
+    # One rounding in a fused product and sum.
+    return jnp.where(jnp.abs(x) < 1, 1 - x * _erf_ratio(x), jnp.where(x < 0, 2 - far, far))
 
 
 def _erfc_positive(x):
@@ -193,6 +208,7 @@ _ERFCX = (
 
 PROGRAMS = {
     "exp": _exp,
+    "exp2": _exp2,
     "expm1": _expm1,
     "log": _log,
     "log1p": _log1p,

@@ -4,6 +4,7 @@ No compiler, toolkit, device or driver is needed to make PTX; the driver compile
 hand when XLA loads the program. A thread computes one member.
 """
 
+import ctypes
 import functools
 import re
 
@@ -11,14 +12,18 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from .lanes import Unsupported
+from .llvm import REMEDY, llvm
 from .loop import Loop
+from .values import Unavailable
 
 _CAPABILITY = "sm_75"
 """The oldest GPU that current CUDA versions know. PTX for it runs on every later one."""
 
 _ISA = "ptx70"
 """The PTX version: old, because a driver refuses PTX that is newer than itself."""
+
+_CUDA = 11_000
+"""The version of CUDA that this version of PTX came with."""
 
 _TARGET = "__gpu$xla.gpu.ptx"
 
@@ -47,6 +52,7 @@ entry:
   %start = load float, ptr %reals
   %h.p = getelementptr float, ptr %reals, i64 1
   %h = load float, ptr %h.p
+{entry}
   %inside = icmp ult i64 %member, %members
   br i1 %inside, label %before, label %out
 before:
@@ -60,20 +66,17 @@ out:
 
 @functools.lru_cache(maxsize=256)
 def ptx(loop: Loop) -> str:
-    """The loop of one member a thread as PTX; `Unsupported` if it cannot be made."""
-    try:
-        import llvmlite.binding as binding
-    except ImportError as error:
-        raise Unsupported("llvmlite is not installed") from error
+    """The loop of one member a thread as PTX; `Unavailable` if it cannot be made."""
+    binding = llvm()
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     try:
         target = binding.Target.from_triple("nvptx64-nvidia-cuda")
     except RuntimeError as error:
-        raise Unsupported("this llvmlite does not write PTX") from error
+        raise Unavailable(f"this llvmlite does not write PTX. {REMEDY}") from error
     machine = target.create_target_machine(cpu=_CAPABILITY, features=f"+{_ISA}", opt=3)
     module = binding.parse_assembly(
-        _PROGRAM.format(declarations="\n".join(loop.declarations), loop=loop.text)
+        _PROGRAM.format(declarations="\n".join(loop.declarations), entry=loop.entry, loop=loop.text)
     )
     module.data_layout = str(machine.target_data)
     options = binding.create_pipeline_tuning_options(speed_level=3)
@@ -81,6 +84,29 @@ def ptx(loop: Loop) -> str:
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return re.sub(r"^//.*\n", "", machine.emit_assembly(module), flags=re.MULTILINE)
+
+
+def check_device() -> None:
+    """`Unavailable` if the GPU or its driver is too old for the PTX that is made here."""
+    version = _driver_version()
+    if version is not None and version < _CUDA:
+        raise Unavailable(
+            f"the NVIDIA driver knows CUDA {version // 1000}.{version % 1000 // 10}, and kernels "
+            f"need {_CUDA // 1000}.{_CUDA % 1000 // 10}. Install a newer driver"
+        )
+    found = getattr(jax.local_devices()[0], "compute_capability", None)
+    if found and float(found) * 10 < int(_CAPABILITY[3:]):
+        raise Unavailable(f"the GPU has compute capability {found}, and kernels need 7.5")
+
+
+def _driver_version() -> int | None:
+    """1000 times the major and 10 times the minor version of CUDA that the driver knows."""
+    version = ctypes.c_int()
+    try:
+        found = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return version.value if found == 0 else None
 
 
 def call(

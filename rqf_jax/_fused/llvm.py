@@ -5,16 +5,15 @@ number, a member a thread. Operations are not reassociated, so that every member
 wherever it stands; products and sums may contract to one rounding.
 """
 
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .lanes import Ops, Unsupported, known
+from .memory import Memory, Name
+from .values import Unavailable, Unsupported, known
 
-TYPES = {"float32": "float", "int32": "i32", "uint32": "i32", "bool": "i1"}
 _FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "rem": "frem"}
 _WHOLE = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
 _SHIFTS = {"shift_left": "shl", "shift_right_logical": "lshr", "shift_right_arithmetic": "ashr"}
@@ -24,65 +23,27 @@ _FAST = "nsz contract"
 _APPROXIMATE = {"fdiv", "frem", "sqrt"}
 """Operations that a GPU does many times faster to 2 units in the last place than to half a unit."""
 
+REMEDY = "Reinstall it: pip install --force-reinstall llvmlite"
 
-@dataclass(frozen=True)
-class Name:
-    """A lane value in the program: its name and type."""
 
-    text: str
-    dtype: str
+def llvm() -> Any:
+    """LLVM, through llvmlite; `Unavailable` if it cannot be loaded."""
+    try:
+        import llvmlite.binding as binding
+    except ImportError as error:
+        raise Unavailable("llvmlite is not installed. Run: pip install llvmlite") from error
+    except (OSError, RuntimeError) as error:
+        raise Unavailable(f"llvmlite cannot be loaded ({error}). {REMEDY}") from error
+    return binding
 
 
 @dataclass
-class Emitter(Ops):
+class Emitter(Memory):
     """Writes operations on lanes as LLVM instructions; the same operation is written once."""
-
-    width: int
-    """Members in a lane value: the lanes of a vector, or 1 for a number."""
-    lines: list[str] = field(default_factory=list)
-    seen: dict[str, Name] = field(default_factory=dict)
-    declared: set[str] = field(default_factory=set)
-    names: int = 0
-
-    def type(self, dtype: str) -> str:
-        """The LLVM type of lane values of a dtype."""
-        if dtype not in TYPES:
-            raise Unsupported(f"numbers of type {dtype}")
-        return TYPES[dtype] if self.width == 1 else f"<{self.width} x {TYPES[dtype]}>"
-
-    def text(self, value: Any) -> str:
-        """A lane value as an operand."""
-        if isinstance(value, Name):
-            return value.text
-        kind = TYPES[self.dtype(value)]
-        if kind == "float":
-            # LLVM writes float constants as the bits of a double.
-            one = f"0x{struct.unpack('<Q', struct.pack('<d', float(value)))[0]:016X}"
-        else:
-            one = str(int(value))
-        return one if self.width == 1 else f"splat ({kind} {one})"
-
-    @staticmethod
-    def dtype(value: Any) -> str:
-        """The dtype of a lane value."""
-        return value.dtype if isinstance(value, Name) else str(value.dtype)
-
-    def put(self, expression: str, dtype: str) -> Name:
-        """The value of an instruction, written unless it stands above."""
-        if expression not in self.seen:
-            name = self.fresh(dtype)
-            self.lines.append(f"{name.text} = {expression}")
-            self.seen[expression] = name
-        return self.seen[expression]
 
     def fast(self, operation: str = "") -> str:
         """What the compiler may assume of a float operation."""
         return f"{_FAST} afn" if self.width == 1 and operation in _APPROXIMATE else _FAST
-
-    def fresh(self, dtype: str) -> Name:
-        """A name that nothing has yet."""
-        self.names += 1
-        return Name(f"%v{self.names}", dtype)
 
     def call(self, intrinsic: str, *args: Any) -> Name:
         """An intrinsic function of floats."""

@@ -1,13 +1,17 @@
 """The loop: all steps of a save interval for the members of one lane value, in LLVM's language."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .lanes import Lanes, Unsupported, evaluate, known
-from .llvm import TYPES, Emitter, Name
+from .lanes import evaluate
+from .llvm import Emitter
+from .memory import TYPES, Name, Stored
+from .rows import ROWS
+from .values import Lanes, Pair, Unsupported
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,14 @@ class Loop:
     """All steps of a save interval for the members of one lane value, as lines of LLVM.
 
     They stand after a block called `before`, between the label `loop` and the end of the block
-    `after`. Members of the lane value are the ones from %member on. Pointers: %words (2, members),
-    %xs and %ys (numbers of a state, members), %parameters (numbers); %members is their count,
-    %first the number of the first step, %substeps how many, %start the time and %h a step's length.
+    `after`; `entry` are lines for the start of the function. Members of the lane value are the ones
+    from %member on. Pointers: %words (2, members), %xs and %ys (numbers of a state, members),
+    %parameters (numbers); %members is their count, %first the number of the first step, %substeps
+    how many, %start the time and %h a step's length.
     """
 
     text: str
+    entry: str
     declarations: tuple[str, ...]
     operations: int
 
@@ -58,12 +64,12 @@ def loop(step: Step, width: int) -> Loop:
     parameters = _split([_parameter(emit, place) for place in range(count)], shapes)
     h, start = (_shared(emit, name, "float32") for name in ("%h", "%start"))
     handed = evaluate(emit, step.begin, *parameters, start, *x)
-    moving = [value for array in (*x, *handed) for value in array.flat]
-    if not all(isinstance(value, Name) or known(value) for value in moving):
+    arrays = [*x, *handed]
+    if any(isinstance(value, Pair) for array in arrays for value in array.flat):
         raise Unsupported("a complex state")
-    before, emit.lines, emit.seen = emit.lines, [], {}
-
-    carried = [emit.fresh(emit.dtype(value)) for value in moving]
+    carried, phis = zip(*(_carried(emit, array) for array in arrays), strict=True)
+    before, began, block = emit.lines, emit.block, "loop"
+    emit.lines, emit.seen, emit.block = [], {}, block
     emit.lines += [
         "%past = uitofp i32 %s to float",
         "%passed = fmul float %past, %h",
@@ -71,30 +77,50 @@ def loop(step: Step, width: int) -> Loop:
         "%number = add i32 %first, %s",
     ]
     number, now = _shared(emit, "%number", "int32"), _shared(emit, "%now", "float32")
-    arrays = _split(carried, [*step.shapes, *(array.shape for array in handed)])
-    out = evaluate(emit, step.step, *parameters, words, number, now, h, *arrays)
-    after = [value for array in out for value in array.flat]
-    phis = [
-        f"{name.text} = phi {emit.type(name.dtype)} "
-        f"[ {emit.text(a)}, %before ], [ {emit.text(b)}, %loop ]"
-        for name, a, b in zip(carried, moving, after, strict=True)
-    ]
+    out = evaluate(emit, step.step, *parameters, words, number, now, h, *carried)
+    after = [[emit.text(value) for value in array.flat] for array in out]
+    for array, texts in zip(carried, after, strict=True):
+        for value, text in zip(array.flat, texts, strict=True):
+            if isinstance(value, Stored):
+                emit.store(value.room, str(value.place), Name(text, value.dtype))
     lines = [
         *before,
         "br label %loop",
         "loop:",
-        "%s = phi i32 [ 0, %before ], [ %next, %loop ]",
-        *phis,
+        f"%s = phi i32 [ 0, %{began} ], [ %next, %{emit.block} ]",
+        *(
+            f"{name.text} = phi {emit.type(name.dtype)} "
+            f"[ {first}, %{began} ], [ {text}, %{emit.block} ]"
+            for array, firsts, texts in zip(carried, phis, after, strict=True)
+            for name, first, text in zip(array.flat, firsts, texts, strict=True)
+            if isinstance(name, Name)
+        ),
         *emit.lines,
         "%next = add i32 %s, 1",
         "%done = icmp uge i32 %next, %substeps",
         "br i1 %done, label %after, label %loop",
         "after:",
     ]
-    for row, value in enumerate(after[:size]):
+    for row, text in enumerate(itertools.chain(*after[: len(x)])):
         lines += _place(f"%y{row}", "%ys", row, "float")
-        lines.append(f"store {emit.type('float32')} {emit.text(value)}, ptr %y{row}.p, align 4")
-    return Loop("\n".join(lines), tuple(sorted(emit.declared)), len(before) + len(emit.lines))
+        lines.append(f"store {emit.type('float32')} {text}, ptr %y{row}.p, align 4")
+    operations = len(before) + len(emit.lines) + emit.repeated
+    return Loop("\n".join(lines), "\n".join(emit.entry), tuple(sorted(emit.declared)), operations)
+
+
+def _carried(emit: Emitter, array: Lanes) -> tuple[Lanes, list[str]]:
+    """What an array is called in the loop over steps, and its values before it.
+
+    A large one is in memory; every entry of another has a name.
+    """
+    texts = list(map(emit.text, array.flat))
+    if array.size < ROWS:
+        names = [emit.fresh(emit.dtype(value)) for value in array.flat]
+        return _array(names, array.shape), texts
+    room = emit.room(array.size, array.flat[0])
+    for place, (value, text) in enumerate(zip(array.flat, texts, strict=True)):
+        emit.store(room, str(place), Name(text, emit.dtype(value)))
+    return _array([room.at(place) for place in range(array.size)], array.shape), texts
 
 
 def _place(name: str, pointer: str, row: int, kind: str) -> list[str]:

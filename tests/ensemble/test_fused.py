@@ -1,5 +1,7 @@
 """Fused kernels do what the jaxpr says: operations, functions, loops; on lanes and in LLVM."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import scipy.special
 from jax import lax
 
-from rqf_jax._fused import cpu, functions, gpu, lanes
+from rqf_jax._fused import cpu, functions, gpu, lanes, rows, values
 from rqf_jax._fused.loop import Step, loop
 
 
@@ -61,6 +63,7 @@ def units(found, wanted):
 
 FUNCTIONS = {
     "exp": (jnp.exp, np.exp, (-80, 80)),
+    "exp2": (jnp.exp2, np.exp2, (-120, 120)),
     "expm1": (jnp.expm1, np.expm1, (-20, 80)),
     "log": (jnp.log, np.log, (1e-37, 1e37)),
     "log1p": (jnp.log1p, np.log1p, (-0.99, 1e6)),
@@ -108,13 +111,16 @@ def test_the_angle_of_a_point_is_right_in_every_quadrant_and_on_the_axes():
     np.testing.assert_allclose(found, np.arctan2(y.astype(float), x), rtol=4e-7, atol=1e-30)
 
 
-def rows(x):
+def chosen(x):
     return jnp.stack([x[i] for i in (2, 0, 1)])
 
 
 A = np.array([[0.5, -1.0, 2.0], [0.0, 1.5, -0.5], [1.0, 1.0, 0.25]], np.float32)
 RULES = {
-    "slices and stacks": rows,
+    "slices and stacks": chosen,
+    "products of rows": lambda x: jnp.exp(-x @ x.T)[::-1] @ x + jnp.sum(x @ x.T * A, 0),
+    "outer": lambda x: jnp.max(x[:, None, :] * x[None] + jnp.arange(3.0)[:, None], axis=(0, 2)) - x,
+    "moved": lambda x: (2 * x)[None].reshape(3, 3, 1)[..., 0].T * jnp.eye(3) + (x * x)[:, 1:2],
     "reversed": lambda x: x[::-1, ::-1],
     "gathered": lambda x: x[jnp.array([2, 0, 1])][:, jnp.array([1, 1, 0])],
     "updated": lambda x: x.at[1, 2].set(7.0).at[0].set(1.0),
@@ -131,6 +137,21 @@ RULES = {
     "choices": lambda x: jnp.where((x > 0) & ~(x > 1), x, jnp.clip(x, -0.5, 2.0)),
     "branches": lambda x: lax.cond(x[0, 0] > 0, lambda y: 2 * y, lambda y: y - 1, x),
     "loops": lambda x: lax.fori_loop(0, 4, lambda i, y: y * 0.5 + jnp.asarray(A)[i % 3], x),
+    "long loops": lambda x: lax.fori_loop(0, 300, lambda i, y: (y + i * x) @ (A / 9), x),
+    "long stacked loops": lambda x: lax.scan(
+        lambda c, r: (c * 0.9 + r, c * r), x[0], jnp.tile(x, (300, 1)), reverse=True
+    )[1][897:],
+    "open loops": lambda x: lax.while_loop(
+        lambda y: jnp.sum(y * y) < 50, lambda y: y * 1.1 + 0.1, x
+    ),
+    "places": lambda x: (
+        lax.dynamic_slice(
+            lax.dynamic_update_slice(x, -x[:1, :2], (jnp.int32(x[0, 0] * 2), 1)),
+            (jnp.int32(x[1, 1]), 0),
+            (1, 3),
+        )
+        + x
+    ),
     "stacked loops": lambda x: lax.scan(lambda c, r: (c + r, c * r), jnp.ones(3), x)[1],
     "integers": lambda x: ((x * 8).astype(jnp.int32) & 3).astype(jnp.float32),
     "normal numbers": lambda x: jnp.where(jnp.isfinite(x), x, 0.0),
@@ -140,22 +161,31 @@ RULES = {
 }
 
 
+@pytest.mark.parametrize("entries", [2, 10**9], ids=["in loops", "written out"])
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_gives_what_jax_gives(name):
+def test_every_rule_gives_what_jax_gives(name, entries, monkeypatch):
+    # From so many entries on, arrays are made row by row.
+    for module in (rows, sys.modules[Step.__module__]):
+        monkeypatch.setattr(module, "ROWS", entries)
+    monkeypatch.setattr(rows, "_PRODUCTS", entries)
     function = RULES[name]
     x = np.random.default_rng(3).normal(size=(37, 3, 3)).astype(np.float32)
     wanted = np.asarray(jax.vmap(function)(x))
     np.testing.assert_allclose(kernel(function, x), wanted, rtol=3e-6, atol=3e-6)
+
+    text = gpu.ptx(loop(step_of(function, (3, 3)), 1))
+    assert ".entry save_interval" in text
+    if name in ("open loops", "long loops", "long stacked loops"):
+        return
 
     # The same interpreter on arrays, of which every lane is a member.
     cells = np.empty((3, 3), object)
     for place in np.ndindex(3, 3):
         cells[place] = jnp.asarray(x[:, *place])
     closed = jax.make_jaxpr(function)(x[0])
-    (out,) = lanes.evaluate(lanes.ArrayOps(), closed, cells)
+    (out,) = lanes.evaluate(values.ArrayOps(), closed, cells)
     found = np.stack([np.broadcast_to(out[p], 37) for p in np.ndindex(3, 3)], 1).reshape(37, 3, 3)
     np.testing.assert_allclose(found, wanted, rtol=3e-6, atol=3e-6)
-    assert ".entry save_interval" in gpu.ptx(loop(step_of(function, (3, 3)), 1))
 
 
 @pytest.mark.parametrize(
@@ -164,13 +194,13 @@ def test_every_rule_gives_what_jax_gives(name):
         (lambda x: jnp.linalg.eigvalsh(x + x.T)[0] * x, "operation"),
         (lambda x: x[jnp.argmax(x[0])] * x, "operation `argmax`"),
         (lambda x: jnp.sort(x), "operation `sort`"),
-        (lambda x: lax.fori_loop(0, 3000, lambda _, y: y @ A, x), "operations"),
         (lambda x: jnp.abs(jnp.fft.fft(x)), "complex"),
-        (lambda x: lax.while_loop(lambda y: y[0, 0] < 9, lambda y: 2 * y, x), "operation `while`"),
+        (lambda x: jnp.tile(x, (4000, 1)).cumsum(0)[:3], "operations"),
+        (lambda x: lax.scan(lambda c, _: (c + 1, c), x, length=9000)[1][:1].sum(0), "memory"),
     ],
 )
 def test_a_step_without_a_rule_says_which_operation_it_is(function, reason):
-    with pytest.raises(lanes.Unsupported, match=reason):
+    with pytest.raises(values.Unsupported, match=reason):
         loop(step_of(function, (3, 3)), 16)
 
 

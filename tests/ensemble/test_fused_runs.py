@@ -141,7 +141,7 @@ def test_a_program_for_cuda_holds_one_custom_call_for_all_intervals(monkeypatch)
 
 
 def many_numbers():
-    return rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(32, 16)
+    return rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(20, 32)
 
 
 def eigenvalues():

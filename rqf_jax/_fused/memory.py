@@ -1,0 +1,246 @@
+"""The writer of a program: names, loops and memory, in LLVM's language."""
+
+import abc
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .values import Ops, Unsupported, known
+
+TYPES = {"float32": "float", "int32": "i32", "uint32": "i32", "bool": "i1"}
+
+MOST_BYTES = 2**20
+"""The most memory of one lane value's members; a thread's stack has several times as much."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """A lane value in the program: its name and type."""
+
+    text: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory of a kernel for so many lane values."""
+
+    text: str
+    dtype: str
+
+    def at(self, place: int) -> "Stored":
+        """The lane value at a place, read where it is used."""
+        return Stored(self, place)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A lane value in memory."""
+
+    room: Room
+    place: int
+
+    @property
+    def dtype(self) -> str:
+        """Its dtype."""
+        return self.room.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The number of a turn of a loop, from 0 on: the name of a 32-bit integer."""
+
+    text: str
+
+
+@dataclass
+class Memory(Ops, abc.ABC):
+    """Writes a program line by line, block by block."""
+
+    loops = True
+    width: int
+    """Members in a lane value: the lanes of a vector, or 1 for a number."""
+    lines: list[str] = field(default_factory=list)
+    entry: list[str] = field(default_factory=list)
+    """Lines for the start of the function: memory, and numbers that stay in it."""
+    seen: dict[str, Name] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+    names: int = 0
+    block: str = "before"
+    """The label of the block that is being written."""
+    repeated: int = 0
+    """How many more lines are run than written, by all turns of loops of known length."""
+    bytes: int = 0
+
+    def type(self, dtype: str) -> str:
+        """The LLVM type of lane values of a dtype."""
+        if dtype not in TYPES:
+            raise Unsupported(f"numbers of type {dtype}")
+        return TYPES[dtype] if self.width == 1 else f"<{self.width} x {TYPES[dtype]}>"
+
+    def text(self, value: Any) -> str:
+        """A lane value as an operand; one that is in memory is read now."""
+        if isinstance(value, Stored):
+            return self.load(value.room, str(value.place)).text
+        if isinstance(value, Name):
+            return value.text
+        kind = TYPES[self.dtype(value)]
+        if kind == "float":
+            # LLVM writes float constants as the bits of a double.
+            one = f"0x{struct.unpack('<Q', struct.pack('<d', float(value)))[0]:016X}"
+        else:
+            one = str(int(value))
+        return one if self.width == 1 else f"splat ({kind} {one})"
+
+    @staticmethod
+    def dtype(value: Any) -> str:
+        """The dtype of a lane value."""
+        return str(value.dtype)
+
+    def put(self, expression: str, dtype: str) -> Name:
+        """The value of an instruction, written unless it stands above."""
+        if expression not in self.seen:
+            name = self.fresh(dtype)
+            self.lines.append(f"{name.text} = {expression}")
+            self.seen[expression] = name
+        return self.seen[expression]
+
+    def fresh(self, dtype: str) -> Name:
+        """A name that nothing has yet."""
+        self.names += 1
+        return Name(f"%v{self.names}", dtype)
+
+    @abc.abstractmethod
+    def choose(self, test: Any, yes: Any, no: Any) -> Name:
+        """`yes` where `test` holds, else `no`."""
+
+    # ---- memory
+
+    def room(self, count: int, like: Any) -> Room:
+        """Memory for `count` lane values like this one."""
+        dtype = self.dtype(like)
+        self.bytes += 4 * count * self.width
+        if self.bytes > MOST_BYTES:
+            raise Unsupported(f"a step that needs more than {MOST_BYTES} bytes of memory")
+        name = self.fresh(dtype).text
+        self.entry.append(f"{name} = alloca [{count} x {self.type(dtype)}]")
+        return Room(name, dtype)
+
+    def store(self, room: Room, place: str, value: Any) -> None:
+        """Write a lane value; numbers that are known, at a place that is, once and for all."""
+        kind = self.type(room.dtype)
+        lines = self.entry if known(value) and place.isdigit() else self.lines
+        text, pointer = self.text(value), self.fresh("ptr").text
+        lines.append(f"{pointer} = getelementptr {kind}, ptr {room.text}, i32 {place}")
+        lines.append(f"store {kind} {text}, ptr {pointer}")
+
+    def load(self, room: Room, place: str) -> Name:
+        """Read a lane value."""
+        kind = self.type(room.dtype)
+        pointer = self.put(f"getelementptr {kind}, ptr {room.text}, i32 {place}", "ptr")
+        return self.put(f"load {kind}, ptr {pointer.text}", room.dtype)
+
+    def place(self, at: Index, start: int, step: int) -> str:
+        """start + step · the number of the turn."""
+        scaled = at.text if step == 1 else self.put(f"mul i32 {at.text}, {step}", "place").text
+        return self.put(f"add i32 {scaled}, {start}", "place").text if start else scaled
+
+    def places(self, values: Sequence[Any]) -> tuple[Room, int, int] | None:
+        """Where these lane values are, if they are in one memory at equal distances."""
+        if not all(isinstance(v, Stored) and v.room is values[0].room for v in values):
+            return None
+        steps = np.diff([value.place for value in values])
+        if len(steps) and (steps != steps[0]).any():
+            return None
+        return values[0].room, values[0].place, int(steps[0]) if len(steps) else 1
+
+    def spread(self, number: str, dtype: str) -> Name:
+        """A number that all members share as a lane value."""
+        if self.width == 1:
+            return Name(number, dtype)
+        kind = self.type(dtype)
+        one = self.put(f"insertelement {kind} poison, {TYPES[dtype]} {number}, i32 0", dtype)
+        zeros = f"<{self.width} x i32> zeroinitializer"
+        return self.put(f"shufflevector {kind} {one.text}, {kind} poison, {zeros}", dtype)
+
+    def backwards(self, at: Index, count: int) -> Index:
+        """The number of a turn, counted from the last of `count`."""
+        return Index(self.place(at, count - 1, -1))
+
+    # ---- loops
+
+    def repeat(self, count: int, turn: Callable[[Index], None]) -> None:
+        """`turn` of 0, 1, …, count - 1, as a loop."""
+
+        def carried(at, values):
+            turn(at)
+            return values
+
+        self.carry(count, [], carried)
+
+    def carry(self, count: int, values: list[Any], turn: Callable) -> list[Any]:
+        """A loop of `count` turns; `turn` makes new values of an index and values."""
+        body, after = self.fresh("label").text, self.fresh("label").text
+        index, following, done = (self.fresh("int32").text for _ in range(3))
+        start, names = self._opened(body, values)
+        head, outside = len(self.lines), self.seen
+        self.seen = dict(outside)
+        new = turn(Index(index), names)
+        # Values in memory are read here, and known from here on.
+        new = [v if known(v) else Name(self.text(v), self.dtype(v)) for v in new]
+        self.lines.append(f"{following} = add i32 {index}, 1")
+        self.lines.append(f"{done} = icmp uge i32 {following}, {count}")
+        self.lines[head:head] = [
+            f"{index} = phi i32 [ 0, %{start} ], [ {following}, %{self.block} ]",
+            *self._phis(names, [(values, start), (new, self.block)]),
+        ]
+        self.repeated += (count - 1) * (len(self.lines) - head)
+        self.lines.append(f"br i1 {done}, label {after}, label {body}")
+        self._enter(after, outside)
+        return new
+
+    def again(self, values: list[Any], test: Callable, turn: Callable) -> list[Any]:
+        """A loop as long as `test` of the values holds for a member, whose values then move on."""
+        head, body, after = (self.fresh("label").text for _ in range(3))
+        start, names = self._opened(head, values)
+        place, outside = len(self.lines), self.seen
+        self.seen = dict(outside)
+        more = test(names)
+        some = self.text(more)
+        if self.width > 1:
+            bits = self.put(f"bitcast {self.type('bool')} {some} to i{self.width}", "bits").text
+            some = self.put(f"icmp ne i{self.width} {bits}, 0", "bit").text
+        self.lines.append(f"br i1 {some}, label {body}, label {after}")
+        self._enter(body, self.seen)
+        new = turn(names)
+        new = [self.choose(more, a, b) for a, b in zip(new, names, strict=True)]
+        self.lines[place:place] = self._phis(names, [(values, start), (new, self.block)])
+        self.lines.append(f"br label {head}")
+        self._enter(after, outside)
+        return names
+
+    def _opened(self, label: str, values: list[Any]) -> tuple[str, list[Name]]:
+        """Enter a loop: the block before it, and names for what it carries."""
+        start = self.block
+        # Values in memory are read before the loop.
+        for value in values:
+            self.text(value)
+        self.lines.append(f"br label {label}")
+        self._enter(label, self.seen)
+        return start, [self.fresh(self.dtype(value)) for value in values]
+
+    def _phis(self, names: list[Name], ways: list[tuple[list[Any], str]]) -> list[str]:
+        lines = []
+        for number, name in enumerate(names):
+            given = ", ".join(
+                f"[ {self.text(values[number])}, %{block} ]" for values, block in ways
+            )
+            lines.append(f"{name.text} = phi {self.type(name.dtype)} {given}")
+        return lines
+
+    def _enter(self, label: str, seen: dict[str, Name]) -> None:
+        self.block, self.seen = label[1:], seen
+        self.lines.append(f"{self.block}:")

@@ -1,0 +1,155 @@
+"""A fused kernel that cannot be had costs one warning, which says what to do, and nothing else."""
+
+import sys
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import rqf_jax as rqf
+from rqf_jax._fused import cache, cpu, gpu, values
+from rqf_jax._fused.loop import Loop
+
+LAW = rqf.laws.Zeros((2, 2))
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process():
+    """float32, and nothing found or warned of yet."""
+    with jax.enable_x64(False):
+        yield
+    for found in (cpu._machine, cache.warn, gpu.ptx):
+        found.cache_clear()
+    cpu._ALIVE.clear()
+
+
+@pytest.fixture(autouse=True)
+def nothing_known():
+    """The same before the test."""
+    for found in (cpu._machine, cache.warn, gpu.ptx):
+        found.cache_clear()
+
+
+def run(rate):
+    """An equation, and a run of it with so many members."""
+    sde = rqf.models.weight_ou(rate, 1.0, np.eye(2, dtype=np.float32))
+    return sde, lambda members: rqf.simulate(
+        sde, LAW, [0.0, 1.0], substeps=2, members=members, key=jax.random.key(0)
+    )
+
+
+def test_a_compiler_that_is_missing_is_named_once_and_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    sde, simulate = run(0.5)
+    with pytest.warns(RuntimeWarning, match="pip install llvmlite") as caught:
+        ys = simulate(3).ys
+    assert len(caught) == 1 and np.all(np.isfinite(ys))
+    # Another program says nothing more; `explain` still does.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulate(4)
+    assert "pip install llvmlite" in rqf.explain(sde, LAW)
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch):
+    import llvmlite.binding as binding
+
+    def broken(text):
+        raise RuntimeError("LLVM is broken")
+
+    monkeypatch.setattr(binding, "parse_assembly", broken)
+    _, simulate = run(0.25)
+    with pytest.warns(RuntimeWarning, match=r"LLVM is broken.*force-reinstall llvmlite"):
+        simulate(5)
+
+
+def test_a_driver_or_gpu_that_is_too_old_is_named(monkeypatch):
+    monkeypatch.setattr(gpu, "_driver_version", lambda: 10_020)
+    with pytest.raises(values.Unavailable, match=r"CUDA 10\.2.*11\.0.*newer driver"):
+        gpu.check_device()
+    monkeypatch.setattr(gpu, "_driver_version", lambda: 13_000)
+    gpu.check_device()
+
+    class Old:
+        compute_capability = "6.1"
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Old()])
+    with pytest.raises(values.Unavailable, match=r"6\.1.*7\.5"):
+        gpu.check_device()
+
+
+TEXT = "define i32 @handler(ptr %frame) {\n ret i32 {number}\n}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """JAX's compilation cache in a folder."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def compiled(number, monkeypatch=None):
+    """What a tiny program with this number returns, and whether it was compiled to find out."""
+    import llvmlite.binding as binding
+
+    made, parse = [], binding.parse_assembly
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            binding, "parse_assembly", lambda text: (made.append(bool(text)), parse(text))[1]
+        )
+        _, handler = cpu._compiled(TEXT.replace("{number}", str(number)))
+    return handler(None), any(made)
+
+
+def test_a_kernel_is_compiled_once_for_all_processes_that_share_a_cache(folder):
+    assert compiled(41) == (41, True)
+    assert compiled(41) == (41, False)
+    assert compiled(42) == (42, True)
+    assert len(list(folder.glob("rqf_jax-*-cache"))) == 2
+
+
+def test_a_damaged_file_of_the_cache_is_named_and_replaced(folder):
+    compiled(41)
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.warns(RuntimeWarning, match=f"{file.name} is damaged"):
+        assert compiled(41) == (41, True)
+    assert compiled(41) == (41, False)
+
+
+def test_a_cache_that_cannot_be_written_costs_one_warning(folder):
+    (folder / "file").write_text("no folder")
+    jax.config.update("jax_compilation_cache_dir", str(folder / "file"))
+    with pytest.warns(RuntimeWarning, match="JAX_COMPILATION_CACHE_DIR") as caught:
+        assert compiled(41) == (41, True)
+        assert compiled(42) == (42, True)
+    assert len(caught) == 1
+
+
+def test_a_primitive_without_a_rule_is_explained_and_not_warned_of():
+    class Sorted(rqf.drifts.AbstractDrift):
+        def __call__(self, t, x):
+            return -lax.sort(x)
+
+    sde = rqf.SDE(Sorted(), rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
+    assert "the operation `sort`" in rqf.explain(sde, LAW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        runs = rqf.simulate(sde, LAW, [0.0, 1.0], substeps=2, members=3, key=jax.random.key(0))
+    assert jnp.all(jnp.isfinite(runs.ys))
+
+
+def test_ptx_needs_a_compiler_that_writes_it(monkeypatch):
+    import llvmlite.binding as binding
+
+    def unknown(triple):
+        raise RuntimeError("no target")
+
+    monkeypatch.setattr(binding.Target, "from_triple", unknown)
+    with pytest.raises(values.Unavailable, match="does not write PTX"):
+        gpu.ptx(Loop("", "", (), 0))
