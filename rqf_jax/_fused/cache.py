@@ -29,7 +29,8 @@ def kept(key: str, make: Callable[[], bytes]) -> bytes:
     except OSError as error:
         warn(
             f"Fused kernels are compiled anew in each process: {place.parent} cannot be used "
-            f"({error.strerror}). Set `JAX_COMPILATION_CACHE_DIR` to a folder that you can write to."
+            f"({error.strerror}). "
+            "Set `JAX_COMPILATION_CACHE_DIR` to a folder that you can write to."
         )
         return make()
 

@@ -85,6 +85,35 @@ def test_a_kernel_follows_the_scan_to_rounding_for_every_model_of_few_numbers(na
     np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
+LARGE = {
+    "many queries": lambda: (rqf.models.noisy_attention(1.0, 0.3), rqf.laws.Uniform(32, 3)),
+    "masked queries": lambda: (
+        rqf.SDE(
+            rqf.drifts.Attention(1.0, mask=rqf.drifts.causal_mask(24)),
+            rqf.noises.IsotropicNoise(0.3, 0.3),
+            rqf.manifolds.Sphere(),
+        ),
+        rqf.laws.Uniform(24, 3),
+    ),
+    "large matrices": lambda: (rqf.models.random_quadratic_form(0.3), rqf.laws.Uniform(24, 12)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_arrays_that_are_made_row_by_row_follow_the_scan_in_any_company(name, fused):
+    sde, law = LARGE[name]()
+    # A start without arithmetic: XLA rounds that of a random one by the size of the batch.
+    law = rqf.laws.Fixed(np.asarray(law(jax.random.key(1))))
+    assert "one fused kernel" in rqf.explain(sde, law)
+    fused(True)
+    found = run((sde, law), members=40)
+    few = run((sde, law), members=5, first_member=30)
+    np.testing.assert_array_equal(few, found[30:35])
+    fused(False)
+    np.testing.assert_allclose(found, run((sde, law), members=40), rtol=2e-5, atol=2e-5)
+
+
 def test_members_have_the_same_bits_in_any_company(fused):
     fused(True)
     sde = rqf.models.noisy_attention(1.0, 1.0)
