@@ -58,7 +58,7 @@ def propagate(
     """
     if isinstance(layer, AbstractLayer) or not isinstance(layer, Sequence):
         layers = (part(AbstractLayer, "a layer of `rqf_jax.layers`, or a list")("layer", layer),)
-        depth = integer("depth", depth)
+        depth = integer("depth", depth, maximum=2**31 - 1)
     else:
         layers = each(part(AbstractLayer, "a layer of `rqf_jax.layers`"))("layer", layer)
         if depth is not None and integer("depth", depth) != len(layers):

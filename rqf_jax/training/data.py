@@ -16,6 +16,7 @@ from jaxtyping import Array, Int, PyTree
 
 from .._arguments import Key, described, each, function_of, integer, is_concrete, part, prng_key
 from .._ensemble.members import typed_key
+from .._ensemble.validity import taking
 
 __all__ = ["AbstractSource", "Fresh", "Sampled", "Tasks", "Whole"]
 
@@ -91,7 +92,7 @@ class Fresh(AbstractSource):
 
     def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
         self.law = function_of("one key")("law", law)
-        _length(eqx.filter_eval_shape(law, jax.random.key(0)))
+        _length(drawn(law))
         self.common = common_key(common)
 
     @property
@@ -118,12 +119,12 @@ class Sampled(AbstractSource):
     def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
         self.law = function_of("one key")("law", law)
         self.common = common_key(common)
-        _length(eqx.filter_eval_shape(law, jax.random.key(0)))
+        _length(drawn(law))
 
     @property
     def samples(self) -> int | None:
         """The number of examples of one seed."""
-        return _length(eqx.filter_eval_shape(self.law, jax.random.key(0)))
+        return _length(drawn(self.law))
 
     def start(self, key: Key, weights: PyTree) -> PyTree:
         """The data set of a seed."""
@@ -189,10 +190,20 @@ def sourced(data: Any) -> AbstractSource:
     return data if isinstance(data, AbstractSource) else Whole(data)
 
 
+def drawn(law: Callable[[Key], PyTree]) -> PyTree[jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of what a function of one key draws; ValueError if it does not take one."""
+    key = jax.random.key(0)
+    with taking("law", key):
+        return eqx.filter_eval_shape(law, key)
+
+
 def _checked(examples: PyTree) -> PyTree:
     for leaf in jax.tree.leaves(examples):
         part((jax.Array, np.ndarray, np.generic), "a pytree of arrays")("data", leaf)
-        if leaf.dtype.kind not in "biuf" and leaf.dtype != jnp.bfloat16:
+        if isinstance(leaf, np.ma.MaskedArray):
+            raise ValueError("`data` must not be a masked array, whose mask would be lost.")
+        keys = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+        if keys or (leaf.dtype.kind not in "biuf" and leaf.dtype != jnp.bfloat16):
             raise ValueError(f"`data` must be real numbers; got dtype {leaf.dtype}.")
         if is_concrete(leaf) and leaf.dtype.kind == "f" and not np.isfinite(np.asarray(leaf)).all():
             raise ValueError("`data` must be finite; got an array with NaN or infinite entries.")

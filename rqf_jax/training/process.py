@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._arguments import Key, described, function_of, is_concrete, shown
 from ._descent import AbstractDescent
-from .data import AbstractSource, sourced
+from .data import AbstractSource, drawn, sourced
 from .injections import AbstractInjection, checked_injections
 
 
@@ -101,7 +101,7 @@ class Process(AbstractDescent):
         self.source = sourced(data)
         self.injections = checked_injections(injections, self.source.samples)
         self.optimiser = optimiser
-        _check_weights(eqx.filter_eval_shape(law, jax.random.key(0)))
+        _check_weights(drawn(law))
         _check_optimiser(self)
         _check_loss(self)
 
@@ -122,7 +122,10 @@ def _check_weights(weights: PyTree) -> None:
 def _check_optimiser(process: Process) -> None:
     given = process.optimiser
     if not isinstance(given, optax.GradientTransformation):
-        made = callable(given) and given()
+        try:
+            made = callable(given) and given()
+        except TypeError:  # a function of something
+            made = None
         if not isinstance(made, optax.GradientTransformation):
             raise ValueError(
                 "`optimiser` must be a gradient transformation of optax, or a function of nothing "

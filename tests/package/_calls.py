@@ -409,8 +409,8 @@ PARTICULAR = {
     "inference.fit_attention": {
         "runs": Later(lambda: made("attention")),
         "attention": rqf.drifts.Attention(1.0),
-        "parameters": ("strength", "beta"),
-        "noise": rqf.noises.IsotropicNoise(0.3, 0.0),
+        "parameters": ("strength",),
+        "noise": 0.3,
     },
     "inference.fit_dyson": {
         "runs": Later(lambda: made("eigenvalues")),
@@ -788,6 +788,10 @@ PARTICULAR["observables.singular_overlaps"] |= {
     "right": np.array([1.0, 0]),
 }
 for _name in PUBLIC:
+    if _name.startswith(("rqf.training.injections.", "rqf.training.data.")):
+        _given = PARTICULAR.setdefault(_name[4:], {})
+        if _given is not None:
+            _given["common"] = None
     if _name.startswith("rqf.theory.attention.") and _name[4:] not in PARTICULAR:
         PARTICULAR[_name[4:]] = {"weight": WEIGHT}
 

@@ -122,7 +122,8 @@ def judged(error, argument):
         return "clear", text[:200]
     if not ours or not isinstance(error, ValueError | ArithmeticError):
         return "raw", f"{type(error).__name__}: {text[:200]} at {last.rpartition(os.sep)[2]}"
-    if type(error).__name__ == "DataFileError":  # names the file
+    # One names the file, the other says what the data do not tell.
+    if type(error).__name__ in {"DataFileError", "IdentifiabilityError"}:
         return "clear", text[:200]
     # Closed forms say the value of every argument.
     named = set(re.findall(r"`([A-Za-z_]\w*)", text)) | set(re.findall(r"(\w+) = ", text))
