@@ -90,7 +90,7 @@ def test_steps_from_degenerate_states_have_finite_gradients(name):
 def test_a_loss_of_coincident_tokens_has_a_finite_gradient():
     samples = jnp.broadcast_to(TOKENS, (3, 2, *TOKENS.shape))
     loss = rqf.losses.MaximumMeanDiscrepancy(
-        rqf.laws.Fixed(TOKENS), [0.0, 0.1], samples, substeps=1, members=3
+        rqf.laws.Fixed(TOKENS), [0.0, 0.1], samples, substeps=1, members=3, bandwidth=1.0
     )
     model = rqf.models.random_quadratic_form
     value, slope = jax.value_and_grad(lambda s: loss(model(s), jax.random.key(0)))(0.5)
