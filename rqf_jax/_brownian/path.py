@@ -91,8 +91,22 @@ class CounterPath(diffrax.AbstractPath):
     reproduces the engine's trajectory with any of diffrax's fixed-step machinery, one member at a
     time; `rqf_jax.member_keys(key, i)` are the initial and the noise key of member i.
 
-    Raises ValueError for a shape without axes or `substeps` < 1; a step that is not a micro-step
-    of the grid (an adaptive solver, say) raises at run time.
+    **Arguments**
+
+    - `ts`: save times (times,), strictly increasing; `substeps`: steps in every interval, ≥ 1.
+    - `shape`: that of the noise, `sde.noise.shape(x0)`, with at least one axis.
+    - `key`: the member's noise key.
+    - `dtype`: of the increments, float32 or float64; by default that of `ts`.
+
+    **Raises** ValueError for arguments that break a rule; a step that is not a micro-step of the
+    grid (an adaptive solver, say) raises at run time.
+
+    **Example**
+
+    >>> ts, key = jnp.array([0.0, 0.5, 1.0]), jax.random.key(0)
+    >>> path = rqf.CounterPath(ts, 4, shape=(3,), key=rqf.member_keys(key, 0)[1])
+    >>> path.evaluate(ts[0], ts[0] + 0.125).shape
+    (3,)
     """
 
     ts: Float[Array, " times"]

@@ -41,6 +41,8 @@ def propagate(
     Every member is one network: its layers draw their weights from the member's key and their own
     number alone, so that neither the ensemble's size nor its batches change a member.
 
+    **Arguments**
+
     - `layer`: one of `rqf_jax.layers`, which is repeated, or a list with one for every depth. If
       layers differ in numbers alone, such as variances, one of them is compiled.
     - `law`: the law of the tokens that enter, on the first layer's stream.
@@ -55,6 +57,13 @@ def propagate(
     `every`, tokens that are off the sphere by more than 1e-5 where the first layer asks for unit
     tokens, and tokens of norm 0 where a layer normalises them; `NonFiniteError` for members that
     became NaN or infinite.
+
+    **Example**
+
+    >>> law, key = rqf.laws.Uniform(tokens=4, dim=8), jax.random.key(0)
+    >>> layer = rqf.layers.Residual(rqf.layers.RandomMLP("tanh", width=16))
+    >>> rqf.propagate(layer, law, 3, members=5, key=key).ys.shape
+    (5, 4, 4, 8)
     """
     if isinstance(layer, AbstractLayer) or not isinstance(layer, Sequence):
         layers = (part(AbstractLayer, "a layer of `rqf_jax.layers`, or a list")("layer", layer),)

@@ -149,7 +149,15 @@ class UnnormalisedAttention(AbstractAttention):
     E = Σ_ij exp(β <x_i, x_j>) / (2 β N²), up to the factor N. A mask takes terms out of the sum and
     leaves N as it is.
 
-    **Arguments**, **Raises** and source as of `Attention`.
+    **Arguments**
+
+    - `beta`: inverse temperature β; `strength`: both any real numbers.
+    - `query_key`, `value`: M and V (dim, dim); the identity by default.
+    - `mask`: (tokens, tokens), True where token i may attend to token j; all by default.
+    - `chunk_size`: so many queries at a time, for little memory.
+    - `frequencies`: radians per position by which planes of the tokens turn; none by default.
+
+    **Raises** and source as of `Attention`, which says more of each argument.
 
     **Example**
 

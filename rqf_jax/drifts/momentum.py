@@ -17,10 +17,16 @@ class Momentum(AbstractDrift):
 
         dq/dt = p/mass,   dp/dt = -gain ∇U(q) - friction p - curvature ∇²U(q) p/mass
 
-    `gradient` is ∇U, a function of q; `friction` ≥ 0 per unit time, a number or a schedule; `mass`
-    is positive. `curvature` ≥ 0 multiplies the Hessian, taken as a directional derivative of
-    `gradient`; 0, a Python number, leaves it out. Raises ValueError for arguments that break a rule
-    and, when called, for another state.
+    **Arguments**
+
+    - `gradient`: ∇U, a function of q.
+    - `friction`: ≥ 0 per unit time, a number or a schedule.
+    - `mass`: positive.
+    - `curvature`: ≥ 0, multiplies the Hessian, taken as a directional derivative of `gradient`; 0,
+      a Python number, leaves it out.
+    - `gain`: ≥ 0, multiplies the gradient.
+
+    **Raises** ValueError for arguments that break a rule and, when called, for another state.
 
     **Example**
 

@@ -75,13 +75,19 @@ def fit_attention(
 
         dX_a = P_{X_a} [ strength · f_a(X; β) dt - σ_s ∂Q X_a ]
 
+    **Arguments**
+
+    - `runs`: `Trajectories` of whole states, or an array ([members,] times, tokens, dim); `times`:
+      (times,), strictly increasing, if `runs` is an array.
+    - `mask`: (members, times, tokens) or what broadcasts to it, False where a token is missing.
+    - `normalise`: "raise" for tokens that are not of length 1, to 1e-3, or "project" them.
     - `attention`: the drift with everything known in it (β, matrices, mask); what is fitted is
       replaced, with its value as the first guess of β.
     - `parameters`: ("strength",) or ("strength", "beta").
     - `noise`: σ_s, or a `FitResult` with the name "symmetric"; by default that of `fit_noise`,
       which the drift makes too large by a relative dt |f|²/(σ_s² dof).
-    - Other arguments are those of `fit_noise`; steps with a missing token are left out, because
-      its pull on the others is unknown.
+
+    Steps with a missing token are left out, because its pull on the others is unknown.
 
     Two sources of information add up. In the range of the noise, increments by `logarithm` at the
     start of a step, whose mean is the drift exactly: an error ~ 1/√T at every dt. In directions
@@ -91,12 +97,22 @@ def fit_attention(
     between 0.3 and 3, so that data made with one step per observation, or with antisymmetric noise,
     do not look precise. `bound` is that of the range alone; the error may be below it.
 
-    Returns a `FitResult`. Intervals of strength and β together are those of the profile likelihood,
-    infinite where it does not fall. Goodness holds the noise seen in the range over σ_s²; its z
-    counts what is beyond the error of finite steps, 0.4 n σ_s² dt, and knows the error of σ_s.
-    Raises ValueError as `fit_noise` does and for bad options; `IdentifiabilityError` where tokens
-    do not pull on each other, and where strength and β have a correlation above 0.98, with the
-    combination that the data do fix. Source: derived for this library.
+    **Returns** a `FitResult`. Intervals of strength and β together are those of the profile
+    likelihood, infinite where it does not fall. Goodness holds the noise seen in the range over
+    σ_s²; its z counts what is beyond the error of finite steps, 0.4 n σ_s² dt, and knows the error
+    of σ_s.
+    **Raises** ValueError as `fit_noise` does and for bad options; `IdentifiabilityError` where
+    tokens do not pull on each other, and where strength and β have a correlation above 0.98, with
+    the combination that the data do fix. Source: derived for this library.
+
+    **Example**
+
+    >>> sde, law = rqf.models.noisy_attention(1.0, sigma=0.5, strength=0.5), rqf.laws.Uniform(4, 3)
+    >>> ts, key = np.linspace(0.0, 1.0, 41), jax.random.key(0)
+    >>> runs = rqf.simulate(sde, law, ts, substeps=2, members=20, key=key)
+    >>> fit = rqf.inference.fit_attention(runs, attention=rqf.drifts.Attention(1.0))
+    >>> abs(fit.estimate["strength"] - 0.5) < 5 * fit.stderr["strength"]
+    True
     """
     names = each(words)("parameters", parameters)
     if names not in (("strength",), ("strength", "beta")):

@@ -31,10 +31,23 @@ def predicted_error(
     fit. For short steps and well-spread tokens it is σ_s/√(2 · steps · dof) with
     dof = `theory.sphere.symmetric_rank(tokens, dim)`; divide by √members for an ensemble.
 
-    - `symmetric` is σ_s > 0; `antisymmetric` is σ_a > 0 if it is to be fitted too.
+    **Arguments**
 
-    Returns a dict like `FitResult.stderr`. Raises ValueError unless tokens, steps ≥ 1, dim ≥ 2,
+    - `tokens`: ≥ 1; `dim`: ≥ 2; `steps`: ≥ 1.
+    - `dt`: time of a step, positive.
+    - `symmetric`: σ_s > 0; `antisymmetric`: σ_a > 0 if it is to be fitted too.
+
+    **Returns** a dict like `FitResult.stderr`.
+
+    **Raises** ValueError unless tokens, steps ≥ 1, dim ≥ 2,
     dt > 0 and strengths are positive; `IdentifiabilityError` for σ_a with one token.
+
+    **Example**
+
+    >>> one = rqf.inference.predicted_error(3, 5, 100, 0.001)
+    >>> four = rqf.inference.predicted_error(3, 5, 400, 0.001)
+    >>> 1.8 < one["symmetric"] / four["symmetric"] < 2.2
+    True
     """
     tokens, dim = integer("tokens", tokens), integer("dim", dim, minimum=2)
     steps = integer("steps", steps)

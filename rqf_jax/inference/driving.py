@@ -47,9 +47,26 @@ def recover_noise(
     the noise drown it are shrunk. The error is about √(σ_s² dt (n+2)/8), because the path shows its
     ends and not the area between them; directions that the tokens do not feel stay zero.
 
-    `symmetric` is σ_s, by default that of `fit_noise`; other arguments are those of `fit_noise`.
-    Returns a `DrivingNoise` (members · steps · dim² numbers). Raises ValueError as `fit_noise`
+    **Arguments**
+
+    - `runs`: `Trajectories` of whole states, or an array ([members,] times, tokens, dim); `times`:
+      (times,), strictly increasing, if `runs` is an array.
+    - `mask`: (members, times, tokens) or what broadcasts to it, False where a token is missing.
+    - `normalise`: "raise" for tokens that are not of length 1, to 1e-3, or "project" them.
+    - `symmetric`: σ_s > 0, by default that of `fit_noise`.
+
+    **Returns** a `DrivingNoise` (members · steps · dim² numbers).
+
+    **Raises** ValueError as `fit_noise`
     does, and unless σ_s > 0. Source: derived for this library (see `inference.whitening`).
+
+    **Example**
+
+    >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(3, 4)
+    >>> ts, key = np.linspace(0.0, 0.4, 21), jax.random.key(0)
+    >>> runs = rqf.simulate(sde, law, ts, substeps=2, members=20, key=key)
+    >>> rqf.inference.recover_noise(runs, symmetric=1.0).increments.shape
+    (20, 20, 4, 4)
     """
     data = observed(runs, times, mask, normalise)
     if symmetric is None:

@@ -93,6 +93,15 @@ def fit_dyson(
     **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if the equations
     have no solution with positive parameters.
 
+    **Example**
+
+    >>> sde, law = rqf.models.dyson_eigenvalues(0.5, 1.0), rqf.laws.Fixed(jnp.arange(4.0))
+    >>> ts, key = np.linspace(0.0, 2.0, 41), jax.random.key(0)
+    >>> runs = rqf.simulate(sde, law, ts, substeps=1, members=50, key=key)
+    >>> fit = rqf.inference.fit_dyson(runs, beta=1)
+    >>> abs(fit.estimate["g"] - 0.5) < 5 * fit.stderr["g"]
+    True
+
     Source: derived for this library; the process of Y is classical (Laguerre).
     """
     method = one_of(*METHODS)("method", method)

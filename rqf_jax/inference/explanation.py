@@ -38,7 +38,7 @@ class RivalFit:
 
     @property
     def rejected(self) -> bool:
-        """Whether the whitened output shows that the covariance is another one."""
+        """True if the whitened output shows that the covariance is another one."""
         return self.whitened > self.whitened_limit
 
 

@@ -90,12 +90,12 @@ class HiddenStatesFit:
 
     @property
     def fits(self) -> bool:
-        """Whether nothing speaks against layers as steps of common noise."""
+        """True if nothing speaks against layers as steps of common noise."""
         return not self.objections
 
     @property
     def verdict(self) -> str:
-        """What speaks against common noise, and which rival predicts held-out sentences best."""
+        """The objections to common noise, and which rival predicts held-out sentences best."""
         text = "Nothing here speaks against layers as steps of common matrix noise."
         if not self.fits:
             text = "Layers are not steps of common matrix noise alone: " + " ".join(self.objections)

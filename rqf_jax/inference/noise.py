@@ -94,6 +94,15 @@ def fit_noise(
     **Raises** ValueError for arguments that break a rule, for zero vectors and for tokens that do
     not move; `IdentifiabilityError` for σ_a with one token, which shows σ_s² + σ_a² alone.
 
+    **Example**
+
+    >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(3, 4)
+    >>> ts, key = np.linspace(0.0, 0.4, 21), jax.random.key(0)
+    >>> runs = rqf.simulate(sde, law, ts, substeps=2, members=20, key=key)
+    >>> fit = rqf.inference.fit_noise(runs)
+    >>> abs(fit.estimate["symmetric"] - 1) < 5 * fit.stderr["symmetric"]
+    True
+
     Source: derived for this library from the law of one step; see `inference.whitening` for the
     likelihood and `inference._step_error` for the correction, with their sources.
     """

@@ -64,15 +64,33 @@ def fit_noise_observed(
     observation enters by half-angle coordinates at the predicted tokens. Observation noise is never
     whitened, which would amplify it. For τ < 0.3 and short steps.
 
-    Arguments are those of `fit_noise`; missing tokens are not used where they are. At most
-    tokens · dim = `LARGEST`; for more, pass some of the tokens: any subset obeys the same equation.
+    **Arguments**
 
-    Returns a `FitResult` with the names "symmetric" (σ_s) and "observation" (τ, radians), normal
-    intervals in their logarithms; `bound` is that of each without the other. Goodness holds
+    - `runs`: `Trajectories` of whole states, or an array ([members,] times, tokens, dim); `times`:
+      (times,), strictly increasing, if `runs` is an array.
+    - `mask`: (members, times, tokens) or what broadcasts to it, False where a token is missing.
+    - `normalise`: "raise" for tokens that are not of length 1, to 1e-3, or "project" them.
+
+    At most tokens · dim = `LARGEST`; for more, pass some of the tokens: any subset obeys the same
+    equation.
+
+    **Returns** a `FitResult` with the names "symmetric" (σ_s) and "observation" (τ, radians),
+    normal intervals in their logarithms; `bound` is that of each without the other. Goodness holds
     `antisymmetric`, the slope of the log likelihood by σ_a²/σ_s² at 0, step by step over its
-    scatter; a z beyond 3.3 is a warning. Raises ValueError as `fit_noise` does, for fewer than
-    three times and for too large a state. Source: derived for this library; the filter is
-    standard (Jazwinski 1970, recalled).
+    scatter; a z beyond 3.3 is a warning.
+
+    **Raises** ValueError as `fit_noise` does, for fewer than three times and for too large a state.
+    Source: derived for this library; the filter is standard (Jazwinski 1970, recalled).
+
+    **Example**
+
+    >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(3, 4)
+    >>> ts, key = np.linspace(0.0, 0.4, 21), jax.random.key(0)
+    >>> runs = rqf.simulate(sde, law, ts, substeps=2, members=20, key=key)
+    >>> noisy = runs.ys + 0.02 * np.random.default_rng(0).normal(size=runs.ys.shape)
+    >>> fit = rqf.inference.fit_noise_observed(noisy, ts, normalise="project")
+    >>> abs(fit.estimate["observation"] - 0.02) < 5 * fit.stderr["observation"]
+    True
     """
     data = observed(runs, times, mask, normalise)
     members, count, tokens, dim = data.xs.shape

@@ -68,16 +68,34 @@ def fit_pairs(
     synchronised, where `fit_noise` drops them. For dense observations `fit_noise` uses more of the
     data.
 
-    Arguments are those of `fit_noise`. Pairs share their noise, so their likelihood is a composite
+    **Arguments**
+
+    - `runs`: `Trajectories` of whole states, or an array ([members,] times, tokens, dim); `times`:
+      (times,), strictly increasing, if `runs` is an array.
+    - `mask`: (members, times, tokens) or what broadcasts to it, False where a token is missing.
+    - `normalise`: "raise" for tokens that are not of length 1, to 1e-3, or "project" them.
+
+    Pairs share their noise, so their likelihood is a composite
     one: its maximum is consistent, and its error is that of the sandwich (Godambe), which is
     simulated from the tokens that were observed. The interval is that of χ² with as many degrees of
     freedom as have this error. Pairs whose gap at the start of a step is below 1000 roundings are
     left out of it.
 
-    Returns a `FitResult` with the name "symmetric". Goodness holds `drift / spread`, the strength
-    from E Δ ln cosh u = σ_s² dt over that of the fit, squared; a z beyond 3.3 is a warning. Raises
-    ValueError as `fit_noise` does, for fewer than two tokens, and if fewer than two steps have a
-    pair in them.
+    **Returns** a `FitResult` with the name "symmetric". Goodness holds `drift / spread`, the
+    strength from E Δ ln cosh u = σ_s² dt over that of the fit, squared; a z beyond 3.3 is a
+    warning.
+
+    **Raises** ValueError as `fit_noise` does, for fewer than two tokens, and if fewer than two
+    steps have a pair in them.
+
+    **Example**
+
+    >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(3, 4)
+    >>> ts, key = np.linspace(0.0, 0.4, 21), jax.random.key(0)
+    >>> runs = rqf.simulate(sde, law, ts, substeps=2, members=20, key=key)
+    >>> fit = rqf.inference.fit_pairs(runs)
+    >>> abs(fit.estimate["symmetric"] - 1) < 5 * fit.stderr["symmetric"]
+    True
     """
     data = observed(runs, times, mask, normalise)
     members, count, tokens, dim = data.xs.shape

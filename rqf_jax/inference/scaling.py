@@ -41,6 +41,13 @@ def fit_scaling(
     **Raises** ValueError for arguments that break a rule; `IdentifiabilityError` if learning rate
     and batch size never vary apart.
 
+    **Example**
+
+    >>> rates, sizes = np.array([0.1, 0.2, 0.1, 0.2]), np.array([8, 8, 32, 32])
+    >>> fit = rqf.inference.fit_scaling(3.0 * rates / sizes, 1000, rates, sizes)
+    >>> round(fit.estimate["learning_rate"], 2), round(fit.estimate["batch_size"], 2)
+    (1.0, 1.0)
+
     Source: classical; derived for this library.
     """
     from scipy.special import digamma, polygamma

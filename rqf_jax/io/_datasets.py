@@ -50,21 +50,23 @@ def save(
 ) -> None:
     """Write an ensemble and where it came from to the zarr store `path`, or write nothing.
 
-    Arguments:
-        runs: the ensemble, as `simulate` returns it.
-        path: the store to be, by custom with the ending .zarr.
-        attributes: your own facts (seed, parameters, the text of a config) as numbers, strings and
-            lists of them. Versions, device, calculus and time of writing are added.
-        overwrite: whether a store of this library at `path` is replaced.
+    **Arguments**
 
-    Raises: see `save_dataset`. `load` is the way back.
+    - `runs`: the ensemble, as `simulate` returns it.
+    - `path`: the store to be, by custom with the ending .zarr.
+    - `attributes`: your own facts (seed, parameters, the text of a config) as numbers, strings and
+      lists of them. Versions, device, calculus and time of writing are added.
+    - `overwrite`: whether a store of this library at `path` is replaced.
 
-    Example:
-        >>> import jax, rqf_jax as rqf
-        >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(3, 4)
-        >>> ts, key = jax.numpy.linspace(0.0, 1.0, 3), jax.random.key(0)
-        >>> runs = rqf.simulate(sde, law, ts, substeps=4, members=2, key=key)
-        >>> rqf.save(runs, "few.zarr", attributes={"seed": 0})  # doctest: +SKIP
+    **Raises** see `save_dataset`. `load` is the way back.
+
+    **Example**
+
+    >>> import jax, rqf_jax as rqf
+    >>> sde, law = rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(3, 4)
+    >>> ts, key = jax.numpy.linspace(0.0, 1.0, 3), jax.random.key(0)
+    >>> runs = rqf.simulate(sde, law, ts, substeps=4, members=2, key=key)
+    >>> rqf.save(runs, "few.zarr", attributes={"seed": 0})  # doctest: +SKIP
     """
     save_dataset(runs.to_xarray(), path, attributes=attributes or {}, overwrite=overwrite)
 
@@ -90,10 +92,23 @@ def save_dataset(
     the store holds the SHA-256 of every file, for `rqf_jax.open` and `rqf-jax verify`. Labels that
     `load` makes from the attribute `tokens` are left out.
 
-    Raises FileExistsError for an existing path, unless `overwrite` is True and `path` is a store
-    that this library wrote and nobody has put other files into; `DataFileError` for a path inside
-    another store; ValueError for a variable that holds no numbers; TypeError for an attribute that
-    JSON cannot hold.
+    **Arguments**
+
+    - `dataset`: variables of numbers, with the dimensions `member` and `time`.
+    - `path`: the store to be, by custom with the ending .zarr.
+    - `attributes`: your own facts, as numbers, strings and lists of them.
+    - `overwrite`: replace a store of this library at `path`.
+
+    **Raises** FileExistsError for an existing path, unless `overwrite` is True and `path` is a
+    store that this library wrote and nobody has put other files into; `DataFileError` for a path
+    inside another store; ValueError for a variable that holds no numbers; TypeError for an
+    attribute that JSON cannot hold.
+
+    **Example**
+
+    >>> with rqf.open("few.zarr") as runs:  # doctest: +SKIP
+    ...     more = runs.assign(radius=abs(runs.state).max("dim"))
+    ...     rqf.io.save_dataset(more, "more.zarr", attributes={"of": "few.zarr"})
     """
     path = real_target(Path(path))
     check_target(path, overwrite=overwrite)

@@ -30,33 +30,33 @@ def as_hidden_states(
 ) -> HiddenStates:
     """Make sentences from the hidden states of a model, for `inference.explain` and others.
 
-    Arguments:
-        hidden_states: what `output_hidden_states=True` returns: a tuple of arrays (batch, tokens,
-            dim) or (tokens, dim), one for the embedding and one for each block; or one array of
-            them, (layers, [batch,] tokens, dim); or a list of such tuples, one for each batch.
-            Arrays of NumPy, JAX or PyTorch, in any float type.
-        mask: the attention mask, (batch, tokens) of 0 and 1; a list of them for a list of batches.
-            Tokens at 0 are left out.
-        tokens: names or numbers of the tokens, (batch, tokens), such as `input_ids`; a list of them
-            for a list of batches. Without them no token counts as a repeated one.
-        texts: one string for each sentence.
-        final_norm: whether the last entry has passed the final norm of a Pre-LN model, as in GPT-2,
-            Llama, Pythia and Gemma. It is no output of a block, and is left out if True. None
-            leaves it out, with a warning, if its tokens have one norm and those before have not;
-            the gains of a trained norm hide that, so say it for a trained model.
+    **Arguments**
 
-    Returns:
-        `HiddenStates`, a sequence of `Sentence`.
+    - `hidden_states`: what `output_hidden_states=True` returns: a tuple of arrays (batch, tokens,
+      dim) or (tokens, dim), one for the embedding and one for each block; or one array of
+      them, (layers, [batch,] tokens, dim); or a list of such tuples, one for each batch.
+      Arrays of NumPy, JAX or PyTorch, in any float type.
+    - `mask`: the attention mask, (batch, tokens) of 0 and 1; a list of them for a list of batches.
+      Tokens at 0 are left out.
+    - `tokens`: names or numbers of the tokens, (batch, tokens), such as `input_ids`; a list of them
+      for a list of batches. Without them no token counts as a repeated one.
+    - `texts`: one string for each sentence.
+    - `final_norm`: whether the last entry has passed the final norm of a Pre-LN model, as in GPT-2,
+      Llama, Pythia and Gemma. It is no output of a block, and is left out if True. None
+      leaves it out, with a warning, if its tokens have one norm and those before have not;
+      the gains of a trained norm hide that, so say it for a trained model.
 
-    Raises:
-        ValueError: for layers that differ in shape, a mask that leaves a sentence empty, and
-            arrays of other shapes.
+    **Returns** `HiddenStates`, a sequence of `Sentence`.
 
-    Example:
-        >>> outputs = tuple(np.ones((2, 3, 4), np.float16) for _ in range(5))
-        >>> found = rqf.io.as_hidden_states(outputs, mask=[[1, 1, 1], [1, 1, 0]])
-        >>> [sentence.states.shape for sentence in found]
-        [(5, 3, 4), (5, 2, 4)]
+    **Raises** ValueError for layers that differ in shape, a mask that leaves a sentence empty, and
+    arrays of other shapes.
+
+    **Example**
+
+    >>> outputs = tuple(np.ones((2, 3, 4), np.float16) for _ in range(5))
+    >>> found = rqf.io.as_hidden_states(outputs, mask=[[1, 1, 1], [1, 1, 0]])
+    >>> [sentence.states.shape for sentence in found]
+    [(5, 3, 4), (5, 2, 4)]
     """
     batches = _batches(hidden_states)
     many = len(batches) > 1 or _is_list_of_batches(hidden_states)
@@ -113,25 +113,25 @@ def write_hidden_states(
 ) -> HiddenStates:
     """Write hidden states to an npz file that `read_hidden_states` and `rqf-jax explain` read.
 
-    Arguments:
-        path: the file to be, with the ending .npz.
-        hidden_states: as in `as_hidden_states`, or `HiddenStates`.
-        mask: the attention mask, as there.
-        tokens: names or numbers of the tokens, as there.
-        texts: one string for each sentence.
-        final_norm: whether the last entry has passed the final norm, as there.
-        overwrite: whether a file at `path` is replaced.
+    **Arguments**
 
-    Returns:
-        The `HiddenStates` that were written.
+    - `path`: the file to be, with the ending .npz.
+    - `hidden_states`: as in `as_hidden_states`, or `HiddenStates`.
+    - `mask`: the attention mask, as there.
+    - `tokens`: names or numbers of the tokens, as there.
+    - `texts`: one string for each sentence.
+    - `final_norm`: whether the last entry has passed the final norm, as there.
+    - `overwrite`: whether a file at `path` is replaced.
 
-    Raises:
-        ValueError: as in `as_hidden_states`, and for another ending.
-        FileExistsError: for an existing path, unless `overwrite` is True.
+    **Returns** the `HiddenStates` that were written.
 
-    Example:
-        >>> outputs = tuple(np.random.default_rng(0).normal(size=(5, 2, 3, 4)))
-        >>> found = rqf.io.write_hidden_states("few.npz", outputs)  # doctest: +SKIP
+    **Raises** ValueError as in `as_hidden_states`, and for another ending. FileExistsError: for an
+    existing path, unless `overwrite` is True.
+
+    **Example**
+
+    >>> outputs = tuple(np.random.default_rng(0).normal(size=(5, 2, 3, 4)))
+    >>> found = rqf.io.write_hidden_states("few.npz", outputs)  # doctest: +SKIP
     """
     path, overwrite = Path(file_path("path", path)), flag("overwrite", overwrite)
     if path.suffix != ".npz":

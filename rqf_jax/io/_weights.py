@@ -75,27 +75,27 @@ def read_weights(
 ) -> Weights:
     r"""Read the weight matrices of a model, each with its layer and kind.
 
-    Arguments:
-        path: a file (.safetensors, .npz, .h5, or PyTorch's .pt, .pth, .bin), or a folder as Hugging
-            Face models have them, with one file or several and their index. PyTorch's files need
-            the extra `models`; nothing in a file is run.
-        pattern: a regular expression for whole names with the groups `layer` and `kind`, such as
-            `blocks\.(?P<layer>\d+)\.(?P<kind>q|k|v)\.weight`. Without it names are those of
-            GPT-2, GPT-NeoX, Pythia, Llama, Gemma 2, BERT or `rqf_jax.training.GPT`.
-        heads: the number of heads, with which Q, K and V of GPT-NeoX come apart; by default that
-            of a `config.json` beside the file. Without either the kind is QKV.
+    **Arguments**
 
-    Returns:
-        `Weights`.
+    - `path`: a file (.safetensors, .npz, .h5, or PyTorch's .pt, .pth, .bin), or a folder as Hugging
+      Face models have them, with one file or several and their index. PyTorch's files need
+      the extra `models`; nothing in a file is run.
+    - `pattern`: a regular expression for whole names with the groups `layer` and `kind`, such as
+      `blocks\.(?P<layer>\d+)\.(?P<kind>q|k|v)\.weight`. Without it names are those of
+      GPT-2, GPT-NeoX, Pythia, Llama, Gemma 2, BERT or `rqf_jax.training.GPT`.
+    - `heads`: the number of heads, with which Q, K and V of GPT-NeoX come apart; by default that
+      of a `config.json` beside the file. Without either the kind is QKV.
 
-    Raises:
-        DataFileError: for files that cannot be read, names that are not known, and matrices that
-            are not finite.
+    **Returns** `Weights`.
 
-    Example:
-        >>> np.savez("w.npz", **{"h.0.mlp.c_fc.weight": np.ones((2, 8))})  # doctest: +SKIP
-        >>> rqf.io.read_weights("w.npz").get(0, "up").values.shape  # doctest: +SKIP
-        (8, 2)
+    **Raises** DataFileError for files that cannot be read, names that are not known, and matrices
+    that are not finite.
+
+    **Example**
+
+    >>> np.savez("w.npz", **{"h.0.mlp.c_fc.weight": np.ones((2, 8))})  # doctest: +SKIP
+    >>> rqf.io.read_weights("w.npz").get(0, "up").values.shape  # doctest: +SKIP
+    (8, 2)
     """
     path = Path(path)
     compiled = None if pattern is None else _compiled(pattern)
@@ -182,22 +182,22 @@ def read_checkpoints(
 ) -> Checkpoints:
     """Find the checkpoints in a folder: files or folders whose names hold the step.
 
-    Arguments:
-        folder: with entries such as `step1000`, `checkpoint-500` or `step_20.npz`; the step is the
-            last number in the name. Other entries are passed over. The folder of one model, with
-            `model.safetensors` or the like, is one checkpoint of step 0.
-        pattern: of the names of matrices, as in `read_weights`.
-        heads: the number of heads, as there.
+    **Arguments**
 
-    Returns:
-        `Checkpoints`, at least one, whose `spectra()` are `Trajectories` over the steps.
+    - `folder`: with entries such as `step1000`, `checkpoint-500` or `step_20.npz`; the step is the
+      last number in the name. Other entries are passed over. The folder of one model, with
+      `model.safetensors` or the like, is one checkpoint of step 0.
+    - `pattern`: of the names of matrices, as in `read_weights`.
+    - `heads`: the number of heads, as there.
 
-    Raises:
-        DataFileError: for a folder without checkpoints, two of one step, and weights that
-            `read_weights` refuses.
+    **Returns** `Checkpoints`, at least one, whose `spectra()` are `Trajectories` over the steps.
 
-    Example:
-        >>> rqf.io.read_checkpoints("runs/model").spectra()  # doctest: +SKIP
+    **Raises** DataFileError for a folder without checkpoints, two of one step, and weights that
+    `read_weights` refuses.
+
+    **Example**
+
+    >>> rqf.io.read_checkpoints("runs/model").spectra()  # doctest: +SKIP
     """
     place = Path(folder)
     if not place.is_dir():

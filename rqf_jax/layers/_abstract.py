@@ -32,5 +32,5 @@ class AbstractLayer(eqx.Module):
 
     @property
     def enters(self) -> AbstractManifold:
-        """Where the tokens are that enter: on the sphere unless a layer says otherwise."""
+        """The space of tokens that enter: the sphere unless a layer says otherwise."""
         return Sphere()

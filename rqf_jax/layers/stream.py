@@ -126,7 +126,7 @@ class Block(AbstractLayer):
 
     @property
     def enters(self) -> AbstractManifold:
-        """Where tokens enter the first layer."""
+        """The space on which tokens enter the first layer."""
         return self.layers[0].enters
 
     def __call__(

@@ -88,8 +88,16 @@ def neural_linear_noise(
     It does not explode either: |x| is at most y with dy = (bound - rate y) dt + sigma y ∘ dB and
     y_0 = |x_0|, whose mean stays bounded for sigma² < 2 rate.
 
-    **Arguments**, **Raises** and source as of `neural_langevin`; sigma² is variance of ln |x| per
-    unit time.
+    **Arguments**
+
+    - `state`: the shape of a state, a tuple of sizes.
+    - `rate`: pull ≥ 0 to zero per unit time.
+    - `sigma`: strength ≥ 0 of the noise; sigma² is variance of ln |x| per unit time.
+    - `key`: the JAX key from which the weights are drawn.
+    - `width`, `depth`: sizes of the hidden layers.
+    - `bound`: no entry of the network's output exceeds it.
+
+    **Raises** and source as of `neural_langevin`.
 
     **Returns** an `SDE` in flat space.
 
@@ -118,8 +126,15 @@ def neural_geometric(
 
         dx = x network(x) dt + sigma x ∘ dB,   |ln(x/x_0) - sigma B| ≤ bound · t
 
-    **Arguments**, **Raises** and source as of `neural_langevin`, without `rate`; sigma² is variance
-    of ln |x| per unit time.
+    **Arguments**
+
+    - `state`: the shape of a state, a tuple of sizes.
+    - `sigma`: strength ≥ 0 of the noise; sigma² is variance of ln |x| per unit time.
+    - `key`: the JAX key from which the weights are drawn.
+    - `width`, `depth`: sizes of the hidden layers.
+    - `bound`: no entry of the network's output exceeds it.
+
+    **Raises** and source as of `neural_langevin`.
 
     **Returns** an `SDE` in flat space.
 

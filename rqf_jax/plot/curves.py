@@ -27,28 +27,28 @@ def fan(
 
     The bands show how members differ, not how well the mean is known; see `mean_lines` for that.
 
-    Arguments:
-        ts: The save times (times,).
-        values: One number for each member and time (members, times).
-        ax: The axis to draw on; without it a new figure is made.
-        xlabel: The label of the time axis, with its unit.
-        ylabel: The label of the values.
-        theory: The mean in theory (times,), drawn as a dashed line.
-        label: The name of the mean in the legend; by default "mean of M members".
+    **Arguments**
 
-    Returns:
-        The axis.
+    - `ts`: The save times (times,).
+    - `values`: One number for each member and time (members, times).
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `xlabel`: The label of the time axis, with its unit.
+    - `ylabel`: The label of the values.
+    - `theory`: The mean in theory (times,), drawn as a dashed line.
+    - `label`: The name of the mean in the legend; by default "mean of M members".
 
-    Raises:
-        ValueError: for other shapes and for values that are not finite.
+    **Returns** the axis.
 
-    Example:
-        >>> import numpy as np, rqf_jax as rqf
-        >>> ts = np.linspace(0.0, 1.0, 5)
-        >>> paths = np.random.default_rng(0).normal(size=(100, 5)) + ts
-        >>> ax = rqf.plot.fan(ts, paths, theory=ts, ylabel="height")
-        >>> [text.get_text() for text in ax.get_legend().get_texts()]
-        ['mean of 100 members', 'theory', 'half of the members', '90 % of the members']
+    **Raises** ValueError for other shapes and for values that are not finite.
+
+    **Example**
+
+    >>> import numpy as np, rqf_jax as rqf
+    >>> ts = np.linspace(0.0, 1.0, 5)
+    >>> paths = np.random.default_rng(0).normal(size=(100, 5)) + ts
+    >>> ax = rqf.plot.fan(ts, paths, theory=ts, ylabel="height")
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['mean of 100 members', 'theory', 'half of the members', '90 % of the members']
     """
     ts, values = _series(ts, values, "values")
     curve = None if theory is None else matching(theory, ts, "theory")
@@ -95,29 +95,29 @@ def mean_lines(
     The standard error of a mean is s / √members, with s the standard deviation of the members. Of
     many members it is thinner than a line: `differences` then shows simulation − theory.
 
-    Arguments:
-        ts: The save times (times,).
-        values: For each label, one number for each member and time (members, times).
-        theory: For some of these labels, the mean in theory (times,).
-        ax: The axis to draw on; without it a new figure is made.
-        differences: A second axis, below the first, for simulation − theory in the same bands.
-        xlabel: The label of the time axis, with its unit.
-        ylabel: The label of the values.
+    **Arguments**
 
-    Returns:
-        The axis of the means.
+    - `ts`: The save times (times,).
+    - `values`: For each label, one number for each member and time (members, times).
+    - `theory`: For some of these labels, the mean in theory (times,).
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `differences`: A second axis, below the first, for simulation − theory in the same bands.
+    - `xlabel`: The label of the time axis, with its unit.
+    - `ylabel`: The label of the values.
 
-    Raises:
-        ValueError: for other shapes, values that are not finite, fewer than 2 members, and a theory
-            whose label has no values.
+    **Returns** the axis of the means.
 
-    Example:
-        >>> import numpy as np, rqf_jax as rqf
-        >>> ts = np.linspace(0.0, 1.0, 5)
-        >>> paths = np.random.default_rng(0).normal(size=(100, 5)) + ts
-        >>> ax = rqf.plot.mean_lines(ts, {"height": paths}, theory={"height": ts})
-        >>> [text.get_text() for text in ax.get_legend().get_texts()]
-        ['height', 'theory', '± 1 standard error']
+    **Raises** ValueError for other shapes, values that are not finite, fewer than 2 members, and a
+    theory whose label has no values.
+
+    **Example**
+
+    >>> import numpy as np, rqf_jax as rqf
+    >>> ts = np.linspace(0.0, 1.0, 5)
+    >>> paths = np.random.default_rng(0).normal(size=(100, 5)) + ts
+    >>> ax = rqf.plot.mean_lines(ts, {"height": paths}, theory={"height": ts})
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['height', 'theory', '± 1 standard error']
     """
     part(Mapping, "a mapping from labels to arrays (members, times)")("values", values)
     maybe(part(Mapping, "a mapping from labels to arrays (times,)"))("theory", theory)

@@ -27,26 +27,27 @@ def angle_histogram(
 
     Where the density grows without bound at 0 or π, the axis follows the histogram.
 
-    Arguments:
-        angles: Angles of any shape, in radians.
-        density: The density in theory, a function of an array of angles or a pair of arrays
-            (angles, density); drawn as a dashed line.
-        ax: The axis to draw on; without it a new figure is made.
-        bins: The number of bins of [0, π].
-        label: The name of the histogram in the legend.
+    **Arguments**
 
-    Returns:
-        The axis.
+    - `angles`: Angles of any shape, in radians.
+    - `density`: The density in theory, a function of an array of angles or a pair of arrays
+      (angles, density); drawn as a dashed line.
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `bins`: The number of bins of [0, π].
+    - `label`: The name of the histogram in the legend.
 
-    Raises:
-        ValueError: without angles, for angles outside [0, π] or not finite, and for `bins` < 1.
+    **Returns** the axis.
 
-    Example:
-        >>> import numpy as np, rqf_jax as rqf
-        >>> angles = np.arccos(np.random.default_rng(0).uniform(-1, 1, 1000))
-        >>> ax = rqf.plot.angle_histogram(angles, density=lambda theta: np.sin(theta) / 2)
-        >>> print(ax.get_xlabel(), ax.get_xlim()[0])
-        angle $\\theta$ (radians) 0.0
+    **Raises** ValueError without angles, for angles outside [0, π] or not finite, and for `bins` <
+    1.
+
+    **Example**
+
+    >>> import numpy as np, rqf_jax as rqf
+    >>> angles = np.arccos(np.random.default_rng(0).uniform(-1, 1, 1000))
+    >>> ax = rqf.plot.angle_histogram(angles, density=lambda theta: np.sin(theta) / 2)
+    >>> print(ax.get_xlabel(), ax.get_xlim()[0])
+    angle $\\theta$ (radians) 0.0
     """
     angles = finite(angles, "angles").reshape(-1)
     if angles.size == 0:
@@ -89,27 +90,27 @@ def spectrum(
 ) -> Axes:
     """Draw the histogram of eigenvalues, of area 1, with their law over it.
 
-    Arguments:
-        values: Eigenvalues of any shape.
-        edge: Where the semicircle ends that is their law (`theory.dyson.edge`).
-        density: Another law instead, a pair of arrays (value, density). Where some eigenvalues
-            are no part of it, its area is the share of those that are.
-        ax: The axis to draw on; without it a new figure is made.
-        bins: The number of bins between the least and the largest value.
-        label: The name of the histogram in the legend.
+    **Arguments**
 
-    Returns:
-        The axis.
+    - `values`: Eigenvalues of any shape.
+    - `edge`: Where the semicircle ends that is their law (`theory.dyson.edge`).
+    - `density`: Another law instead, a pair of arrays (value, density). Where some eigenvalues
+      are no part of it, its area is the share of those that are.
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `bins`: The number of bins between the least and the largest value.
+    - `label`: The name of the histogram in the legend.
 
-    Raises:
-        ValueError: without values, for values that are not finite, for `bins` < 1, for an edge
-            that is not one positive number, and if both laws are given.
+    **Returns** the axis.
 
-    Example:
-        >>> import numpy as np, rqf_jax as rqf
-        >>> matrices = np.random.default_rng(0).normal(size=(50, 30, 30))
-        >>> values = np.linalg.eigvalsh((matrices + matrices.transpose(0, 2, 1)) / 2**0.5)
-        >>> ax = rqf.plot.spectrum(values, edge=2 * 30**0.5)
+    **Raises** ValueError without values, for values that are not finite, for `bins` < 1, for an
+    edge that is not one positive number, and if both laws are given.
+
+    **Example**
+
+    >>> import numpy as np, rqf_jax as rqf
+    >>> matrices = np.random.default_rng(0).normal(size=(50, 30, 30))
+    >>> values = np.linalg.eigvalsh((matrices + matrices.transpose(0, 2, 1)) / 2**0.5)
+    >>> ax = rqf.plot.spectrum(values, edge=2 * 30**0.5)
     """
     values = finite(values, "values").reshape(-1)
     if values.size == 0:
@@ -162,30 +163,31 @@ def phase_diagram(
     A cell reaches half way to its neighbours and never beyond the grid, so that nothing is drawn
     for parameters that nobody tried: cells at the rim are half as wide as those inside.
 
-    Arguments:
-        x: The first parameter (columns,), strictly increasing.
-        y: The second parameter (rows,), strictly increasing.
-        values: The quantity (columns, rows), its first axis along `x`.
-        boundary: A curve of theory, a pair of arrays (x, y), drawn as a dashed line.
-        ax: The axis to draw on; without it a new figure is made.
-        xlabel: The label of the first parameter.
-        ylabel: The label of the second parameter.
-        label: The label of the colours.
-        limits: The values of the first and the last colour; by default the least and the largest.
-        threshold: The name of the boundary in the legend, which stands above the axis.
+    **Arguments**
 
-    Returns:
-        The axis.
+    - `x`: The first parameter (columns,), strictly increasing.
+    - `y`: The second parameter (rows,), strictly increasing.
+    - `values`: The quantity (columns, rows), its first axis along `x`.
+    - `boundary`: A curve of theory, a pair of arrays (x, y), drawn as a dashed line.
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `xlabel`: The label of the first parameter.
+    - `ylabel`: The label of the second parameter.
+    - `label`: The label of the colours.
+    - `limits`: The values of the first and the last colour; by default the least and the largest.
+    - `threshold`: The name of the boundary in the legend, which stands above the axis.
 
-    Raises:
-        ValueError: for other shapes, grids that do not increase and values that are not finite.
+    **Returns** the axis.
 
-    Example:
-        >>> import numpy as np, rqf_jax as rqf
-        >>> sigma, beta = np.linspace(0.0, 1.0, 5), np.linspace(0.0, 2.0, 9)
-        >>> ax = rqf.plot.phase_diagram(sigma, beta, np.outer(sigma, beta), xlabel="noise σ")
-        >>> print(*ax.get_xlim())
-        0.0 1.0
+    **Raises** ValueError for other shapes, grids that do not increase and values that are not
+    finite.
+
+    **Example**
+
+    >>> import numpy as np, rqf_jax as rqf
+    >>> sigma, beta = np.linspace(0.0, 1.0, 5), np.linspace(0.0, 2.0, 9)
+    >>> ax = rqf.plot.phase_diagram(sigma, beta, np.outer(sigma, beta), xlabel="noise σ")
+    >>> print(*ax.get_xlim())
+    0.0 1.0
     """
     limits = None if limits is None else pair("limits", limits)
     boundary = None if boundary is None else pair("boundary", boundary)

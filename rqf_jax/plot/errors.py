@@ -28,29 +28,29 @@ def error_band(
 ) -> Axes:
     """Draw a line through measured values, in a band from value − error to value + error.
 
-    Arguments:
-        x: Where the values were measured (points,).
-        values: The values (points,).
-        errors: Their errors, as long or, below and above, (2, points); not negative.
-        ax: The axis to draw on; without it a new figure is made.
-        label: The name of the line in the legend.
-        color: The colour of line and band; by default the next of the axis.
-        band: The meaning of the band in the legend, which names it once on each axis.
-        step: Draw steps instead of a polygon, as `matplotlib` names them: "post" for a survival
-            curve, whose value holds from its time on.
+    **Arguments**
 
-    Returns:
-        The axis.
+    - `x`: Where the values were measured (points,).
+    - `values`: The values (points,).
+    - `errors`: Their errors, as long or, below and above, (2, points); not negative.
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `label`: The name of the line in the legend.
+    - `color`: The colour of line and band; by default the next of the axis.
+    - `band`: The meaning of the band in the legend, which names it once on each axis.
+    - `step`: Draw steps instead of a polygon, as `matplotlib` names them: "post" for a survival
+      curve, whose value holds from its time on.
 
-    Raises:
-        ValueError: for other shapes, values that are not finite, and negative errors.
+    **Returns** the axis.
 
-    Example:
-        >>> import rqf_jax as rqf
-        >>> ax = rqf.plot.error_band([0, 1, 2], [1.0, 0.5, 0.3], [0.0, 0.1, 0.1], label="mean")
-        >>> rqf.plot.legend(ax)
-        >>> ax.get_legend().get_texts()[-1].get_text()
-        '± 1 standard error'
+    **Raises** ValueError for other shapes, values that are not finite, and negative errors.
+
+    **Example**
+
+    >>> import rqf_jax as rqf
+    >>> ax = rqf.plot.error_band([0, 1, 2], [1.0, 0.5, 0.3], [0.0, 0.1, 0.1], label="mean")
+    >>> rqf.plot.legend(ax)
+    >>> ax.get_legend().get_texts()[-1].get_text()
+    '± 1 standard error'
     """
     x, values, below, above = _measured(x, values, errors)
     step = maybe(one_of("pre", "post", "mid"))("step", step)
@@ -86,28 +86,28 @@ def error_bars(
 ) -> Axes:
     """Draw measured values as points with bars from value − error to value + error.
 
-    Arguments:
-        x: Where the values were measured (points,).
-        values: The values (points,).
-        errors: Their errors, as long or, below and above, (2, points); not negative.
-        ax: The axis to draw on; without it a new figure is made.
-        label: The name of the points in the legend.
-        color: The colour of points and bars; by default the next of the axis.
-        marker: The shape of the points, as `matplotlib` names it.
-        bars: The meaning of the bars in the legend, which names it once on each axis.
+    **Arguments**
 
-    Returns:
-        The axis.
+    - `x`: Where the values were measured (points,).
+    - `values`: The values (points,).
+    - `errors`: Their errors, as long or, below and above, (2, points); not negative.
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `label`: The name of the points in the legend.
+    - `color`: The colour of points and bars; by default the next of the axis.
+    - `marker`: The shape of the points, as `matplotlib` names it.
+    - `bars`: The meaning of the bars in the legend, which names it once on each axis.
 
-    Raises:
-        ValueError: for other shapes, values that are not finite, and negative errors.
+    **Returns** the axis.
 
-    Example:
-        >>> import rqf_jax as rqf
-        >>> ax = rqf.plot.error_bars([1, 2], [0.5, 0.3], [0.1, 0.1], bars="95 % interval")
-        >>> rqf.plot.legend(ax)
-        >>> ax.get_legend().get_texts()[-1].get_text()
-        '95 % interval'
+    **Raises** ValueError for other shapes, values that are not finite, and negative errors.
+
+    **Example**
+
+    >>> import rqf_jax as rqf
+    >>> ax = rqf.plot.error_bars([1, 2], [0.5, 0.3], [0.1, 0.1], bars="95 % interval")
+    >>> rqf.plot.legend(ax)
+    >>> ax.get_legend().get_texts()[-1].get_text()
+    '95 % interval'
     """
     x, values, below, above = _measured(x, values, errors)
     ax = axis(ax)

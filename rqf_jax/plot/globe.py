@@ -26,23 +26,23 @@ def sphere(
     Every token keeps one colour. The projection is orthographic and the axis an ordinary one, so it
     fits any panel and stays vector graphics.
 
-    Arguments:
-        x: One state (tokens, 3), drawn as points, or one member's trajectory (times, tokens, 3):
-            then each token has a trail of great-circle arcs from its start (ring) to its end (dot).
-        ax: The axis to draw on; without it a new figure is made.
-        elevation: The latitude of the viewer in degrees.
-        azimuth: The longitude of the viewer in degrees.
+    **Arguments**
 
-    Returns:
-        The axis.
+    - `x`: One state (tokens, 3), drawn as points, or one member's trajectory (times, tokens, 3):
+      then each token has a trail of great-circle arcs from its start (ring) to its end (dot).
+    - `ax`: The axis to draw on; without it a new figure is made.
+    - `elevation`: The latitude of the viewer in degrees.
+    - `azimuth`: The longitude of the viewer in degrees.
 
-    Raises:
-        ValueError: for other shapes, and for tokens that are not of unit length (1e-3).
+    **Returns** the axis.
 
-    Example:
-        >>> ax = rqf.plot.sphere(np.eye(3), elevation=30.0)
-        >>> ax.get_aspect()
-        1.0
+    **Raises** ValueError for other shapes, and for tokens that are not of unit length (1e-3).
+
+    **Example**
+
+    >>> ax = rqf.plot.sphere(np.eye(3), elevation=30.0)
+    >>> ax.get_aspect()
+    1.0
     """
     x = finite(x, "x")
     if x.ndim not in (2, 3) or x.shape[-1] != 3 or 0 in x.shape:

@@ -12,13 +12,40 @@ from ._abstract import AbstractGeometricSolver
 def variants(
     solver: diffrax.AbstractSolver, sde: SDE, x: PyTree[Array], h: Float[Array, ""]
 ) -> tuple[list[diffrax.AbstractSolver], Int[Array, ""] | int]:
-    """The solvers that stand for one, a program each, and the index of the one to use for h."""
+    """The solvers that stand for one, a program each, and the index of the one to use for h.
+
+    **Arguments** `solver` and `sde`, which fit together; a state like `x`; the step length `h`.
+
+    **Returns** a list of solvers, and an index.
+
+    **Raises** nothing of its own: `simulate` checks that the parts fit together.
+
+    **Example**
+
+    >>> sde = rqf.models.random_quadratic_form(1.0)
+    >>> solver = rqf.solvers.default(sde)
+    >>> len(rqf.solvers.variants(solver, sde, jnp.eye(5), jnp.asarray(0.1))[0])
+    3
+    """
     several = getattr(solver, "variants", None)
     return ([solver], 0) if several is None else several(sde, x, h)
 
 
 def begin(solver: diffrax.AbstractSolver, sde: SDE, time, x: PyTree[Array]) -> PyTree[Array]:
-    """The solver's state at the start of a save interval, for `micro_step`."""
+    """The solver's state at the start of a save interval, for `micro_step`.
+
+    **Arguments** `solver` and `sde`, which fit together; `time` and the state `x` there.
+
+    **Returns** a pytree of arrays, or None.
+
+    **Raises** nothing of its own: `simulate` checks that the parts fit together.
+
+    **Example**
+
+    >>> sde = rqf.models.random_quadratic_form(1.0)
+    >>> rqf.solvers.begin(rqf.solvers.default(sde), sde, jnp.zeros(()), jnp.eye(3)) is None
+    True
+    """
     ours = isinstance(solver, AbstractGeometricSolver)
     return solver.begin(sde, jnp.asarray(time, state_dtype(x)), x) if ours else None
 
@@ -35,8 +62,29 @@ def micro_step(
 ) -> tuple[PyTree[Array], PyTree[Array]]:
     """The state after a step of length h, and what is handed on to the next one.
 
-    `area` is the Lévy area beside the increment `dw`, for solvers that ask for it. Solvers of
-    diffrax are begun anew in every step: what they keep need not have derivatives.
+    Solvers of diffrax are begun anew in every step: what they keep need not have derivatives.
+
+    **Arguments**
+
+    - `solver`, `sde`: which fit together.
+    - `time`, `h`, `x`: start and length of the step, and the state at the start.
+    - `dw`: the Brownian increment, of the shape of the noise; `area`: its Lévy area, for solvers
+      that ask for it.
+    - `handed`: that of `begin`, or of the step before.
+
+    **Returns** the state at the end, and the next `handed`.
+
+    **Raises** nothing of its own: `simulate` checks that the parts fit together.
+
+    **Example**
+
+    >>> sde, x, t = rqf.models.random_quadratic_form(1.0), jnp.eye(3), jnp.zeros(())
+    >>> solver = rqf.solvers.default(sde)
+    >>> handed = rqf.solvers.begin(solver, sde, t, x)
+    >>> dw = jnp.zeros(sde.noise.shape(x))
+    >>> moved, _ = rqf.solvers.micro_step(solver, sde, t, jnp.asarray(0.1), x, dw, handed)
+    >>> bool(jnp.allclose(moved, x))
+    True
     """
     terms = sde.terms(Increment(dw, area), origin=time)
     ours = isinstance(solver, AbstractGeometricSolver)

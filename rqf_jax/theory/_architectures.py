@@ -80,13 +80,13 @@ def gpt2(
 ) -> Architecture:
     """GPT-2: Pre-LN, sequential, learned positions, output weights scaled by 1/√(2L). [read]
 
-    **Arguments:** `inner` is the width of the MLP, 4·`dim` if None.
+    **Arguments** `inner` is the width of the MLP, 4·`dim` if None.
 
-    **Returns:** an `Architecture`.
+    **Returns** an `Architecture`.
 
-    **Raises:** ValueError for sizes that are no positive integers or do not divide.
+    **Raises** ValueError for sizes that are no positive integers or do not divide.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> round(initialisation.gpt2(dim=768, layers=12, heads=12).attention_variance, 6)
@@ -118,14 +118,14 @@ def neox(
 ) -> Architecture:
     """GPT-NeoX: Pre-LN, parallel or sequential, rotary positions on a quarter of each head. [read]
 
-    **Arguments:** `inner` is the width of the MLP, 4·`dim` if None; `output_init` the standard
+    **Arguments** `inner` is the width of the MLP, 4·`dim` if None; `output_init` the standard
     deviation of the weights that write to the stream, `init` if None.
 
-    **Returns:** an `Architecture`.
+    **Returns** an `Architecture`.
 
-    **Raises:** ValueError for sizes that are no positive integers or do not divide.
+    **Raises** ValueError for sizes that are no positive integers or do not divide.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> initialisation.neox(dim=512, layers=6, heads=8).head_dim
@@ -166,14 +166,14 @@ def llama(
 ) -> Architecture:
     """Llama: Pre-LN by RMSNorm, gated MLP, rotary positions, grouped keys. [read]
 
-    **Arguments:** `inner` is the width of the MLP; `key_heads` the heads of keys and values, which
+    **Arguments** `inner` is the width of the MLP; `key_heads` the heads of keys and values, which
     change nothing in the wide limit; `head_dim` is `dim`/`heads` if None.
 
-    **Returns:** an `Architecture`.
+    **Returns** an `Architecture`.
 
-    **Raises:** ValueError for sizes that are no positive integers or do not divide.
+    **Raises** ValueError for sizes that are no positive integers or do not divide.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> initialisation.llama(dim=768, layers=12, heads=12, inner=2112).gated
@@ -203,13 +203,13 @@ def bert(
 ) -> Architecture:
     """BERT: Post-LN, no mask; the common type vector makes cosines 1/3 before the blocks. [read]
 
-    **Arguments:** `inner` is the width of the MLP, 4·`dim` if None.
+    **Arguments** `inner` is the width of the MLP, 4·`dim` if None.
 
-    **Returns:** an `Architecture`.
+    **Returns** an `Architecture`.
 
-    **Raises:** ValueError for sizes that are no positive integers or do not divide.
+    **Raises** ValueError for sizes that are no positive integers or do not divide.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> initialisation.bert(dim=768, layers=12, heads=12).norm
@@ -242,14 +242,14 @@ def gemma2(
 ) -> Architecture:
     """Gemma 2: Peri-LN, gated MLP, rotary positions; the squared norm grows by 2 a block. [read]
 
-    **Arguments:** as in `llama`; `query_scale` divides scores by its root, `head_dim` if None;
+    **Arguments** as in `llama`; `query_scale` divides scores by its root, `head_dim` if None;
     `window` is the length of its local attention, beyond which the recursion does not hold.
 
-    **Returns:** an `Architecture`.
+    **Returns** an `Architecture`.
 
-    **Raises:** ValueError for sizes that are no positive integers or do not divide.
+    **Raises** ValueError for sizes that are no positive integers or do not divide.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> initialisation.gemma2(dim=256, layers=2, heads=4, inner=704).norm

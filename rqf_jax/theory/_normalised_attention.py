@@ -117,7 +117,7 @@ def rope_spectrum(
     Consensus stays an equilibrium, but its rates are 1 - μ_k of A and no longer all 1; they go to 0
     at large β. Under a causal mask they are 1 - a_ii.
 
-    **Arguments:**
+    **Arguments**
 
     - `squares`: |θ_m|², squared lengths of the common direction in the planes that are turned.
     - `frequencies`: ω_m, radians per position, as many.
@@ -125,11 +125,11 @@ def rope_spectrum(
     - `tokens`: N ≥ 2.
     - `causal`: whether token i sees only tokens j ≤ i.
 
-    **Returns:** the N numbers μ_k - 1, largest real part first; the first is 0.
+    **Returns** the N numbers μ_k - 1, largest real part first; the first is 0.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> import numpy as np
     >>> from rqf_jax.theory import normalisation

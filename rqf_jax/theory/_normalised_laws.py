@@ -59,18 +59,18 @@ def wide_expectation(
     u = artanh z follows du = (2-a) tanh u ds + √2 dW; the backward equation is solved by
     Chebyshev collocation, to about 1e-8.
 
-    **Arguments:**
+    **Arguments**
 
     - `function`: acts elementwise on an array of overlaps.
     - `clock`: one number in [0, 20].
     - `overlap0`: z_0, an array or not.
     - `scheme`: "post", "ngpt", "pre" or "peri".
 
-    **Returns:** the means, of the shape of `overlap0`.
+    **Returns** the means, of the shape of `overlap0`.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> import numpy as np
     >>> from rqf_jax.theory import normalisation

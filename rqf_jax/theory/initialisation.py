@@ -46,7 +46,7 @@ from ._special import Values
 class Blocks:
     """Gram matrices before the first of L blocks and after each, as `gram` found them.
 
-    **Fields:**
+    **Fields**
 
     - `grams`: K, shape (L + 1, tokens, tokens).
     - `deficits`: ln(number of tokens seen) - entropy of attention, mean over heads, in nats; shape
@@ -97,7 +97,7 @@ def gram(
 ) -> Blocks:
     """The Gram matrix of the tokens through all blocks of an untrained transformer.
 
-    **Arguments:**
+    **Arguments**
 
     - `architecture`: of `gpt2`, `neox`, `pythia`, `llama`, `bert`, `gemma2` or `from_config`.
     - `start`: K before the first block, shape (tokens, tokens), positive semidefinite with a
@@ -107,11 +107,11 @@ def gram(
       tokens seen, which is exact to the first order in the variance τ² of the scores.
     - `seed`: of the draws. They are NumPy's, so that the answer is reproducible.
 
-    **Returns:** `Blocks` with mean cosines, norms, entropies and the causal profile of every block.
+    **Returns** `Blocks` with mean cosines, norms, entropies and the causal profile of every block.
 
-    **Raises:** ValueError for arguments of the wrong kind or shape, and for sizes beyond memory.
+    **Raises** ValueError for arguments of the wrong kind or shape, and for sizes beyond memory.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> found = initialisation.gram(initialisation.gpt2(dim=768, layers=12, heads=12), draws=0)
@@ -156,15 +156,17 @@ def scatter(
     needs no weights. Their standard deviation over seeds is the scatter that wide layers do not
     have. Keys and values that heads share are drawn for each head.
 
-    **Arguments:** as in `gram`; `seeds` is the number of networks, of which each has tokens of its
-    own.
+    **Arguments**
 
-    **Returns:** the mean cosine over all pairs, and the mean over tokens of |x|/√d, both of shape
+    - `architecture`, `start`, `tokens`: as in `gram`.
+    - `seeds`: number of networks, of which each has tokens of its own; `seed`: of the draws.
+
+    **Returns** the mean cosine over all pairs, and the mean over tokens of |x|/√d, both of shape
     (seeds, L + 1).
 
-    **Raises:** ValueError for arguments of the wrong kind or shape, and for sizes beyond memory.
+    **Raises** ValueError for arguments of the wrong kind or shape, and for sizes beyond memory.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> model = initialisation.gpt2(dim=128, layers=2, heads=2)
@@ -245,13 +247,14 @@ def first_block_cosine(position: int, other: int, *, start: Real, attention: Rea
 
         K_ij = K_0 δ_ij + v_A/max(i, j):   √(i/j) once v_A/j ≫ K_0, the primacy of causal masks
 
-    **Arguments:** positions i and j from 1, `start` = K_0 and `attention` = v_A, positive.
+    **Arguments** `position` = i and `other` = j, from 1; `start` = K_0 and `attention` = v_A,
+    positive.
 
-    **Returns:** the cosine, of the broadcast shape of `start` and `attention`.
+    **Returns** the cosine, of the broadcast shape of `start` and `attention`.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import initialisation
     >>> found = initialisation.first_block_cosine(1, 4, start=1e-9, attention=1.0)

@@ -76,18 +76,18 @@ def pair_drift(
     The pair is autonomous in (η, z). At η = 0 the overlap is that of `theory.sphere`, but η does
     not stay 0, and unequal radii push z to 0: Pre-LN is no time change of the sphere.
 
-    **Arguments:**
+    **Arguments**
 
     - `overlap`: z in [-1, 1].
     - `log_ratio`: η, any number.
     - `symmetric`, `antisymmetric`: σ_s and σ_a, standard deviations per √time.
     - `dim`: n ≥ 2.
 
-    **Returns:** the two drifts, of the broadcast shape.
+    **Returns** the two drifts, of the broadcast shape.
 
-    **Raises:** ValueError for arguments out of range, and where float64 ends (|η| above 700).
+    **Raises** ValueError for arguments out of range, and where float64 ends (|η| above 700).
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> drifts = normalisation.pair_drift(0.5, 0.0, symmetric=1.0, antisymmetric=1.0, dim=8)
@@ -112,13 +112,14 @@ def pair_variance(
 
         2σ_s²(cosh η - z²),   2(1-z²) [σ_s²(1-z²) + α(cosh η - 1)],   α = (σ_s² + σ_a²)/2
 
-    **Arguments:** as in `pair_drift`; the dimension does not enter.
+    **Arguments** `overlap` = z in [-1, 1], `log_ratio` = η, and the strengths `symmetric` = σ_s and
+    `antisymmetric` = σ_a; the dimension does not enter.
 
-    **Returns:** the two variances, of the broadcast shape.
+    **Returns** the two variances, of the broadcast shape.
 
-    **Raises:** ValueError for arguments out of range, and where float64 ends.
+    **Raises** ValueError for arguments out of range, and where float64 ends.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> variances = normalisation.pair_variance(0.5, 0.0, symmetric=1.0, antisymmetric=1.0)
@@ -144,18 +145,18 @@ def kernel_pair(
     with κ_1 = κ(1), a branch of fresh Gaussian weights under Pre-LN, and with
     `unit_output_kernel` in place of κ under Peri-LN.
 
-    **Arguments:**
+    **Arguments**
 
     - `overlap`: z in [-1, 1].
     - `radii`: r_1 and r_2, positive.
     - `kernel`: κ, a function of an overlap.
     - `dim`: n ≥ 2.
 
-    **Returns:** four numbers or arrays.
+    **Returns** four numbers or arrays.
 
-    **Raises:** ValueError for arguments out of range, or if `radii` are not two.
+    **Raises** ValueError for arguments out of range, or if `radii` are not two.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> found = normalisation.kernel_pair(0.5, (1.0, 1.0), lambda z: z, dim=8)
@@ -182,13 +183,14 @@ def log_sine_drift(
 
     On the sphere it is -σ_s² at every overlap.
 
-    **Arguments:** as in `pair_drift`; |z| < 1.
+    **Arguments** `overlap` = z in (-1, 1), `log_ratio` = η, the strengths `symmetric` = σ_s and
+    `antisymmetric` = σ_a, and `dim` = n ≥ 2.
 
-    **Returns:** the drift, of the broadcast shape.
+    **Returns** the drift, of the broadcast shape.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> options = {"symmetric": 1.0, "antisymmetric": 1.0, "dim": 8}
@@ -218,13 +220,13 @@ def squared_radius_mean(time: Real, start: Real = 0.0, *, value: Real, dim: int)
     One token under a field of covariance κ is exactly a Brownian motion of R^n of variance κ(1)
     per unit time.
 
-    **Arguments:** `time` and `start` = r_0² at least 0; `value` = κ(1) at least 0; `dim` = n.
+    **Arguments** `time` and `start` = r_0² at least 0; `value` = κ(1) at least 0; `dim` = n.
 
-    **Returns:** the mean, of the broadcast shape.
+    **Returns** the mean, of the broadcast shape.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> float(normalisation.squared_radius_mean(2.5, 1.0, value=1.0, dim=8))
@@ -238,13 +240,13 @@ def squared_radius_mean(time: Real, start: Real = 0.0, *, value: Real, dim: int)
 def squared_radius_variance(time: Real, start: Real = 0.0, *, value: Real, dim: int) -> Values:
     """Var r² = 2nκ(1)²t² + 4κ(1)t r_0², of the same token. [derived]
 
-    **Arguments:** as in `squared_radius_mean`.
+    **Arguments** `time` and `start` = r_0² at least 0; `value` = κ(1) at least 0; `dim` = n.
 
-    **Returns:** the variance, of the broadcast shape.
+    **Returns** the variance, of the broadcast shape.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> float(normalisation.squared_radius_variance(2.5, 1.0, value=1.0, dim=8))
@@ -260,13 +262,13 @@ def squared_radius_cdf(
 ) -> Values:
     """P(r² ≤ `square`), r²/κ(1)t being noncentral χ²_n of parameter r_0²/κ(1)t. [derived]
 
-    **Arguments:** `square` and `start` are r² and r_0², `time` and `value` = κ(1) positive.
+    **Arguments** `square` = r² and `start` = r_0², `time` and `value` = κ(1) positive; `dim` = n.
 
-    **Returns:** probabilities, of the broadcast shape.
+    **Returns** probabilities, of the broadcast shape.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> round(float(normalisation.squared_radius_cdf(2.0, 1.0, value=1.0, dim=2)), 6)
@@ -286,13 +288,14 @@ def matrix_squared_radius_mean(
     Stratonovich's reading would give r_0² + nσ_s²t: on the sphere the two agree, here they do not
     unless σ_s = σ_a.
 
-    **Arguments:** `time`, `start` = r_0² and the strengths σ_s, σ_a at least 0; `dim` = n ≥ 2.
+    **Arguments** `time`, `start` = r_0² and the strengths `symmetric` = σ_s, `antisymmetric` = σ_a
+    at least 0; `dim` = n ≥ 2.
 
-    **Returns:** the mean, of the broadcast shape.
+    **Returns** the mean, of the broadcast shape.
 
-    **Raises:** ValueError for arguments out of range.
+    **Raises** ValueError for arguments out of range.
 
-    **Example:**
+    **Example**
 
     >>> from rqf_jax.theory import normalisation
     >>> options = {"symmetric": 1.0, "antisymmetric": 0.0, "dim": 6}
