@@ -12,6 +12,7 @@ from ._train import progress_bar, train
 from .boltzmann import BernoulliRBM, GaussianRBM
 from .descent import NoisyDescent, slow_flow
 from .gpt import GPT
+from .limits import FirstWeights, limit
 from .linear import DeepLinear, TeacherStudent
 from .process import LeastSquares, Process
 from .subspace import Subspace
@@ -22,6 +23,7 @@ __all__ = [
     "AbstractProcess",
     "BernoulliRBM",
     "DeepLinear",
+    "FirstWeights",
     "GaussianRBM",
     "LeastSquares",
     "NoisyDescent",
@@ -31,6 +33,7 @@ __all__ = [
     "data",
     "gpt",
     "injections",
+    "limit",
     "networks",
     "progress_bar",
     "slow_flow",

@@ -96,7 +96,7 @@ class AbstractDescent(AbstractProcess[Learner]):
         )
 
         def value(point):
-            draw = Draw(self._assembled(point, state.frozen), examples, None)
+            draw = Draw(self.assembled(point, state.frozen), examples, None)
             memories = []
             for i, injection in enumerate(self.injections):
                 own = _key(injection, key, 1 + i, number)
@@ -108,9 +108,10 @@ class AbstractDescent(AbstractProcess[Learner]):
 
     def weights(self, state: Learner) -> PyTree:
         """The weights, as the law draws them."""
-        return self._assembled(state.point, state.frozen)
+        return self.assembled(state.point, state.frozen)
 
-    def _assembled(self, point: PyTree, frozen: PyTree) -> PyTree:
+    def assembled(self, point: PyTree, frozen: PyTree) -> PyTree:
+        """The weights, from their arrays that learn and those that do not."""
         # What is no array, such as the activation of a network, is the same in every draw.
         drawn = eqx.filter_eval_shape(self.law, jax.random.key(0))
         return assembled(point, frozen, divided(drawn)[2])
