@@ -14,6 +14,7 @@ from .momentum import Momentum
 from .normed import Normed, UnitOutput
 from .pull import Coulomb, Pull, TwoLayer
 from .rotary import rotary_frequencies
+from .self_supervised import SelfSupervised
 from .state_space import SelectiveStateSpace
 from .well import MatrixWell
 
@@ -35,6 +36,7 @@ __all__ = [
     "Pull",
     "Scheduled",
     "SelectiveStateSpace",
+    "SelfSupervised",
     "Sum",
     "TwoLayer",
     "UnitOutput",

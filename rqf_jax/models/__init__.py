@@ -8,6 +8,7 @@ or nGPT.
 from .learned import neural_geometric, neural_langevin, neural_linear_noise
 from .momentum import heavy_ball, nesterov, underdamped_langevin
 from .normalised import in_log_time, normalised
+from .self_supervised import ema_flow, joint_flow, stop_gradient_flow
 from .tokens import (
     forced_rqf,
     homogenised_attention,
@@ -28,11 +29,13 @@ from .weights import dyson, dyson_eigenvalues, ginibre, two_layer, weight_ou
 __all__ = [
     "dyson",
     "dyson_eigenvalues",
+    "ema_flow",
     "forced_rqf",
     "ginibre",
     "heavy_ball",
     "homogenised_attention",
     "in_log_time",
+    "joint_flow",
     "mamba_tokens",
     "mean_field_attention",
     "mlp_flow",
@@ -49,6 +52,7 @@ __all__ = [
     "random_quadratic_form",
     "self_attention",
     "stochastic_transformer",
+    "stop_gradient_flow",
     "two_layer",
     "underdamped_langevin",
     "weight_ou",

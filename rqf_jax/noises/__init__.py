@@ -26,6 +26,7 @@ from .matrix import (
     SpanNoise,
 )
 from .normed import Normed, UnitOutput
+from .self_supervised import MomentNoise
 from .token import TokenNoise
 from .value import ScalarNoise, ValueNoise
 
@@ -44,6 +45,7 @@ __all__ = [
     "KernelNoise",
     "Layered",
     "LinearNoise",
+    "MomentNoise",
     "NoNoise",
     "Normed",
     "Product",

@@ -316,6 +316,7 @@ NAMED = {
 MATRIX = np.array([[1.0, 0.5], [0.5, -1.0]])
 SPECTRA = np.sort(np.random.default_rng(0).normal(size=(6, 5)), axis=1)
 WEIGHT = Later(lambda: rqf.theory.attention.softmax_weight)
+VIEWS = {"x": np.eye(3)[:, :2], "y": np.ones((3, 2)), "decay": 0.1}
 ENSEMBLE = {"xlabel": "t", "ylabel": "y", "ax": None}
 
 # Where a function means something else by a name, or the whole call must fit together.
@@ -347,6 +348,19 @@ PARTICULAR = {
         "manifolds": {"q": rqf.manifolds.Euclidean(), "p": rqf.manifolds.Euclidean()}
     },
     "models.heavy_ball": {"gradient": _spring, "convexity": 1.0},
+    "drifts.SelfSupervised": {"inputs": np.eye(2), "cross": np.eye(2) / 2, "decay": 0.1},
+    "models.ema_flow": VIEWS,
+    "models.joint_flow": VIEWS,
+    "models.stop_gradient_flow": VIEWS,
+    "noises.MomentNoise": {"x": VIEWS["x"], "y": VIEWS["y"], "temperature": 0.1},
+    "theory.self_supervised.lengths": {"inputs": 1.0, "cross": 0.8, "decay": 0.05},
+    "theory.self_supervised.spectrum": {
+        "inputs": 1.0,
+        "cross": 0.8,
+        "decay": 0.05,
+        "units": 3,
+        "stable": True,
+    },
     "models.nesterov": {"gradient": _spring},
     "models.underdamped_langevin": {"gradient": _spring, "friction": 1.0, "temperature": 1.0},
     "noises.Product": {"noises": {"q": rqf.noises.NoNoise(), "p": rqf.noises.NoNoise()}},
@@ -720,6 +734,16 @@ PARTICULAR = {
         "law": rqf.laws.Zeros((2,)),
         "inputs": np.ones((3, 2)),
         "injections": (rqf.training.injections.LabelNoise(0.1),),
+    },
+    "training.FirstWeights": {
+        "process": Later(lambda: rqf.training.DeepLinear(TARGET, [TARGET], learning_rate=0.1))
+    },
+    "training.limit": {
+        "process": Later(
+            lambda: rqf.training.Process(
+                _square, rqf.laws.Zeros((2,)), np.ones(3), optimiser=optax.sgd(0.1)
+            )
+        )
     },
     "training.LeastSquares": {"residuals": _residuals},
     "training.Process": {
