@@ -22,8 +22,23 @@ class SelfSupervised(AbstractDrift):
     follows it, dC/dt = κ (A - C). With `teacher` moments Z = E y yᵀ the gradient passes through the
     teacher too: dA/dt gains B A Yᵀ - A Z.
 
-    The state is {"A": (n, m), "B": (n, n)}, with "C" where there is a `rate`. Raises ValueError for
-    moments of other shapes and negative numbers.
+    The state is {"A": (n, m), "B": (n, n)}, with "C" where there is a `rate`.
+
+    **Arguments**
+
+    - `inputs`, `cross`: X and Y.
+    - `decay`: of the weights, ≥ 0 per unit time.
+    - `rate`: κ ≥ 0 of a teacher that follows, or None.
+    - `teacher`: Z, for the gradient of both sides, or None.
+
+    **Raises** ValueError for moments of other shapes and negative numbers.
+
+    **Example**
+
+    >>> drift = rqf.drifts.SelfSupervised([[1.0]], [[0.8]], 0.0)
+    >>> moved = drift(jnp.zeros(()), {"A": jnp.ones((1, 1)), "B": jnp.ones((1, 1))})
+    >>> round(float(moved["B"][0, 0]), 6)
+    -0.2
     """
 
     inputs: Float[Array, "m m"]
