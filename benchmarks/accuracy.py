@@ -32,7 +32,7 @@ class Errors(NamedTuple):
     """Simulated minus exact value and its standard error, one entry for each of `QUANTITIES`."""
 
     error: Float[np.ndarray, "3"]
-    standard_error: Float[np.ndarray, "3"]
+    stderr: Float[np.ndarray, "3"]
     lost: int
     """Members that became NaN or infinite; they are left out of the means."""
 
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
         for steps in STEPS:
             key = jax.random.fold_in(jax.random.key(number), steps)
             errors = weak_errors(sde, solver, steps, members, key)
-            pairs = zip(errors.error, errors.standard_error, strict=True)
+            pairs = zip(errors.error, errors.stderr, strict=True)
             cells = [f"{error:+.4f} ± {deviation:.4f}" for error, deviation in pairs]
             rows.append([type(solver).__name__, str(steps), *cells])
             if number == 0 and steps == STEPS[0]:

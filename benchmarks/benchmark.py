@@ -303,7 +303,7 @@ def race_to_accuracy(rounds: int, samples: int) -> dict:
 
     def squared_overlap_error(sde, solver, steps):
         errors = weak_errors(sde, solver, steps, samples, jax.random.key(steps))
-        return float(errors.error[2]), float(errors.standard_error[2]), errors.lost
+        return float(errors.error[2]), float(errors.stderr[2]), errors.lost
 
     engine_bias = {}
     for engine_steps in (4, 8, 16):

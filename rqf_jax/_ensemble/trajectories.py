@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._arguments import each, function_of, is_concrete, shown, words
+from .._arguments import each, function_of, is_concrete, shown, table, words
 from .validity import taking
 
 if TYPE_CHECKING:
@@ -89,6 +89,17 @@ class Trajectories(eqx.Module):
             variables[name] = (("member", "time", *rest), array, _UNITS)
         variables["status"] = (("member",), np.asarray(self.status))
         return xarray.Dataset(variables, coords={"time": ("time", np.asarray(self.ts), _UNITS)})
+
+    def _repr_html_(self) -> str:
+        rows = {"members": str(self.status.size), "times": str(self.ts.size)}
+        if is_concrete(self):
+            rows["times"] += f", from {float(self.ts[0]):g} to {float(self.ts[-1]):g}"
+            rows["failed"] = str(int(jnp.sum(self.status > 0)))
+        leaves = jax.tree_util.tree_flatten_with_path(self.ys)[0]
+        for path, y in leaves:
+            name = jax.tree_util.keystr(path, simple=True, separator=".") if path else "state"
+            rows[name] = f"{y.dtype}{list(y.shape[2:])}"
+        return table("An ensemble of trajectories", rows)
 
     def __repr__(self) -> str:
         shapes = jax.tree.map(lambda y: f"{y.dtype}{list(y.shape[2:])}", self.ys)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .._arguments import real
+from .._arguments import real, table
 
 
 class IdentifiabilityError(ValueError):
@@ -70,6 +70,16 @@ class FitResult:
         if self.density is None:
             raise ValueError(f"`method` {self.method} has no likelihood.")
         return self.density
+
+    def _repr_html_(self) -> str:
+        errors, intervals = self.stderr, self.interval()
+        rows = {
+            name: f"{value:.5g} ± {errors[name]:.2g}, 95 %: {intervals[name][0]:.5g} … "
+            f"{intervals[name][1]:.5g}"
+            for name, value in self.estimate.items()
+        }
+        warned = {f"warning {i + 1}": text for i, text in enumerate(self.warnings)}
+        return table(f"Fit by {self.method}", rows | warned)
 
     def __str__(self) -> str:
         intervals, errors = self.interval(), self.stderr

@@ -1,7 +1,7 @@
 """Theory beside measurement: an ensemble on disk against closed forms, row by row.
 
 Everything is computed from what a run stored, so an old run can be compared again. A row is
-(quantity, theory, simulation, standard error, z) with z = (simulation - theory)/standard error;
+(quantity, theory, simulation, stderr, z) with z = (simulation - theory)/standard error;
 rows of one ensemble share its members and are not independent of each other.
 """
 
@@ -41,15 +41,15 @@ class Row:
     label: str
     theory: float
     simulation: float
-    standard_error: float
+    stderr: float
 
     @property
     def z(self) -> float:
         """(simulation - theory) / standard error; 0 where nothing is random and they agree."""
         difference = self.simulation - self.theory
-        if self.standard_error == 0:
+        if self.stderr == 0:
             return 0.0 if abs(difference) < 1e-6 else math.inf
-        return difference / self.standard_error
+        return difference / self.stderr
 
 
 def compare(
@@ -146,9 +146,9 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     """The rows as a table of comma-separated values with a header."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["quantity", "of", "theory", "simulation", "standard_error", "z"])
+        writer.writerow(["quantity", "of", "theory", "simulation", "stderr", "z"])
         for row in rows:
-            numbers = (row.theory, row.simulation, row.standard_error, row.z)
+            numbers = (row.theory, row.simulation, row.stderr, row.z)
             writer.writerow([row.quantity, row.label, *(f"{number:.7g}" for number in numbers)])
 
 
@@ -254,9 +254,9 @@ def _table(first: str, *others: str) -> Table:
 def _numbers(row: Row, significant: int) -> tuple[str, str, Text]:
     """Theory, simulation with its standard error in brackets, in units of the last digit, and z."""
     digits = 4
-    if 0 < row.standard_error < math.inf:
-        digits = max(0, significant - 1 - math.floor(math.log10(row.standard_error)))
-    error = f"({row.standard_error * 10**digits:.0f})" if math.isfinite(row.standard_error) else ""
+    if 0 < row.stderr < math.inf:
+        digits = max(0, significant - 1 - math.floor(math.log10(row.stderr)))
+    error = f"({row.stderr * 10**digits:.0f})" if math.isfinite(row.stderr) else ""
     style = "bold red" if abs(row.z) >= 5 else "yellow" if abs(row.z) >= 3 else "dim"
     simulation = f"{row.simulation:.{digits}f}{error}"
     return f"{row.theory:.{digits}f}", simulation, Text(f"{row.z:+.1f}", style)

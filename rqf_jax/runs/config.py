@@ -76,7 +76,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _state_fits(self) -> "Config":
-        name, state = self.model.name, self.model.state  # pyright: ignore
+        name, state = self.model.name, self.model.state  # pyright: ignore[reportAttributeAccessIssue]
         if state not in self.law.states:
             got = ", ".join(f"{k} = {json.dumps(v)}" for k, v in self.law if v is not None)
             raise ValueError(
@@ -96,7 +96,7 @@ class Config(Section):
         full = self.run.coordinates == "full"
         if self.model.needs_space is not None and not full:
             raise ValueError(
-                f'run.coordinates must be "full" for {self.model.name}, because '  # pyright: ignore
+                f'run.coordinates must be "full" for {self.model.name}, because '  # pyright: ignore[reportAttributeAccessIssue]
                 f'{self.model.needs_space}; got "overlaps"'
             )
         if self.report.one_point_times and not (full and "state" in self.run.save):
@@ -124,7 +124,7 @@ def laws_of(state: catalogue.State) -> list[str]:
     """The names of the laws that draw such states."""
     names = catalogue.names(catalogue.AbstractLaw)
     laws = [catalogue.example(catalogue.AbstractLaw, name) for name in names]
-    return [law.name for law in laws if state in law.states]  # pyright: ignore
+    return [law.name for law in laws if state in law.states]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def read(path: str | os.PathLike, changes: Iterable[str] = ()) -> Config:

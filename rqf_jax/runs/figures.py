@@ -76,7 +76,7 @@ def _order(dataset: xarray.Dataset, forms: ClosedForms) -> Figure:
         differences=below[1],
         ylabel="overlap $\\langle x_a, x_b\\rangle$",
     )
-    return left.get_figure()  # pyright: ignore
+    return left.get_figure()  # pyright: ignore[reportReturnType]
 
 
 def _panels(theory: Mapping[str, np.ndarray]) -> tuple[list[Axes], list[Axes | None]]:
@@ -121,7 +121,7 @@ def _spectrum(spectra: xarray.DataArray, forms: ClosedForms) -> Figure:
         theory[label] = np.asarray(forms.square_sum(elapsed, values[:, 0]))
     rows = [["mean", "law"], ["gap", "law"]] if theory and len(values) > 1 else [["mean", "law"]]
     figure = Figure(figsize=(7.0, 2.3 + 0.6 * len(rows)))
-    axes = figure.subplot_mosaic(rows, height_ratios=(3, 1)[: len(rows)])  # pyright: ignore
+    axes = figure.subplot_mosaic(rows, height_ratios=(3, 1)[: len(rows)])  # pyright: ignore[reportArgumentType, reportCallIssue]
     left, right, gap = axes["mean"], axes["law"], axes.get("gap")
     if len(values) > 1:
         sums = {label: np.sum(values**2, -1)}

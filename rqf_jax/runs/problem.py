@@ -74,7 +74,7 @@ class Poser:
 
     def start(self, config: Config) -> Start:
         """The initial law of a config and its labels."""
-        return self._once(config.law, lambda: initial(config))  # pyright: ignore
+        return self._once(config.law, lambda: initial(config))
 
     def problem(self, config: Config) -> Problem:
         """The ensemble of a config, not yet checked."""
@@ -161,7 +161,7 @@ def _together(arrays: Sequence[Array]) -> PyTree[Array]:
     if not jnp.issubdtype(arrays[0].dtype, jax.dtypes.prng_key):
         return jnp.asarray(np.stack([np.asarray(one) for one in arrays]))
     data = np.stack([np.asarray(jax.random.key_data(one)) for one in arrays])
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(arrays[0]))  # pyright: ignore
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(arrays[0]))  # pyright: ignore[reportArgumentType]
 
 
 def _check_size(problem: Problem) -> None:

@@ -58,3 +58,14 @@ def test_an_observable_does_not_take_the_name_of_another_variable(runs, name):
         ValueError, match=f"`observables` must have names of their own; got '{name}'"
     ):
         runs.to_xarray(observables={name: rqf.observables.polar_order})
+
+
+def test_a_notebook_shows_ensembles_and_fits_as_short_tables():
+    ys = {"q": jax.numpy.zeros((2, 3, 4)), "<p>": jax.numpy.zeros((2, 3))}
+    runs = rqf.Trajectories(np.array([0.0, 0.5, 1.0]), ys, jax.numpy.array([0, 2]))
+    shown = runs._repr_html_()
+    for words in ("float64[4]", "3, from 0 to 1", "&lt;p&gt;", "<td>1</td>"):
+        assert words in shown
+    rates, sizes = np.array([0.1, 0.2, 0.1, 0.2]), np.array([8, 8, 32, 32])
+    fit = rqf.inference.fit_scaling(3.0 * rates / sizes, 1000, rates, sizes)
+    assert "learning_rate" in fit._repr_html_() and "1 ± " in fit._repr_html_()

@@ -246,7 +246,7 @@ def test_one_token_under_forcing_forgets_its_start_at_the_rate_of_theory():
     assert max(abs(row.z) for row in rows) < 5
     # Tokens of one member share their noise: the error is that of members, not of tokens.
     turned = np.einsum("mnd,mnd->mn", ran.ys[:, 1], ran.ys[:, 0]).mean(1)
-    assert rows[0].standard_error == pytest.approx(turned.std(ddof=1) / 2000**0.5, rel=1e-9)
+    assert rows[0].stderr == pytest.approx(turned.std(ddof=1) / 2000**0.5, rel=1e-9)
 
 
 @pytest.mark.slow

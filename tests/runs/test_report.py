@@ -83,7 +83,7 @@ def test_rows_are_the_closed_forms_of_the_theory(fox):
     assert theory[20] == pytest.approx(rqf.theory.sphere.cluster_size_variance(gram), rel=1e-12)
     assert rows[9].label == "fox–the(7)"
     p = theory[3]
-    assert rows[3].standard_error == pytest.approx(math.sqrt(p * (1 - p) / 10), rel=1e-12)
+    assert rows[3].stderr == pytest.approx(math.sqrt(p * (1 - p) / 10), rel=1e-12)
 
 
 @pytest.mark.parametrize(("sigma", "agrees"), [(0.7, True), (0.8, False)])
@@ -95,7 +95,7 @@ def test_the_mean_log_volume_falls_with_sigma_squared(sigma, agrees):
     dataset = xarray.Dataset({"log_det_gram": (("member", "time"), log_det)}, {"time": time})
     rows = compare(dataset, rqf_forms(sigma), labels=["0", "1", "2"], log_det_times=[0.5, 1.0])
     assert [row.label for row in rows] == ["at t = 0.5", "at t = 1"]
-    assert rows[1].standard_error == pytest.approx(1 / math.sqrt(4000), rel=0.05)
+    assert rows[1].stderr == pytest.approx(1 / math.sqrt(4000), rel=0.05)
     assert all((abs(row.z) < 5) == agrees for row in rows)
 
 
@@ -112,9 +112,9 @@ def test_dependent_tokens_have_no_row_of_volumes():
 
 
 def test_z_is_the_difference_in_standard_errors():
-    assert Row("q", "", theory=1.0, simulation=1.5, standard_error=0.25).z == 2.0
-    assert Row("q", "", theory=1.0, simulation=1.0, standard_error=0.0).z == 0.0
-    assert Row("q", "", theory=1.0, simulation=1.1, standard_error=0.0).z == math.inf
+    assert Row("q", "", theory=1.0, simulation=1.5, stderr=0.25).z == 2.0
+    assert Row("q", "", theory=1.0, simulation=1.0, stderr=0.0).z == 0.0
+    assert Row("q", "", theory=1.0, simulation=1.1, stderr=0.0).z == math.inf
 
 
 def test_the_csv_file_holds_the_rows(tmp_path):
@@ -125,7 +125,7 @@ def test_the_csv_file_holds_the_rows(tmp_path):
     assert [line["quantity"] for line in lines] == ["P(aligned)", "Var N₊"]
     assert lines[0]["of"] == "quick–fox"
     for line, row in zip(lines, rows, strict=True):
-        for name in ("theory", "simulation", "standard_error", "z"):
+        for name in ("theory", "simulation", "stderr", "z"):
             assert float(line[name]) == pytest.approx(getattr(row, name), rel=1e-6)
 
 
@@ -154,7 +154,7 @@ def test_the_largest_z_comes_with_the_probability_of_a_larger_one(others, p):
 
 def test_errors_in_brackets_are_in_units_of_the_last_digit():
     dataset = xarray.Dataset()
-    row = Row("E ln det G", "at t = 1", theory=-2.28771, simulation=-2.30899, standard_error=0.0317)
+    row = Row("E ln det G", "at t = 1", theory=-2.28771, simulation=-2.30899, stderr=0.0317)
     text = printed(lambda console: report.show([row], dataset, console))
     assert "-2.288" in text and "-2.309(32)" in text and "-0.7" in text
 

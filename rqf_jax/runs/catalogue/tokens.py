@@ -302,11 +302,11 @@ class SelfAttention(AbstractModel):
             self.beta * np.asarray(self.query_key or np.eye(dim)),
         )
         rates, vectors = np.linalg.eig(value)
-        axes = [(rates[i].real, vectors[:, i].real) for i in np.flatnonzero(rates.imag == 0)]  # pyright: ignore
+        axes = [(rates[i].real, vectors[:, i].real) for i in np.flatnonzero(rates.imag == 0)]  # pyright: ignore[reportAttributeAccessIssue]
 
         def stable(plus: int, minus: int) -> bool:
             return any(
-                multistability.pattern_spectrum(value, logits, v, plus=plus, minus=minus).real.max()  # pyright: ignore
+                multistability.pattern_spectrum(value, logits, v, plus=plus, minus=minus).real.max()  # pyright: ignore[reportAttributeAccessIssue]
                 < 0
                 for _, v in axes
             )
