@@ -1,4 +1,4 @@
-"""Hidden states of a language model in a folder on this machine, for `rqf-jax fit`.
+"""Hidden states of a language model in a folder on this machine, for `rqf-jax explain`.
 
     python scripts/extract_hidden_states.py MODEL OUT.npz [--sentences FILE]
 
@@ -7,8 +7,8 @@ is downloaded, and no code in the folder is run. FILE has one sentence a line; w
 sentences that come with rqf_jax. Needs the extra `models` (torch and transformers).
 
 Each sentence has a forward pass of its own, without padding, in float32 on the CPU. Layer 0 is the
-output of the embedding, then come the layers; most decoders apply their final normalisation to the
-last one, so that it is not on the same footing as the others. `rqf_jax.io.read_hidden_states` says
+output of the embedding, then come the outputs of the blocks. Most decoders give their last state
+behind the final normalisation; here it is what went into that. `rqf_jax.io.read_hidden_states` says
 what the file holds; here it also has `model`, the kind of the model and the name of the folder.
 """
 
@@ -55,10 +55,27 @@ def load(folder: Path):
     return model.eval(), tokenizer
 
 
+FINAL_NORMS = ("ln_f", "final_layer_norm", "final_layernorm", "norm")
+
+
+def before_final_norm(model) -> list:
+    """A list that will hold what last went into the model's final norm; empty without one."""
+    seen = []
+    norm = next((getattr(model, name) for name in FINAL_NORMS if hasattr(model, name)), None)
+    if norm is not None:
+
+        def keep(module, inputs):
+            seen[:] = inputs[:1]
+
+        norm.register_forward_pre_hook(keep)
+    return seen
+
+
 def hidden_states(model, tokenizer, texts: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
     """Tokens and states (layers, tokens, dim) of every text."""
     import torch
 
+    last = before_final_norm(model)
     longest = getattr(model.config, "max_position_embeddings", None)
     for number, text in enumerate(texts):
         inputs = tokenizer(text, return_tensors="pt")
@@ -69,6 +86,8 @@ def hidden_states(model, tokenizer, texts: list[str]) -> Iterator[tuple[list[str
             )
         with torch.inference_mode():
             states = model(**inputs, output_hidden_states=True).hidden_states
+        if last:
+            states = (*states[:-1], last[0])
         yield tokenizer.convert_ids_to_tokens(ids), torch.cat(states).numpy()
 
 
@@ -131,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
     layers, _, dim = found[0].states.shape
     tokens = sum(len(sentence.tokens) for sentence in found)
     print(f"{given.out}: {len(found)} sentences, {tokens} tokens, {layers} layers, dimension {dim}")
-    print(f"next: rqf-jax fit {given.out}")
+    print(f"next: rqf-jax explain {given.out}")
 
 
 if __name__ == "__main__":

@@ -279,7 +279,7 @@ def fit(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|FILE", help="A run that saved its states, or an .npz of hidden states."
+            metavar="RUN|FILE", help="A run that saved its states, or a file of hidden states."
         ),
     ],
     antisymmetric: Annotated[
@@ -291,8 +291,8 @@ def fit(
 ) -> None:
     """Estimate the noise in a run, or in the layers of a language model.
 
-    A run must have saved its states. In an .npz file of hidden states, each layer is fitted with
-    both strengths. The table shows: in/out, squared motion of tokens inside their own span over
+    A run must have saved its states. In a file of hidden states, each layer is fitted with both
+    strengths. The table shows: in/out, squared motion of tokens inside their own span over
     that outside of it, 1 for common noise; the null ratio, 0 for single steps and near 1 for noise
     without σ_a; overlap, the mean cosine of two tokens; and the overlap that noise alone would
     give. The last line says whether the layers look like steps of common noise.

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import inference, io
+from ..io._containers import SUFFIXES
 
 
 def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> None:
@@ -18,7 +19,7 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
     `antisymmetric` are for runs alone. Raises `io.DataFileError` for a file that cannot be read or
     holds what cannot be fitted.
     """
-    if path.suffix == ".npz":
+    if path.suffix in SUFFIXES:
         sentences = io.read_hidden_states(path)
         with about(path):
             if antisymmetric or method != "qmle":
@@ -33,9 +34,9 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
         return
     if path.is_file():
         raise io.DataFileError(
-            f"{path}: must be a run, which is a folder .zarr, or an .npz file of hidden states, as "
-            f"`rqf_jax.io.read_hidden_states` describes it; got a {path.suffix or 'plain'} file. "
-            "numpy.savez_compressed writes .npz files."
+            f"{path}: must be a run, which is a folder .zarr, or a file of hidden states, as "
+            "`rqf_jax.io.read_hidden_states` describes it, with one of the endings "
+            f"{', '.join(SUFFIXES)}; got a {path.suffix or 'plain'} file."
         )
     with io.load(path) as dataset, about(path):
         if "state" not in dataset:

@@ -220,7 +220,6 @@ MEASURED = [
 ]
 
 
-@pytest.mark.slow
 def test_gains_on_a_real_encoder_are_those_of_an_independent_program():
     result = encoder()
     columns = [result.names.index(name) for name in COLUMNS]

@@ -178,12 +178,18 @@ def test_a_new_config_runs(here, capsys, model):
     said(capsys, "run", f"{model}.toml", "--set", "members=8", "--set", "points=3")
 
 
-@pytest.mark.parametrize("name", ["states.pt", "states.npy", "states.safetensors"])
-def test_a_file_that_fit_does_not_read_is_refused_with_the_kind_that_it_reads(here, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("states.csv", "must be a run, which is a folder .zarr, or a file of hidden states"),
+        ("states.npy", "not a npy file of numbers, or cut short"),
+        ("states.safetensors", "not a safetensors file, or cut short"),
+    ],
+)
+def test_a_file_that_fit_does_not_read_is_refused_with_its_reason(here, capsys, name, words):
     (here / name).write_bytes(b"\x93NUMPY")
     error = said(capsys, "fit", name, code=2)
-    assert f"{name}: must be a run" in error and "an .npz file of hidden states" in error
-    assert f"got a {Path(name).suffix} file" in error and "numpy.savez_compressed" in error
+    assert f"{name}: {words}" in error
 
 
 @pytest.mark.parametrize("hosts", ["a:b,1,0", "localhost:19999,2,5", "localhost:99999,2,0", ""])
