@@ -131,6 +131,7 @@ def spectra(
     for noise; the exponent of the tail. With 4 or more checkpoints at equal distances it also has
     the rate and the noise s of a linear pull, per step, and of a square matrix the noise that the
     eigenvalues of its symmetric part show (Dyson), which is s too if entries move independently.
+    A star says that the checks of a fit speak against it.
 
     [bold]Examples[/]
 
@@ -169,6 +170,8 @@ def spectra(
             ]
             rows.append((*row, *(_motion(series, layer, kind) if moving else ())))
         _print(rows)
+        if any("*" in cell for row in rows for cell in row):
+            print("* the weights move otherwise than by a linear pull and fresh noise")
     if out is not None:
         io.save(paths, out)
 
@@ -206,7 +209,9 @@ def _motion(series: "Checkpoints", layer: int, kind: str) -> tuple[str, str, str
 
 
 def _with_error(fit: "FitResult", name: str, scale: float = 1.0) -> str:
-    return f"{scale * fit.estimate[name]:.3g}±{scale * fit.stderr[name]:.1g}"
+    """`name` ± its standard error, with a star where the checks of the fit warn."""
+    star = "*" if fit.warnings else ""
+    return f"{scale * fit.estimate[name]:.3g}±{scale * fit.stderr[name]:.1g}{star}"
 
 
 def _print(rows: list[tuple[str, ...]]) -> None:

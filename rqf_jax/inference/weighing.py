@@ -66,6 +66,9 @@ def explain(
     tokens; gains are over private noise, which is always among the rivals. Strengths and their
     errors come from all sentences. See `inference.rivals` for the model.
 
+    Time grows with the cube of the number of tokens: 331 tokens of dimension 384 in 7 states take
+    23 s of one core with all the default rivals. A few hundred tokens are enough.
+
     **Arguments**
 
     - `sentences`: with `states` (layers, tokens, dim) and `tokens`, as in `io.read_hidden_states`.
