@@ -7,7 +7,7 @@ or nGPT.
 
 from .learned import neural_geometric, neural_langevin, neural_linear_noise
 from .momentum import heavy_ball, nesterov, underdamped_langevin
-from .normalised import in_log_time, normalised
+from .normalised import in_log_time, normalised, normalised_layers
 from .self_supervised import ema_flow, joint_flow, stop_gradient_flow
 from .tokens import (
     forced_rqf,
@@ -46,6 +46,7 @@ __all__ = [
     "noisy_attention",
     "noisy_unnormalised_attention",
     "normalised",
+    "normalised_layers",
     "oja",
     "random_layers",
     "random_linear_layers",

@@ -2,13 +2,14 @@
 
 from typing import Any, Literal
 
-from .._arguments import flag, number, one_of, part, takes
+from .._arguments import flag, maybe, nonnegative, number, one_of, part, takes
 from .._sde import SDE
-from ..drifts import AbstractDrift, NoDrift, Normed, Scheduled, UnitOutput
+from ..drifts import AbstractDrift, Attention, NoDrift, Normed, Scheduled, UnitOutput
 from ..manifolds import Euclidean, Sphere
 from ..noises import (
     AbstractNoise,
     Calculus,
+    IsotropicNoise,
     Layered,
     NoNoise,
     Normed as NormedNoise,
@@ -81,6 +82,44 @@ def normalised(model: SDE, scheme: Scheme, *, gain: Any = None, centre: bool = F
         return NormedNoise(inner, gain, centre) if reads else inner
 
     return SDE(drift(model.drift), noise(model.noise), Euclidean() if kept else Sphere())
+
+
+@takes(
+    scheme=one_of("post", "ngpt", "pre", "peri"),
+    sigma=nonnegative,
+    beta=maybe(number()),
+    strength=number(),
+)
+def normalised_layers(
+    scheme: Scheme, sigma: Any = 1.0, beta: Any = None, strength: Any = 1.0
+) -> SDE:
+    """Random layers in one of the four schemes of normalisation, with attention or without.
+
+        x_i ← S(x_i + h strength Σ_j softmax_j(β <θ_i, θ_j>) θ_j + √h W θ_i),   θ = x/|x|
+
+    in the limit of short steps, W of independent entries of variance sigma²: `normalised` of
+    attention and `noises.IsotropicNoise(sigma, sigma)`.
+
+    **Arguments**
+
+    - `scheme`: "post", "ngpt", "pre" or "peri", see `normalised`.
+    - `sigma`: standard deviation ≥ 0 of an entry of W, per √time; outputs of unit length have none.
+    - `beta`: inverse temperature β; no attention if None.
+    - `strength`: of attention, per unit time.
+
+    **Returns** an `SDE` on `manifolds.Sphere()` (post, ngpt) or `Euclidean()` (pre, peri).
+
+    **Raises** ValueError for another scheme, and sigma < 0.
+
+    **Example**
+
+    >>> rqf.models.normalised_layers("pre", beta=1.0).drift
+    Normed(drift=Attention(beta=1, strength=1), norm=Norm(centre=False))
+
+    Clock: time t for L layers of step h = t/L. [derived]
+    """
+    drift = NoDrift() if beta is None else Attention(beta, strength)
+    return normalised(SDE(drift, IsotropicNoise(sigma, sigma), Sphere()), scheme)
 
 
 @takes(model=part(SDE), rate=number(minimum=0))

@@ -564,6 +564,7 @@ PARTICULAR = {
         "gain": np.ones(3),
         "centre": True,
     },
+    "models.normalised_layers": {"scheme": "pre"},
     "noises.Normed": {"gain": np.ones(3), "centre": True},
     "kernels.UnitOutput": {"kernel": rqf.kernels.PowerSeries([0.0, 1.0])},
     "models.oja": {"value": np.eye(3), "weights": np.full((2, 2), 0.5)},

@@ -173,6 +173,9 @@ def test_a_scheme_is_a_manifold_and_a_wrapper():
         "pre": (Euclidean, drifts.Normed, noises.Normed),
         "peri": (Euclidean, drifts.UnitOutput, noises.Normed),
     }
+    layers = rqf.models.normalised_layers("peri", 0.5, 2.0)
+    model = rqf.SDE(Attention(2.0), IsotropicNoise(0.5, 0.5), Sphere())
+    assert layers == normalised(model, "peri")
     quiet = normalised(rqf.SDE(NoDrift(), NoNoise(), Sphere()), "peri")
     assert isinstance(quiet.drift, NoDrift) and isinstance(quiet.noise, NoNoise)
     layers = normalised(rqf.models.random_layers(1.0), "pre")

@@ -13,7 +13,7 @@ import xarray
 import rqf_jax as rqf
 from rqf_jax.runs import catalogue, comparison as report, figures
 from rqf_jax.runs.config import parse
-from rqf_jax.theory import attention, dyson, forcing, outliers, value_noise
+from rqf_jax.theory import attention, dyson, forcing, normalisation, outliers, value_noise
 
 SYMMETRIC = [[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -1.0]]
 PARAMETERS = {
@@ -24,6 +24,7 @@ PARAMETERS = {
     "noisy_unnormalised_attention": "beta = 1.0\nsigma = 1.0\nstrength = 0.2",
     "stochastic_transformer": "beta = 0.7\nvariance = 0.8",
     "random_layers": "beta = 0.7\nvariance = 0.8",
+    "normalised_layers": 'scheme = "pre"\nsigma = 0.5\nbeta = 0.3\nstrength = 0.7',
     "mean_field_attention": "beta = 1.0\ndiffusion = 0.1\nstrength = 2.0",
     "self_attention": f"beta = 1.0\nvalue = {SYMMETRIC}",
     "oja": f"value = {SYMMETRIC}",
@@ -411,3 +412,12 @@ def test_tokens_without_noise_end_in_stable_splits_and_not_in_those_of_another_m
     other = section.model_copy(update={"beta": -section.beta}).closed_forms(3)
     (row,) = report.compare(dataset, other, labels=labels)
     assert row.z < -5
+
+
+@pytest.mark.parametrize("scheme, square", [("pre", 1 + 0.25 * 3 * 2), ("peri", 3), ("post", 1)])
+def test_normalised_layers_know_their_squared_radius(scheme, square):
+    forms = model("normalised_layers", f'scheme = "{scheme}"\nsigma = 0.5').closed_forms(3)
+    assert forms.means["squared_radii"](2.0) == pytest.approx(square)
+    rate = normalisation.exponent(scheme, 3)
+    assert ("Close tokens part" in forms.notes[0]) == (rate > 0)
+    assert not model("normalised_layers").closed_forms(3).means

@@ -46,6 +46,7 @@ from .momentum import (
     Nesterov as Nesterov,
     UnderdampedLangevin as UnderdampedLangevin,
 )
+from .normalised import NormalisedLayers as NormalisedLayers
 from .states import (
     EIGENVALUES as EIGENVALUES,
     PARTICLES as PARTICLES,

@@ -52,7 +52,8 @@ class Run(Section):
         "log_det_gram",
     )
     """The values that are saved of each state. Of tokens: "state", "overlaps", "angles", "gram",
-    "polar_order", "nematic_order", "log_det_gram", "cluster_signs". Of matrices: "spectrum" if
+    "polar_order", "nematic_order", "log_det_gram", "cluster_signs", and of tokens with radii
+    "cosines", "radii", "squared_radii", "log_radius_ratio". Of matrices: "spectrum" if
     they are square, else "singular_values". Of particles: "q", "p", "q_squared", "p_squared". The
     comparison and the figures of tokens need "overlaps", its volumes "log_det_gram"."""
 

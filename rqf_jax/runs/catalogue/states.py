@@ -24,6 +24,10 @@ def _momentum_squared(x):
     return x["p"] ** 2
 
 
+def _squared_radii(x):
+    return observables.radii(x) ** 2
+
+
 TOKENS = State(
     "tokens",
     {
@@ -35,6 +39,10 @@ TOKENS = State(
         "nematic_order": observables.nematic_order,
         "log_det_gram": observables.log_det_gram,
         "cluster_signs": observables.cluster_signs,
+        "cosines": observables.cosines,
+        "radii": observables.radii,
+        "squared_radii": _squared_radii,
+        "log_radius_ratio": observables.log_radius_ratio,
     },
     example=("overlaps", "log_det_gram"),
     has_tokens=True,
