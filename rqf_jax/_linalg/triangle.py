@@ -9,9 +9,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_BLOCK = 16
-"""So many rows are eliminated one by one, before all others by one matrix product."""
-
 
 def whitened(
     matrix: Float[Array, "n n"], right: Float[Array, "n m"]
@@ -21,31 +18,16 @@ def whitened(
     Every solution that A = L Lᵀ is factorised for is a product of these: Bᵀ A⁻¹ B = (L⁻¹B)ᵀ L⁻¹B.
     """
     size = matrix.shape[0]
-    rest, log_det, done = jnp.concatenate([matrix, right], axis=1), 0.0, []
-    for _ in range(0, size, _BLOCK):
-        rows, lengths = _eliminated(rest[:_BLOCK])
-        count = rows.shape[0]
-        log_det = log_det + 2 * jnp.sum(jnp.log(lengths))
-        # What is left of A stays symmetric: the columns to eliminate are these rows.
-        columns = rows[:, count : rest.shape[0]]
-        taken = jnp.matmul(columns.T, rows[:, count:], precision="highest")
-        rest = rest[count:, count:] - taken
-        done.append(rows[:, -right.shape[1] :])
-    return jnp.concatenate(done), log_det
-
-
-def _eliminated(rows: Float[Array, "k n"]) -> tuple[Float[Array, "k n"], Float[Array, " k"]]:
-    """L⁻¹ R of rows R that begin with a positive definite L Lᵀ, and the diagonal of L."""
-    count = rows.shape[0]
-    below = jnp.arange(count)
+    below = jnp.arange(size)
 
     def eliminate(j, rows):
         row = rows[j] / jnp.sqrt(rows[j, j])
-        factors = jnp.where(below > j, row[:count], 0)
+        # What is left of A stays symmetric: the column to eliminate is this row.
+        factors = jnp.where(below > j, row[:size], 0)
         return (rows - jnp.outer(factors, row)).at[j].set(row)
 
-    rows = lax.fori_loop(0, count, eliminate, rows)
-    return rows, jnp.diagonal(rows[:, :count])
+    rows = lax.fori_loop(0, size, eliminate, jnp.concatenate([matrix, right], axis=1))
+    return rows[:, size:], 2 * jnp.sum(jnp.log(jnp.diagonal(rows[:, :size])))
 
 
 def triangle(a: Float[Array, "n m"]) -> Float[Array, "k m"]:
