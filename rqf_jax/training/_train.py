@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
 from .._arguments import Key, flag, function_of, host, integer, maybe, part, prng_key
-from .._ensemble.members import member_keys, raise_failed, typed_key, whole_state
+from .._ensemble.members import member_keys, raise_failed, typed_key
 from .._ensemble.trajectories import Trajectories
 from .._ensemble.validity import checked_process
 from ._abstract import AbstractProcess
@@ -22,13 +22,18 @@ CACHE_BYTES = 2**17
 """The states that are updated at a time: with what is made of them on the way, a core's cache."""
 
 
+def whole_weights(weights: PyTree) -> PyTree:
+    """The arrays of the weights: all that `train` saves if not told otherwise."""
+    return eqx.filter(weights, eqx.is_array)
+
+
 def train(
     process: AbstractProcess,
     updates: Int[Any, " times"] | Sequence[int],
     *,
     seeds: int,
     key: Key,
-    save: Callable[[PyTree], PyTree] = whole_state,
+    save: Callable[[PyTree], PyTree] = whole_weights,
     batch_size: int | None = None,
     progress: Callable[[float], None] | None = None,
     throw: bool = True,
@@ -152,8 +157,7 @@ def _look(process, states, save):
         weights = process.weights(state)
         floats = jax.tree.leaves(eqx.filter(weights, eqx.is_inexact_array))
         good = [jnp.all(jnp.isfinite(leaf)) for leaf in floats]
-        # What is no array, such as the activation of a network, is no result.
-        return eqx.filter(save(weights), eqx.is_array), jnp.all(jnp.stack(good))
+        return save(weights), jnp.all(jnp.stack(good))
 
     both = lax.map(jax.vmap(one), states)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), both)

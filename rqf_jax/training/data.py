@@ -190,7 +190,7 @@ def sourced(data: Any) -> AbstractSource:
     return data if isinstance(data, AbstractSource) else Whole(data)
 
 
-def drawn(law: Callable[[Key], PyTree]) -> PyTree[jax.ShapeDtypeStruct]:
+def drawn(law: Callable[[Key], PyTree]) -> PyTree:
     """Shapes and dtypes of what a function of one key draws; ValueError if it does not take one."""
     key = jax.random.key(0)
     with taking("law", key):

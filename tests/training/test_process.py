@@ -72,7 +72,6 @@ def test_an_update_is_that_of_the_optimiser(optimiser):
     np.testing.assert_allclose(ends(process, 5)[0], w, rtol=1e-10)
 
 
-@pytest.mark.slow
 def test_weights_may_be_a_module_and_its_functions_stay_as_they_are():
     def law(key):
         return eqx.nn.MLP(2, "scalar", 4, 1, activation=jnp.tanh, key=key)
