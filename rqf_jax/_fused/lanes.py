@@ -188,7 +188,8 @@ class _Interpreter(Moving, ByRows):
 
     # ---- control flow: short loops are written out, and branches are both computed
 
-    def _scan(self, *xs, jaxpr, length, reverse, num_consts, num_carry, **_):
+    def _scan(self, *xs, jaxpr, length, reverse, **others):
+        num_consts, num_carry = _sizes_of_scan(others)
         consts, carry = xs[:num_consts], list(xs[num_consts : num_consts + num_carry])
         rows, stacked = xs[num_consts + num_carry :], []
         if not length:
@@ -267,6 +268,14 @@ def _ordered(x: Lanes, batch: Sequence[int], summed: Sequence[int]):
 
 def _flat(arrays: Sequence[Lanes]) -> list[Any]:
     return [value for array in arrays for value in array.flat]
+
+
+def _sizes_of_scan(parameters: dict[str, Any]) -> tuple[int, int]:
+    """How many arrays a scan never changes, and how many it carries; jax 0.12 nests them."""
+    if "ft_in" in parameters:
+        consts, carry, _ = parameters["ft_in"].unpack()
+        return len(consts), len(carry)
+    return parameters["num_consts"], parameters["num_carry"]
 
 
 def _shaped(values: Sequence[Any], like: Sequence[Lanes]) -> list[Lanes]:
