@@ -18,14 +18,14 @@ class SpectrumDescription(eqx.Module):
 
     `bulk` is `fit_marchenko_pastur` of it: variance, edges, outliers, distance. `spacing_ratio` is
     the mean of min(r, 1/r) over neighbouring gaps (.5307 for matrices of noise, .3863 for
-    independent levels) with `spacing_error`, from the scatter of the ratios and the correlation of
+    independent levels) with `spacing_stderr`, from the scatter of the ratios and the correlation of
     neighbours. `tail` is `tail_exponent` of the squares, None without the package `powerlaw` or
     with fewer than 10 positive values. `stable_rank` is the sum of squares over the largest.
     """
 
     bulk: MarchenkoPasturFit
     spacing_ratio: float
-    spacing_error: float
+    spacing_stderr: float
     tail: TailExponent | None
     stable_rank: float
 
@@ -37,7 +37,7 @@ class SpectrumDescription(eqx.Module):
     def __repr__(self) -> str:
         return (
             f"SpectrumDescription(outliers={self.outliers}, distance={self.bulk.distance:.3g}, "
-            f"spacing_ratio={self.spacing_ratio:.3f} ± {self.spacing_error:.3f}, "
+            f"spacing_ratio={self.spacing_ratio:.3f} ± {self.spacing_stderr:.3f}, "
             f"stable_rank={self.stable_rank:.4g}, tail={self.tail})"
         )
 

@@ -165,7 +165,7 @@ def spectra(
                 f"{one.stable_rank:.1f}",
                 str(one.outliers),
                 f"{one.bulk.distance:.3f}",
-                f"{one.spacing_ratio:.3f}±{one.spacing_error:.3f}",
+                f"{one.spacing_ratio:.3f}±{one.spacing_stderr:.3f}",
                 tail,
             ]
             rows.append((*row, *(_motion(series, layer, kind) if moving else ())))

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from .._arguments import table
+
 
 @dataclass(frozen=True)
 class RivalFit:
     """One explanation of one layer.
 
     `score` is the mean ln of the density of held-out sentences, in nats per number; `gain` that
-    over private noise, and `gain_error` its standard error from the scatter between folds. Angles
+    over private noise, and `gain_stderr` its standard error from the scatter between folds. Angles
     are medians, in degrees, between held-out tokens and their prediction: of all, of those whose
     text is `repeated` in the sentences seen, of `novel` ones; NaN where there is none.
 
@@ -26,7 +28,7 @@ class RivalFit:
     name: str
     score: float
     gain: float
-    gain_error: float
+    gain_stderr: float
     angle: float
     repeated: float
     novel: float
@@ -81,14 +83,22 @@ class Explanation:
         return np.array([[one.gain for one in layer.rivals] for layer in self.layers])
 
     @property
-    def errors(self) -> Float[np.ndarray, "layers rivals"]:
+    def stderr(self) -> Float[np.ndarray, "layers rivals"]:
         """Standard errors of `gains`."""
-        return np.array([[one.gain_error for one in layer.rivals] for layer in self.layers])
+        return np.array([[one.gain_stderr for one in layer.rivals] for layer in self.layers])
 
     @property
     def winners(self) -> tuple[str, ...]:
         """The name of the best rival of each layer."""
         return tuple(layer.best.name for layer in self.layers)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            f"layer {i}": f"{layer.best.name}, {layer.best.gain:+.3f} ± "
+            f"{layer.best.gain_stderr:.3f} nats per number over private noise"
+            for i, layer in enumerate(self.layers, 1)
+        }
+        return table(f"Best of {len(self.names)} explanations", rows)
 
     def __repr__(self) -> str:
         best = ", ".join(dict.fromkeys(self.winners))

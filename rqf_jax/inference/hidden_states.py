@@ -290,7 +290,7 @@ def _beaten(rivals: Explanation, moving) -> tuple[str, ...]:
         turning += bool(turns)
         series = layer[_MAP.name]
         noise = max((layer[one.name] for one in _MATRIX_NOISE), key=lambda one: one.score)
-        gain, error = series.gain - noise.gain, math.hypot(series.gain_error, noise.gain_error)
+        gain, error = series.gain - noise.gain, math.hypot(series.gain_stderr, noise.gain_stderr)
         linear = series.strengths["matrix"][0]
         bent = sum(value for name, (value, _) in series.strengths.items() if "degree" in name)
         # Lengths that a normalisation sets bend a linear map too, by far less.

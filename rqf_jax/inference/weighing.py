@@ -181,7 +181,7 @@ def _layer(before, after, sentence, parts, seen_before, rivals) -> LayerRivals:
                 name=name,
                 score=float(weights @ scores),
                 gain=gain,
-                gain_error=math.sqrt(spread),
+                gain_stderr=math.sqrt(spread),
                 angle=float(np.median(angles)),
                 repeated=_median(angles[seen_before]),
                 novel=_median(angles[~seen_before]),

@@ -20,13 +20,13 @@ def rivals(explanation: Any, *, ax: Axes | None = None) -> Axes:
     sentences. `explanation` is what `inference.explain` returns. Raises ValueError for anything
     else.
     """
-    if not all(hasattr(explanation, name) for name in ("names", "gains", "errors", "layers")):
+    if not all(hasattr(explanation, name) for name in ("names", "gains", "stderr", "layers")):
         raise ValueError(
             "`explanation` must be an `inference.Explanation`, as `inference.explain` returns; got "
             f"{shown(explanation)}."
         )
     ax = axis(ax)
-    gains, errors = np.asarray(explanation.gains), np.asarray(explanation.errors)
+    gains, errors = np.asarray(explanation.gains), np.asarray(explanation.stderr)
     number = np.arange(1, len(gains) + 1)
     ax.axhline(0.0, color=INK, linestyle="--", linewidth=0.8)
     shift = 0.5 / max(len(explanation.names), 1)

@@ -234,6 +234,7 @@ def test_a_printed_explanation_is_a_table_and_its_repr_a_line():
     text = str(result)
     for name in result.names:
         assert name in text
+    assert result._repr_html_().count("<tr>") == 1 and result.winners[0] in result._repr_html_()
     assert "held-out sentences" in text and text.count("*") == 2 and "0→1" in text
 
 

@@ -150,8 +150,8 @@ def test_a_description_tells_a_signal_from_noise():
         values = np.linalg.svd(matrix, compute_uv=False)
         found = rqf.analysis.describe_spectrum(values, 300)
         assert found.outliers == outliers and found.bulk.distance < 0.05
-        assert abs(found.spacing_ratio - 0.5307) < 5 * found.spacing_error
-        assert found.spacing_error < 0.04
+        assert abs(found.spacing_ratio - 0.5307) < 5 * found.spacing_stderr
+        assert found.spacing_stderr < 0.04
         assert np.isclose(found.stable_rank, np.sum(values**2) / values[0] ** 2)
         assert found.tail is not None and found.tail.error > 0
     with pytest.raises(ValueError, match="at least 4 singular values"):
