@@ -20,6 +20,7 @@ from numpy.linalg import LinAlgError
 _STEPS = 100
 _CLOSE = 1e-8
 _LEAST_PRIVATE = 1e-7
+_TIE = 1e-9
 
 Square = Float[np.ndarray, "tokens tokens"]
 
@@ -129,12 +130,16 @@ def log_density(mean, covariance, outputs) -> float:
     return float(-0.5 * (log_det + square + np.log(2 * np.pi)))
 
 
-def whitened(process: Process, dim: int) -> Float[np.ndarray, " tokens"]:
-    """g_k = |v_kᵀ(Y - mean)|²/(d w_k) of S = V w Vᵀ: 1 ± √(2/columns) if the process is right."""
-    values, vectors = np.linalg.eigh(process.inverse)
-    return (
-        np.einsum("tk,ts,sk->k", vectors, process.residual, vectors, optimize=True) * values / dim
-    )
+def whitened(process: Process, dim: int, ties: Square) -> Float[np.ndarray, " tokens"]:
+    """g_k = |v_kᵀ(Y - mean)|²/(d w_k) of S = V w Vᵀ: 1 ± √(2/columns) if the process is right.
+
+    Where eigenvalues w are equal, the v_k are those of `ties`, so that g is the same everywhere.
+    """
+    inverse = process.inverse
+    small = _TIE * np.abs(inverse).max() / max(np.abs(ties).max(), 1e-300)
+    _, vectors = np.linalg.eigh(inverse + small * ties)
+    squares, weights = (np.sum(vectors * (x @ vectors), 0) for x in (process.residual, inverse))
+    return squares * weights / dim
 
 
 def _at(psi, kernels, moments: Moments) -> Process:

@@ -220,7 +220,7 @@ def _of_process(rival: AbstractProcess, tokens: Tokens, outputs, parts):
     inverse = np.linalg.pinv(whole.fisher / np.outer(scale, scale), hermitian=True)
     errors = np.sqrt(np.diag(inverse) / columns) / scale
     size = dim * np.trace(moments.kernels, axis1=1, axis2=2) / count
-    modes = process.whitened(whole, dim)
+    modes = process.whitened(whole, dim, tokens.overlaps)
     return folds, {
         "strengths": {
             name: (float(value), float(error))
