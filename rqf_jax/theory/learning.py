@@ -5,12 +5,14 @@
 √(α/B): linear scaling. Functions compute in float64 and return float64 numbers or arrays; a bad
 argument raises ValueError.
 
-All formulas were derived for this library and are checked against training runs in its tests. The
-experiments are those of Aarts, Lucini & Park, arXiv:2407.16427 (abstract and programs read).
+Formulas were derived for this library, except where a source is named, and are checked against
+training runs in its tests. The experiments are those of Aarts, Lucini & Park, arXiv:2407.16427
+(abstract and programs read).
 """
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import lambertw
 
 from ._contract import finite
 from ._numbers import Real, check, count, nonnegative, positive, real, scalar, vector
@@ -174,6 +176,60 @@ def machine_relaxation(precision: Real, *, mass: Real, learning_rate: Real) -> V
     x = _square(precision, mass)
     kappa = positive("precision", precision)
     return 2 * positive("learning_rate", learning_rate) * (x / kappa) / kappa
+
+
+@finite
+def collapse_gap(bits: int) -> float:
+    """p ln 2, the gap of two logits above which a softmax of p significant bits is exactly one.
+
+    Then the cross entropy and its gradient by the right logit are exactly zero: 16.64 in float32
+    (24 bits), 36.74 in float64 (53), 7.62 in float16 (11) and 5.55 in bfloat16 (8). Raises
+    ValueError unless `bits` is a whole number of at least 1.
+
+    Source: the theme is that of Prieto et al., arXiv:2501.04697 (recalled); the threshold is ours.
+    """
+    return float(count("bits", bits) * np.log(2.0))
+
+
+@finite
+def activation_curve(
+    time: Real, *, amplitude: Real, decay: Real, growth: Real, offset: Real, level: Real = 0.0
+) -> Values:
+    """A e^{-λx} ln x + K, x = γt + t₀: the size of massive activations along training.
+
+    **Arguments** `time`: t ≥ 0; `amplitude`: A; `decay`: λ ≥ 0; `growth`: γ ≥ 0; `offset`: t₀ > 0;
+    `level`: K. **Returns** a number or an array. **Raises** ValueError for arguments out of range.
+    **Example**
+
+    >>> print(np.round(rqf.theory.learning.activation_curve(
+    ...     1.0, amplitude=2.0, decay=0.0, growth=1.0, offset=1.0
+    ... ), 6))
+    1.386294
+
+    Source: "Hidden dynamics of massive activations", arXiv:2508.03616, equations 9-13 (read).
+    """
+    x = nonnegative("growth", growth) * nonnegative("time", time) + positive("offset", offset)
+    fall = np.exp(-nonnegative("decay", decay) * x)
+    return real("amplitude", amplitude) * fall * np.log(x) + real("level", level)
+
+
+@finite
+def activation_peak(*, decay: Real, growth: Real, offset: Real) -> Values:
+    """(e^{W(1/λ)} - t₀)/γ, when `activation_curve` peaks, W Lambert's function.
+
+    Negative if the peak came before the start.
+
+    **Arguments** `decay`: λ > 0; `growth`: γ > 0; `offset`: t₀ > 0. **Returns** a number or an
+    array. **Raises** ValueError for arguments out of range. **Example**
+
+    >>> print(np.round(rqf.theory.learning.activation_peak(
+    ...     decay=0.1, growth=1.0, offset=1.0
+    ... ), 6))
+    4.728926
+    """
+    # x ln x = 1/λ where the derivative is zero.
+    x = np.exp(np.real(lambertw(1 / positive("decay", decay))))
+    return (x - positive("offset", offset)) / positive("growth", growth)
 
 
 def _square(precision: Real, mass: Real) -> Values:

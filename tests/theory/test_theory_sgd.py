@@ -2,6 +2,8 @@
 
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -270,6 +272,33 @@ def test_modes_are_learnt_in_order_and_orthogonal_layers_need_no_more_time_in_an
     # Small layers, each half of an orthogonal one, take a time that explodes.
     small = [L * linear_networks.deep_time(1.9, 0.5**L, target=2.0, layers=L) for L in depths[:4]]
     assert np.all(np.diff(small) > 0) and small[-1] > 1000 * small[0]
+
+
+# ---- logits and activations
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"), [(np.float16, 11), (np.float32, 24), (np.float64, 53), ("bfloat16", 8)]
+)
+def test_a_softmax_collapses_where_its_precision_ends(kind, bits):
+    gap = learning.collapse_gap(bits)
+    for far, collapsed in ((gap + 0.1, True), (gap - 0.1, False)):
+        logits = jnp.array([far, 0.0], kind)
+        loss, slope = jax.value_and_grad(lambda z: -jax.nn.log_softmax(z)[0])(logits)
+        assert (float(slope[0]) == 0) == collapsed
+        assert (float(loss) == 0) == collapsed
+
+
+def test_massive_activations_peak_where_their_curve_says():
+    options = {"decay": 0.05, "growth": 0.3, "offset": 2.0}
+    peak = learning.activation_peak(**options)
+    t = peak + np.array([-1e-3, 0.0, 1e-3])
+    curve = learning.activation_curve(t, amplitude=5.0, level=1.0, **options)
+    assert curve[1] > max(curve[0], curve[2])
+    x = 0.3 * peak + 2.0
+    assert x * np.log(x) == pytest.approx(20.0, rel=1e-12)
+    late = learning.activation_curve(1e5, amplitude=5.0, level=1.0, **options)
+    assert late == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
