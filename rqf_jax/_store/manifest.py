@@ -71,6 +71,12 @@ class Root:
 
         Raises `DataFileError` if there is none or if it is not ours, `DamagedError` if it changed.
         """
+        run = store.with_suffix("") if store.suffix == ".partial" else store
+        if not run.exists() and run.with_name(f"{run.name}.partial").is_dir():
+            raise DataFileError(
+                f"{run}: not finished. `rqf-jax info {run}` describes it, and the command that "
+                "began it finishes it."
+            )
         if not store.exists():
             raise DataFileError(f"{store}: no such run.")
         if (store / ROOT).is_symlink() or not (store / ROOT).is_file():

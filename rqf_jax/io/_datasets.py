@@ -17,7 +17,6 @@ from .._arguments import file_path, flag, maybe, part, takes
 from .._ensemble.trajectories import Trajectories
 from .._store import (
     DataFileError,
-    Draft,
     Manifest,
     Root,
     attributes_of,
@@ -158,11 +157,6 @@ def load(path: str | os.PathLike, *, check: bool = True) -> xarray.Dataset:
     missing or changed, or arrays were added.
     """
     path = Path(path)
-    draft = Draft.folder_of(path)
-    if not path.exists() and draft.exists():
-        raise DataFileError(
-            f"{path}: not finished, see {draft}; the same command that began it continues it."
-        )
     root = Root.read(path)
     if check:
         _check(path, root)

@@ -254,6 +254,11 @@ def test_what_is_no_run_is_not_loaded(tmp_path):
     foreign = tmp_path / "foreign.zarr"
     xarray.Dataset({"x": ("i", np.arange(3.0))}).to_zarr(foreign, zarr_format=3, consolidated=False)
     (tmp_path / "file").write_text("text")
+    (tmp_path / "begun.zarr.partial").mkdir()
+    begun = "begun.zarr: not finished. `rqf-jax info "
+    for name in ("begun.zarr", "begun.zarr.partial"):
+        with pytest.raises(rqf.io.DataFileError, match=begun):
+            rqf.io.load(tmp_path / name)
     rules = {"none": "no such run", "file": "not a zarr store", "foreign.zarr": "not a run"}
     for name, rule in rules.items():
         with pytest.raises(rqf.io.DataFileError, match=f"{name}: {rule}"):
