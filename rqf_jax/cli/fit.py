@@ -1,7 +1,6 @@
 """The noise in a file: a run of ours, or the hidden states of a language model."""
 
 import contextlib
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ..io._containers import SUFFIXES
 
 
 def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> None:
-    """Fit the noise in the run or the npz file at `path`, and print what was found.
+    """Fit the noise in the run or the file of hidden states at `path`, and print what was found.
 
     `method` is one of `inference.fit_noise`, or "pairs" for `inference.fit_pairs`; it and
     `antisymmetric` are for runs alone. Raises `io.DataFileError` for a file that cannot be read or
@@ -30,7 +29,7 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
             count = sum(len(sentence.tokens) for sentence in sentences)
             dim = sentences[0].states.shape[-1]
             console.print(f"{len(sentences)} sentences, {count} tokens, dimension {dim}\n")
-            _show_layers(inference.fit_hidden_states(sentences), console)
+            console.print(str(inference.fit_hidden_states(sentences)), markup=False)
         return
     if path.is_file():
         raise io.DataFileError(
@@ -75,49 +74,3 @@ def _show_fit(result: inference.FitResult, console: Console) -> None:
     console.print(table)
     # The lines of the printed result after its own table.
     console.print("\n".join(str(result).splitlines()[len(result.estimate) + 2 :]), markup=False)
-
-
-def _show_layers(result: inference.HiddenStatesFit, console: Console) -> None:
-    names = ["layer", "turn", "σ_s", "σ_a", "null\nratio", "in/out", "bias\nup to"]
-    names += ["overlap", "noise\nalone"]
-    table = Table(*names, box=None, padding=(0, 1, 0, 0))
-    table.add_row("0", *[""] * 6, f"{result.overlap:.3f}", "")
-    for number, layer in enumerate(result.layers, 1):
-        strengths = zip((layer.symmetric, layer.antisymmetric), layer.stderr, strict=True)
-        table.add_row(
-            f"{number} jump" if layer.jump else str(number),
-            f"{math.degrees(layer.turn):.0f}°",
-            *(_with_error(value, error, ".4f") for value, error in strengths),
-            _number(layer.null_ratio, ".1f"),
-            _with_error(layer.in_out, layer.in_out_error, ".2f"),
-            f"{layer.coarseness:.2f}",
-            f"{layer.overlap:.3f}",
-            f"{layer.predicted:.3f}",
-        )
-    console.print(table)
-    console.print(
-        "± one standard error over sentences: ± 2 of them hold the truth in 95 % of fits. Below 2 "
-        "errors a strength is given as < its 95 % limit."
-    )
-    for sentence, token, excess in result.sinks:
-        console.print(f"left out: {token!r} of sentence {sentence}, norm {excess:.0f} x the median")
-    for sentence, token, reason in result.excluded:
-        console.print(f"left out: {token!r} of sentence {sentence}, {reason}")
-    console.print(f"lag-1 correlation   {result.lag[0]:+.2f} (z = {result.lag[1]:+.1f})")
-    console.print(
-        f"gain of overlap     {result.gathering[0]:+.3f} (z = {result.gathering[1]:+.1f})"
-    )
-    console.print(f"\n{result.verdict}", markup=False)
-
-
-def _number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else format(value, form)
-
-
-def _with_error(value: float, error: float, form: str) -> str:
-    """`value` ± `error`, or the 95 % limit of what cannot be told from 0."""
-    if math.isnan(value):
-        return ""
-    if 0 < value < 2 * error:
-        return f"<{value + 2 * error:{form}}"
-    return f"{value:{form}}±{error:{form}}"

@@ -88,7 +88,8 @@ def _states(sentences: Any) -> tuple[list[Float[np.ndarray, "layers _ dim"]], fl
         if not jnp.issubdtype(given.dtype, jnp.floating) or given.ndim != 3:
             raise ValueError(
                 "`sentences` must have `states`, floats (layers, tokens, dim); sentence "
-                f"{number} has dtype {given.dtype} and shape {given.shape}."
+                f"{number} is {shown(sentence)}. `io.as_hidden_states` makes sentences of a tuple "
+                "of arrays, one for each layer."
             )
         if len(getattr(sentence, "tokens", ())) != given.shape[1]:
             raise ValueError(

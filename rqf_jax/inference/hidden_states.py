@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ class HiddenStatesFit:
     its mean over its standard error, which has Student's law over the sentences; `lag` the
     correlation of successive turns and its z. `rivals` weighs this model, noise fresh in every
     sentence, against others on held-out sentences; None if that was not asked for or there is one
-    sentence. `objections` are sentences; without any, `fits` is True.
+    sentence. `objections` are sentences; without any, `fits` is True. `print` shows all of it.
     """
 
     layers: tuple[Layer, ...]
@@ -100,6 +100,15 @@ class HiddenStatesFit:
         if not self.fits:
             text = "Layers are not steps of common matrix noise alone: " + " ".join(self.objections)
         return text if self.rivals is None else f"{text} {_standing(self.rivals)}"
+
+    def __repr__(self) -> str:
+        return (
+            f"HiddenStatesFit(layers={len(self.layers)}, sinks={len(self.sinks)}, "
+            f"excluded={len(self.excluded)}, fits={self.fits})"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([*_table(self), "", self.verdict])
 
 
 @in_own_precision
@@ -336,3 +345,54 @@ def _excess(found, layers, used) -> float:
 def _limit(sentences: int) -> float:
     """The standard errors beyond which something speaks against the model."""
     return max(_TOO_FAR, student(sentences, _SURE)) if sentences > 1 else math.inf
+
+
+_WIDTHS = (8, 5, 14, 14, 6, 11, 6, 8, 6)
+_HEADS = (
+    ("", "", "", "", "null", "", "bias", "", "noise"),
+    ("layer", "turn", "σ_s", "σ_a", "ratio", "in/out", "up to", "overlap", "alone"),
+)
+
+
+def _table(fit: HiddenStatesFit) -> Iterator[str]:
+    for row in (*_HEADS, ("0", *[""] * 6, f"{fit.overlap:.3f}", "")):
+        yield _line(row)
+    for number, layer in enumerate(fit.layers, 1):
+        yield _line(
+            (
+                f"{number} jump" if layer.jump else str(number),
+                f"{math.degrees(layer.turn):.0f}°",
+                _with_error(layer.symmetric, layer.stderr[0], ".4f"),
+                _with_error(layer.antisymmetric, layer.stderr[1], ".4f"),
+                _number(layer.null_ratio, ".1f"),
+                _with_error(layer.in_out, layer.in_out_error, ".2f"),
+                f"{layer.coarseness:.2f}",
+                f"{layer.overlap:.3f}",
+                f"{layer.predicted:.3f}",
+            )
+        )
+    yield "± one standard error over sentences: ± 2 of them hold the truth in 95 % of fits."
+    yield "Below 2 errors a strength is given as < its 95 % limit."
+    for sentence, token, excess in fit.sinks:
+        yield f"left out: {token!r} of sentence {sentence}, norm {excess:.0f} x the median"
+    for sentence, token, reason in fit.excluded:
+        yield f"left out: {token!r} of sentence {sentence}, {reason}"
+    yield f"lag-1 correlation   {fit.lag[0]:+.2f} (z = {fit.lag[1]:+.1f})"
+    yield f"gain of overlap     {fit.gathering[0]:+.3f} (z = {fit.gathering[1]:+.1f})"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
+
+
+def _with_error(value: float, error: float, form: str) -> str:
+    """`value` ± `error`, or the 95 % limit of what cannot be told from 0."""
+    if math.isnan(value):
+        return ""
+    if 0 < value < 2 * error:
+        return f"<{value + 2 * error:{form}}"
+    return f"{value:{form}}±{error:{form}}"

@@ -21,6 +21,10 @@ class Sentence:
     tokens: tuple[str, ...]
     states: Float[np.ndarray, "layers tokens dim"]
 
+    def __repr__(self) -> str:
+        kind = f"{self.states.dtype}{list(self.states.shape)}"
+        return f"Sentence({self.text!r}, tokens={len(self.tokens)}, states={kind})"
+
     def select(self, indices: Sequence[int]) -> "Sentence":
         """The same sentence with only the tokens `indices`, in the order given.
 
@@ -56,6 +60,10 @@ class HiddenStates(Sequence[Sentence]):
 
     path: Path | None
     sentences: tuple[Sentence, ...]
+
+    def __repr__(self) -> str:
+        of = "" if self.path is None else f"path={str(self.path)!r}, "
+        return f"HiddenStates({of}sentences={len(self.sentences)})"
 
     def __len__(self) -> int:
         return len(self.sentences)

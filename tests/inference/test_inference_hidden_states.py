@@ -1,5 +1,6 @@
 """Hidden states as steps of noise: found where it is so, and denied where it is not."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ from _ensembles import isotropic
 
 import rqf_jax as rqf
 from rqf_jax.cli.app import main
-from rqf_jax.inference import fit_hidden_states
+from rqf_jax.inference import HiddenStatesFit, Layer, fit_hidden_states
 from rqf_jax.io import Sentence
 
 SYMMETRIC, ANTISYMMETRIC, LAYERS, SENTENCES, TOKENS, DIM = 0.08, 0.03, 11, 6, 5, 12
@@ -40,6 +41,27 @@ def sentences(hidden):
 @functools.cache
 def fit():
     return fit_hidden_states(sentences(states()))
+
+
+def test_a_printed_fit_has_a_line_for_each_layer_and_the_verdict():
+    layer = Layer(0.5, False, 0.1, 0.01, (0.01, 0.02), 0.9, 1.1, 0.1, 0.05, 0.2, 0.1)
+    jump = dataclasses.replace(layer, jump=True, null_ratio=np.nan)
+    sinks, objections = ((0, "the", 7.2),), ("2 layers are too few.",)
+    shown = HiddenStatesFit((layer, jump), 0.1, sinks, (), (0.1, 9.0), (0.0, 0.1), objections)
+    lines = str(shown).splitlines()
+    first, second = (line.split() for line in lines[3:5])
+    assert first[:4] == ["1", "29°", "0.1000±0.0100", "<0.0500"]
+    assert second[:2] == ["2", "jump"] and len(second) == len(first)
+    assert "left out: 'the' of sentence 0, norm 7 x the median" in lines
+    assert lines[-1] == shown.verdict and max(map(len, lines[:5])) <= 80
+    assert repr(shown) == "HiddenStatesFit(layers=2, sinks=1, excluded=0, fits=False)"
+
+
+def test_a_tuple_of_arrays_is_refused_with_the_function_that_takes_it():
+    with pytest.raises(ValueError, match=r"sentence 0 is an array .*io\.as_hidden_states"):
+        fit_hidden_states(tuple(np.ones((3, 2, 4, 5))))
+    shown = repr(rqf.io.as_hidden_states(tuple(np.ones((3, 2, 4, 5)))))
+    assert shown == "HiddenStates(sentences=2)"
 
 
 @pytest.mark.slow

@@ -41,6 +41,16 @@ def test_explain_prints_the_table_of_the_library_and_draws_it(tmp_path, capsys):
     assert code == 0 and "2 folds" in out and "0→1" in out and "1→2" not in out
 
 
+@pytest.mark.slow
+def test_fit_prints_the_table_of_the_library_for_any_file_of_states(tmp_path, capsys):
+    path = tmp_path / "states.npy"
+    np.save(path, np.load(states(tmp_path))["hidden_states"])
+    code, out, _ = run(capsys, "fit", path)
+    fit = str(rqf.inference.fit_hidden_states(rqf.io.read_hidden_states(path)))
+    assert code == 0 and "overlap" in fit and max(map(len, fit.splitlines()[:8])) <= 80
+    assert out.split()[-len(fit.split()) :] == fit.split()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
