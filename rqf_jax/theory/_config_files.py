@@ -32,7 +32,7 @@ def _rope(config: Mapping[str, Any], share: float) -> dict[str, Any]:
 def _gpt2(c: Mapping[str, Any]) -> Architecture:
     return gpt2(
         dim=c["n_embd"], layers=c["n_layer"], heads=c["n_head"], inner=c.get("n_inner"),
-        init=c["initializer_range"], activation=c.get("activation_function", "gelu_new"),
+        init=c.get(_SCALE, 0.02), activation=c.get("activation_function", "gelu_new"),
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _common(c: Mapping[str, Any]) -> dict[str, Any]:
         "dim": c["hidden_size"],
         "layers": c["num_hidden_layers"],
         "heads": c["num_attention_heads"],
-        "init": c["initializer_range"],
+        "init": c.get(_SCALE, 0.02),
     }
 
 
@@ -79,13 +79,12 @@ def _grouped(c: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_HIDDEN = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-           "initializer_range")  # fmt: skip
+_HIDDEN = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+_SCALE = "initializer_range"  # of every family, which takes 0.02 where a file has none
 _ROPE = ("rope_theta", "rope_parameters", "rope_scaling")
 _GROUPED = ("num_key_value_heads", "head_dim", *_ROPE)
 _FAMILIES: dict[str, tuple[Callable[..., Architecture], tuple[str, ...], tuple[str, ...]]] = {
-    "gpt2": (_gpt2, ("n_embd", "n_layer", "n_head", "initializer_range"),
-             ("n_inner", "activation_function")),
+    "gpt2": (_gpt2, ("n_embd", "n_layer", "n_head"), ("n_inner", "activation_function")),
     "gpt_neox": (_neox, _HIDDEN, ("hidden_act", "use_parallel_residual", "rotary_pct",
                                   "rotary_emb_base", *_ROPE)),
     "llama": (_llama, _HIDDEN, ("hidden_act", *_GROUPED)),
@@ -123,7 +122,8 @@ def from_config(config: str | Path | Mapping[str, Any]) -> Architecture:
     """The architecture that a Hugging Face `config.json` describes; nothing is downloaded. [read]
 
     `config` is the file, the folder that holds it, or its contents as a mapping. Weights must begin
-    as the family's own code draws them; a checkpoint's training began elsewhere if its authors drew
+    as the family's own code draws them, with standard deviation `initializer_range`, 0.02
+    where the file has none; a checkpoint's training began elsewhere if its authors drew
     them otherwise, as Pythia's did (`pythia`). Raises ValueError for a file that is not JSON, a
     `model_type` other than gpt2, gpt_neox, llama, bert and gemma2, fields that are missing, and
     fields that change the network in a way that is not known here; each is named.
@@ -136,9 +136,9 @@ def from_config(config: str | Path | Mapping[str, Any]) -> Architecture:
         )
     build, needed, optional = _FAMILIES[kind]
     if missing := [name for name in needed if values.get(name) is None]:
-        raise ValueError(f"`config` must hold {', '.join(missing)} for {kind}; they are missing.")
+        raise ValueError(f"`config` must hold {', '.join(missing)} for {kind}; got none.")
     for name, value in values.items():
-        if name in needed or name in optional or name in _HARMLESS:
+        if name in (*needed, *optional, _SCALE) or name in _HARMLESS:
             continue
         usual = _USUAL.get(name)
         if usual is not None and any(value is one or value == one for one in usual):

@@ -218,6 +218,8 @@ def test_a_config_file_is_its_constructor(name, tmp_path):
     assert initialisation.from_config(path) == expected
     assert initialisation.from_config(str(tmp_path)) == expected
     assert initialisation.from_config(config) == expected
+    usual = {name: value for name, value in config.items() if name != "initializer_range"}
+    assert initialisation.from_config(usual) == expected  # 0.02, as in the family's own code
 
 
 @pytest.mark.parametrize(
