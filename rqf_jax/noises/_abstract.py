@@ -32,7 +32,27 @@ class AbstractNoise(eqx.Module):
     """The response of one state to the increment of a Brownian motion.
 
     To add a noise, write one final class with these three methods; a solver never sees a
-    (state x noise) matrix, only the displacement.
+    (state x noise) matrix, only the displacement. `calculus` returns `Calculus.STRATONOVICH` for
+    every noise that is a function of t, x and dw. The others are `EITHER`, where no Itô correction
+    appears on the manifold, and `ITO` or `LAYER`, where what is drawn is good for the state at the
+    start of a step alone.
+
+    **Example** of noise along the mean token, g(x) dB = strength * mean(x) dB:
+
+    >>> import equinox as eqx
+    >>> class AlongTheMean(rqf.noises.AbstractNoise):
+    ...     strength: jax.Array = eqx.field(converter=jnp.asarray)
+    ...
+    ...     def shape(self, x):  # one Brownian motion for all tokens
+    ...         return (1,)
+    ...
+    ...     def __call__(self, t, x, dw):
+    ...         return jnp.broadcast_to(self.strength * dw[0] * x.mean(axis=0), x.shape)
+    ...
+    ...     def calculus(self, manifold):
+    ...         return rqf.noises.Calculus.STRATONOVICH
+    >>> AlongTheMean(0.5)
+    AlongTheMean(strength=0.5)
     """
 
     __repr__ = described

@@ -67,6 +67,7 @@ class IsotropicNoise(AbstractMatrixNoise):
     motion with generator (sigma_s² + sigma_a²)/4 Δ; the overlap r of two tokens obeys
     dr = -sigma_s² r(1-r²) dt + √2 sigma_s (1-r²) dW in every dimension.
     `symmetric` is sigma_s and `antisymmetric` sigma_a; their squares are variance per unit time.
+    Without `antisymmetric` it is 0.
 
     Raises ValueError if a strength is negative or not a finite scalar.
     Source: Engel & Shalova, arXiv:2603.06187 (the symmetric case; the sign of A changes no law);
@@ -74,7 +75,9 @@ class IsotropicNoise(AbstractMatrixNoise):
     """
 
     symmetric: Float[Array, ""] = eqx.field(converter=scalar("symmetric", minimum=0))
-    antisymmetric: Float[Array, ""] = eqx.field(converter=scalar("antisymmetric", minimum=0))
+    antisymmetric: Float[Array, ""] = eqx.field(
+        default=0.0, converter=scalar("antisymmetric", minimum=0)
+    )
 
     def shape(self, x: Float[Array, "tokens dim"]) -> tuple[int, ...]:
         """(dim, dim)."""
@@ -223,7 +226,9 @@ class SpanNoise(AbstractNoise):
     """
 
     symmetric: Float[Array, ""] = eqx.field(converter=scalar("symmetric", minimum=0))
-    antisymmetric: Float[Array, ""] = eqx.field(converter=scalar("antisymmetric", minimum=0))
+    antisymmetric: Float[Array, ""] = eqx.field(
+        default=0.0, converter=scalar("antisymmetric", minimum=0)
+    )
 
     def shape(self, x: Float[Array, "tokens dim"]) -> tuple[int, ...]:
         """(tokens + dim, tokens)."""

@@ -90,6 +90,11 @@ def test_the_ito_correction_of_matrix_noise_is_a_force_in_flat_space(symmetric, 
     assert noise.calculus(Euclidean()) is Calculus.STRATONOVICH
 
 
+def test_isotropic_noise_of_one_strength_is_symmetric():
+    for kind in (IsotropicNoise, SpanNoise):
+        assert repr(kind(0.3)) == repr(kind(0.3, 0.0))
+
+
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_the_ito_correction_of_token_noise_is_radial_on_the_sphere_and_nothing_in_flat_space(dim):
     noise, x = TokenNoise(0.7), jnp.asarray(unit_tokens(3, dim))
