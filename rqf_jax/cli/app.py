@@ -191,7 +191,8 @@ def sweep(
 
     The keys name the dimensions of the store. It holds mean, variance and histogram of every
     observable over the members of each point. To keep the members too, add
-    --set run.keep=trajectories.
+    --set run.keep=trajectories. The figure of a grid has a curve for each value of the second key,
+    or is a map of both keys if the second has more than 6 values.
 
     [bold]Examples[/]
 

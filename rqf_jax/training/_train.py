@@ -52,8 +52,10 @@ def train(
 
     **Other arguments**
 
-    - `save`: what to keep of the weights, a function of ONE seed's weights; all by default. Give a
-      named function: each new function object compiles anew.
+    - `save`: what to keep of the weights, a function of ONE seed's weights; all arrays by default.
+      Activations and other functions in a network are not kept, so to call the network give
+      `save`, such as `def error(net): return loss(net, data)`. Give a named function: each new
+      function object compiles anew.
     - `batch_size`: how many seeds are updated at a time; all of them, or on a CPU what fits a
       cache.
     - `progress`: called after each save with the share of all updates that is done, from 0 to 1;

@@ -11,7 +11,7 @@ from _pages import PROGRAMS, ROOT, run
 import rqf_jax as rqf
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-IMPORTS, ANALYSIS, FIRST, FIT, TRAINING, DRIFT = range(len(PROGRAMS["docs/tour.md"]))
+IMPORTS, ANALYSIS, FIRST, FIT, TRAINING, DRIFT, _NOISE = range(len(PROGRAMS["docs/tour.md"]))
 
 
 def fewer(code: str, members: int) -> str:
