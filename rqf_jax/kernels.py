@@ -160,7 +160,7 @@ class UnitOutput(AbstractKernel):
 
     def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """f_n(κ_0(r)/κ_0(1))/n."""
-        return unit_overlap(self.kernel(r) / self.kernel(jnp.ones_like(r)), self.dim) / self.dim
+        return _unit_overlap(self.kernel(r) / self.kernel(jnp.ones_like(r)), self.dim) / self.dim
 
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -172,7 +172,7 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 
-def unit_overlap(z: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape"]:
+def _unit_overlap(z: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape"]:
     """f_n(z) of `UnitOutput`."""
     double = 2 * (2 * z * z - 1)
     # Clenshaw's recursion for Σ c_k T_k(2z² - 1).

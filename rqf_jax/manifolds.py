@@ -258,7 +258,7 @@ def _leaves(manifolds: PyTree) -> list[Any]:
     return jax.tree.leaves(manifolds, is_leaf=_is_manifold)
 
 
-def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
+def _misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
     """The rule that shapes like `x` break as a state, for an error; None if they keep it."""
     if manifold.parts is not None:
         names, manifolds, treedef = _named(manifold.parts)
@@ -266,7 +266,7 @@ def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str |
             states = treedef.flatten_up_to(x)
         except ValueError:
             return f"a state with the parts of the manifold, {', '.join(names)}"
-        found = [misfit(one, state) for one, state in zip(manifolds, states, strict=True)]
+        found = [_misfit(one, state) for one, state in zip(manifolds, states, strict=True)]
         rules = [f"{rule} at `{name}`" for name, rule in zip(names, found, strict=True) if rule]
         return rules[0] if rules else None
     shape = getattr(x, "shape", None)
@@ -279,13 +279,13 @@ def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str |
     return f"{manifold.states}, an array of shape {names}"
 
 
-def stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
+def _stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
     """The rule that `x` breaks, which is off the manifold by more than `tolerance`."""
     if manifold.parts is not None:
         names, manifolds, treedef = _named(manifold.parts)
         parts = zip(names, manifolds, treedef.flatten_up_to(x), strict=True)
         name, one, state = max(parts, key=lambda part: float(part[1].defect(part[2])))
-        return f"at `{name}` {stray(one, state, tolerance)}"
+        return f"at `{name}` {_stray(one, state, tolerance)}"
     fault = getattr(manifold, "fault", None)
     if fault is not None:
         return f"{manifold.states} {fault(x)}"

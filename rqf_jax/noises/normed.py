@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .._arguments import is_concrete, part
 from .._norm import Norm
-from ..kernels import unit_overlap
+from ..kernels import _unit_overlap
 from ..manifolds import AbstractLinearSpace, AbstractManifold, State
 from ._abstract import AbstractAdditiveNoise, AbstractNoise, Calculus
 from .field import AbstractFieldNoise
@@ -101,4 +101,4 @@ class UnitOutput(AbstractFieldNoise):
         silent = square <= 0
         inverse = jnp.where(silent, 0, 1 / jnp.sqrt(jnp.where(silent, 1, square)))
         dim = x.shape[-1]
-        return unit_overlap(s * inverse[:, None] * inverse[None, :], dim) / dim
+        return _unit_overlap(s * inverse[:, None] * inverse[None, :], dim) / dim

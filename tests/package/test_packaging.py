@@ -81,7 +81,7 @@ def test_an_installed_package_has_the_configs_that_the_pages_run(tmp_path, monke
     assert wheel["force-include"] == {"configs": "rqf_jax/configs"}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    commands = re.findall(r"rqf-jax (?:run|sweep) (\S+)", text)
+    commands = re.findall(r"rqf-jax (?:run|sweep) ([^\s`]+)", text)
     assert "configs/demo.toml" in commands
     for name in {*commands, "demo", "demo.toml"} - {"CONFIG"}:
         if name.startswith("configs/"):
