@@ -8,6 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
@@ -67,14 +68,21 @@ def checked_process(process: Any, key: Key, save: Callable) -> Any:
     Raises ValueError unless an update returns a state like the one it took and `save` takes the
     weights: the error names the class, the method and the shapes.
     """
+    return in_dtype(process, _float_of(process, key, save))
+
+
+@once_for_each_kind
+def _float_of(process: Any, key: Key, save: Callable) -> np.dtype:
+    """The float type of the states of a process, which `checked_process` checks."""
     state = _evaluated(process, "start", (key,))
     kinds = {leaf.dtype for leaf in jax.tree.leaves(state)}
     floats = [kind for kind in kinds if jnp.issubdtype(kind, jnp.inexact)]
-    process = in_dtype(process, jnp.result_type(*floats))
+    dtype = np.dtype(jnp.result_type(*floats))
+    process = in_dtype(process, dtype)
     number = jnp.asarray(0)  # of weak type, as in the loop over updates
     _returns(process, "update", (key, number, state), state)
     check_saved(save, _evaluated(process, "weights", (state,)))
-    return process
+    return dtype
 
 
 def check_saved(save: Callable, state: PyTree) -> None:
