@@ -16,6 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .._arguments import fitting
 from .._store.files import DataFileError
 
 TORCH = (".pt", ".pth", ".bin")
@@ -73,6 +74,8 @@ def opened_npz(path: Path) -> Iterator[Any]:
             with file:
                 _check_members(path, file.zip.infolist() if file.zip else ())
                 yield file
+    except MemoryError as error:
+        raise DataFileError(f"{path}: needs more memory than there is.") from error
     # NumPy takes whatever has neither magic number for a pickle, and refuses with a ValueError.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, DataFileError):
@@ -181,13 +184,21 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise DataFileError(
+                    f"{path}: `{name}` takes its numbers from other files, which are not read. "
+                    "Save an array in the file itself."
+                )
+            fitting(name, item.shape or (), item.dtype.itemsize)
             array = item.asstr()[...] if h5py.check_string_dtype(item.dtype) else item[...]
             found[name.replace("/", ".")] = np.asarray(array)
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
-    except (OSError, RuntimeError, TypeError) as error:
+    except DataFileError:
+        raise
+    except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise DataFileError(
             f"{path}: not an HDF5 file of arrays, or cut short ({error})."
         ) from None
@@ -205,6 +216,12 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
             f"{path}: a {path.suffix} file needs PyTorch, of the extra `models`: pip install "
             "'rqf_jax[models]'. Or save the tensors as .safetensors or .npz."
         ) from None
+    # Before 2.6 a file could run code in spite of `weights_only` (CVE-2025-32434).
+    if tuple(map(int, str(torch.__version__).split(".")[:2])) < (2, 6):
+        raise DataFileError(
+            f"{path}: a {path.suffix} file needs PyTorch 2.6 or later, whose loader runs nothing; "
+            f"got {torch.__version__}. Upgrade it, or save the tensors as .safetensors."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -125,8 +125,9 @@ def write_hidden_states(
 
     **Returns** the `HiddenStates` that were written.
 
-    **Raises** ValueError as in `as_hidden_states`, and for another ending. FileExistsError: for an
-    existing path, unless `overwrite` is True.
+    **Raises** ValueError as in `as_hidden_states`, for another ending, and for `HiddenStates` with
+    any of `mask`, `tokens`, `texts` and `final_norm`. FileExistsError: for an existing path, unless
+    `overwrite` is True.
 
     **Example**
 
@@ -139,6 +140,13 @@ def write_hidden_states(
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists. Pass `overwrite=True` to replace it.")
     if isinstance(hidden_states, HiddenStates):
+        given = {"mask": mask, "tokens": tokens, "texts": texts, "final_norm": final_norm}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be left out, because `hidden_states` are sentences already; "
+                    f"got {shown(value)}. Pass it to `as_hidden_states`."
+                )
         found = hidden_states
     else:
         found = as_hidden_states(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .._arguments import file_path, maybe, shown, takes, whole, words
+from .._arguments import file_path, integer, maybe, shown, takes, whole, words
 from .._ensemble.trajectories import Trajectories
 from .._store.files import DataFileError
 from ._containers import SUFFIXES, as_array, named_arrays
@@ -274,7 +274,8 @@ def _heads(folder: Path) -> int | None:
     """The number of heads in a `config.json` in the folder."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        return next(int(config[name]) for name in _HEADS if name in config)
+        found = next(config[name] for name in _HEADS if name in config)
+        return integer("heads", found)
     except (OSError, ValueError, TypeError, RecursionError, StopIteration):
         return None
 

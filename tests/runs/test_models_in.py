@@ -104,6 +104,8 @@ def test_every_format_of_files_gives_the_same_sentences(tmp_path):
     with pytest.raises(FileExistsError, match="overwrite=True"):
         write_hidden_states(tmp_path / "own.npz", STATES)
     write_hidden_states(tmp_path / "own.npz", written, overwrite=True)
+    with pytest.raises(ValueError, match="`mask` must be left out"):
+        write_hidden_states(tmp_path / "own.npz", written, mask=MASK, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir() if "own" in p.name) == ["own.npz"]
 
 
@@ -114,6 +116,16 @@ def test_hdf5_files_give_the_same_sentences(tmp_path):
             file[f"model/layer_{i}"] = x
         file["attention_mask"], file["input_ids"] = MASK, IDS
     same(read_hidden_states(tmp_path / "states.h5"))
+    (tmp_path / "secret.bin").write_bytes(b"12345678")
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        place = [(str(tmp_path / "secret.bin"), 0, 8)]
+        file.create_dataset("hidden_states", (1, 1, 1), "f8", external=place)
+    with pytest.raises(DataFileError, match="takes its numbers from other files"):
+        read_hidden_states(tmp_path / "outside.h5")
+    with h5py.File(tmp_path / "endless.h5", "w") as file:
+        file.create_dataset("hidden_states", (2**20, 2**20, 2**20), "f8", chunks=(1, 1, 1))
+    with pytest.raises(DataFileError, match="fit the memory"):
+        read_hidden_states(tmp_path / "endless.h5")
     (tmp_path / "bad.h5").write_bytes(b"no HDF5")
     with pytest.raises(DataFileError, match="not an HDF5 file"):
         read_hidden_states(tmp_path / "bad.h5")
@@ -264,6 +276,14 @@ def test_shards_and_patterns_are_read(tmp_path):
     np.savez(tmp_path / "nan.npz", **{"h.0.mlp.c_fc.weight": np.full((2, 4), np.nan)})
     with pytest.raises(DataFileError, match="must be finite"):
         rqf.io.read_weights(tmp_path / "nan.npz")
+
+
+def test_a_config_without_usable_heads_leaves_the_matrix_whole(tmp_path):
+    name = "gpt_neox.layers.0.attention.query_key_value.weight"
+    np.savez(tmp_path / "weights.npz", **{name: matrix(3 * D, D)})
+    for heads in (0, -1, 0.5, None):
+        (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": heads}))
+        assert [one.kind for one in rqf.io.read_weights(tmp_path)] == ["QKV"]
 
 
 def test_a_series_of_checkpoints_is_a_path_of_spectra(tmp_path):
