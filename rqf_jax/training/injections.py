@@ -192,6 +192,17 @@ def _gates(batch: PyTree) -> PyTree:
     return batch[2]
 
 
+def _floats(injection: AbstractInjection, tree: PyTree) -> PyTree:
+    """A part of a batch, if noise can move it."""
+    for leaf in jax.tree.leaves(tree):
+        if not eqx.is_inexact_array(leaf):
+            raise ValueError(
+                f"`data` must hold floats where {type(injection).__name__} acts; got dtype "
+                f"{leaf.dtype}. Make them floats, or choose other arrays by `where`."
+            )
+    return tree
+
+
 def _probability(rate: Any) -> Float[Array, ""]:
     return number(minimum=0, below=1)("rate", rate)
 
@@ -207,7 +218,7 @@ class LabelNoise(AbstractIndependentInjection):
 
     def change(self, key: Key, draw: Draw, point: PyTree) -> Draw:
         """Other labels."""
-        labels = self.where(draw.batch)
+        labels = _floats(self, self.where(draw.batch))
         noise = normals_like(key, labels)
         moved = jax.tree.map(lambda y, xi: y + self.sigma.astype(y.dtype) * xi, labels, noise)
         return Draw(draw.weights, eqx.tree_at(self.where, draw.batch, moved), draw.tilt)
@@ -227,7 +238,7 @@ class Dropout(AbstractIndependentInjection):
 
     def change(self, key: Key, draw: Draw, point: PyTree) -> Draw:
         """Other gates."""
-        gates = _masked(key, self.rate, self.where(draw.batch))
+        gates = _masked(key, self.rate, _floats(self, self.where(draw.batch)))
         return Draw(draw.weights, eqx.tree_at(self.where, draw.batch, gates), draw.tilt)
 
 

@@ -318,6 +318,14 @@ STRANGE = optax.GradientTransformation(lambda _: "nothing", lambda g, s, p=None:
             {"injections": [Reshuffled(2)], "data": data.Fresh(lambda key: LINE)},
             "`injections` must choose no batch of examples that are drawn afresh",
         ),
+        (
+            {"injections": [LabelNoise(0.1)], "data": (INPUTS, np.arange(6))},
+            "`data` must hold floats where LabelNoise acts; got dtype int64",
+        ),
+        (
+            {"injections": [Dropout(0.1)], "data": (*LINE, np.ones((6, 2), int))},
+            "`data` must hold floats where Dropout acts; got dtype int64",
+        ),
         ({"injections": [DropConnect(0.1), 3]}, r"`injections\[1\]` must be an injection of"),
     ],
 )
