@@ -17,15 +17,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from .._arguments import (
-    Key,
-    finite,
-    function_of,
-    integer,
-    prng_key,
-    scalar,
-    shown,
-)
+from .._arguments import Key, finite, function_of, integer, is_concrete, prng_key, scalar, shown
 from .._ensemble.members import typed_key
 from ._lanczos import ritz
 
@@ -95,8 +87,13 @@ class SpectralDensity(eqx.Module):
         return _estimate(values)
 
     def density(self, x: Any, width: Any) -> Float[Array, "..."]:
-        """The density at `x`, smoothed by a Gaussian of standard deviation `width`."""
+        """The density at `x`, smoothed by a Gaussian of standard deviation `width`.
+
+        Raises ValueError for a width that is not positive.
+        """
         x, width = finite("x", x), scalar("width", minimum=0)(width)
+        if is_concrete(width) and width == 0:
+            raise ValueError("`width` must be positive; got 0.")
         flat = (1,) * x.ndim + (-1,)
         nodes, weights = self.nodes.reshape(flat), self.weights.reshape(flat)
         far = (x[..., None] - nodes) / width

@@ -136,6 +136,12 @@ def test_a_density_has_the_moments_and_the_shape_of_its_spectrum():
     assert shape[x > 4].sum() * 0.01 == pytest.approx(2 / 62, rel=0.3)
 
 
+def test_a_density_needs_a_width():
+    found = curvature.SpectralDensity(jnp.ones((1, 1)), jnp.ones((1, 1)))
+    with pytest.raises(ValueError, match="`width` must be positive; got 0"):
+        found.density(1.0, 0.0)
+
+
 def test_gradients_of_examples_add_up_and_their_covariance_is_that_of_batches_of_one():
     w = jnp.array([0.5, -1.0])
     squares = LeastSquares(lambda w, batch: batch[0] @ w - batch[1])
