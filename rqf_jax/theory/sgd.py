@@ -44,8 +44,8 @@ def stationary_covariance(
     """The covariance Σ of weights around a minimum: H Σ + Σ H - α H Σ H = (α/B) C.
 
     With momentum b (m ← b m + gradient, w ← w - α m), Σ is the part of w in the stationary
-    covariance of (w, m). For all α and b, H Σ + Σ H has the trace of α E|gradient|² where b = 0:
-    the fluctuation-dissipation relation E w·∇L = (α/2) E|gradient|².
+    covariance of (w, m). Without momentum Σ keeps the fluctuation-dissipation relation
+    E w·∇L = (α/2) E|gradient|² at any α.
 
     **Arguments**
 
@@ -247,8 +247,10 @@ def moments(
     step += alpha**2 / b * np.outer(values, values)
     rates, axes = np.linalg.eigh(step)
     kept = (1 + rates) ** numbers[:, None]
-    small = np.abs(rates) < 1e-12
-    summed = np.where(small, numbers[:, None], (kept - 1) / np.where(small, 1.0, rates))
+    # (kept - 1)/rates, without a subtraction of near numbers where rates are small.
+    slow, still = np.abs(rates) < 0.5, rates == 0
+    grown = np.where(slow, np.expm1(numbers[:, None] * np.log1p(rates * slow)), kept - 1)
+    summed = np.where(still, numbers[:, None], grown / np.where(still, 1.0, rates))
     kick = alpha**2 / b * noise * values
     return (kept * (axes.T @ first) + summed * (axes.T @ kick)) @ axes.T
 
@@ -275,7 +277,9 @@ def random_features(
     if f.ndim != 2 or f.shape[1] != t.size:
         raise ValueError(f"`features` must be of shape (p, {t.size}); got {f.shape}.")
     _, singular, right = np.linalg.svd(f, full_matrices=False)
-    check("features", singular, singular > 1e-10 * singular[0], "have full rank, p ≤ d")
+    if f.shape[0] > f.shape[1]:
+        raise ValueError(f"`features` must have at most {t.size} rows, p ≤ d; got {f.shape[0]}.")
+    check("features", singular, singular > 1e-10 * singular[0], "have full rank")
     seen = right @ t
     rest = float(np.sum((t - right.T @ seen) ** 2))
     noise = scalar(nonnegative, "noise", noise) + rest

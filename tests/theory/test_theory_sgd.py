@@ -139,6 +139,9 @@ def test_moments_are_those_of_their_recursion_and_settle():
     )
     # Ends: the whole batch without noise leaves nothing, a step of zero everything.
     np.testing.assert_allclose(sgd.moments(values, start, [9], learning_rate=0.0)[0], start)
+    # One update from rest: α² λ σ²/B, however small α is.
+    first = sgd.moments([1.0], [0.0], [1], learning_rate=1e-11, noise=2.0)
+    np.testing.assert_allclose(first, [[2e-22]], rtol=1e-12)
 
 
 def test_random_features_split_their_target_in_two_independent_parts():
