@@ -74,6 +74,15 @@ class AbstractNoise(eqx.Module):
         """
         return False
 
+    @property
+    def isotropic(self) -> bool:
+        """True if tokens have one covariance S in all directions, E dx_ai dx_bj = S_ab δ_ij dt.
+
+        Then the noise has a method `covariance(t, x)` that returns S, and `UnitOutput` may
+        normalise the outputs. False unless a noise says so.
+        """
+        return False
+
     @abc.abstractmethod
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """The kind of solver that this noise needs on `manifold`."""

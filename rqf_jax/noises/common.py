@@ -33,6 +33,11 @@ class BiasNoise(AbstractNoise):
         """sigma dW for every token."""
         return jnp.broadcast_to(self.sigma * dw[None, :], x.shape)
 
+    @property
+    def isotropic(self) -> bool:
+        """True: a normal vector has no axis."""
+        return True
+
     def covariance(
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
     ) -> Float[Array, "tokens tokens"]:

@@ -26,6 +26,11 @@ class AbstractFieldNoise(AbstractNoise):
     as one from then on (4e-4 √N in float32, 1e-8 √N in float64).
     """
 
+    @property
+    def isotropic(self) -> bool:
+        """True: S is that of every direction."""
+        return True
+
     @abc.abstractmethod
     def covariance(
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]

@@ -14,9 +14,10 @@ import abc
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._arguments import scalar, square
+from .._arguments import is_concrete, scalar, square
 from .._linalg.lanes import gram, product, transform
 from .._linalg.unrolled import Matrix
 from ..manifolds import AbstractManifold, Sphere
@@ -88,6 +89,13 @@ class IsotropicNoise(AbstractMatrixNoise):
     ) -> Float[Array, "tokens dim"]:
         """-dA x_a for every token."""
         return -transform(self.matrix(t, dw), x)
+
+    @property
+    def isotropic(self) -> bool:
+        """True for equal strengths, as those of a matrix of independent entries, or traced ones."""
+        if not is_concrete((self.symmetric, self.antisymmetric)):
+            return True
+        return bool(np.isclose(self.symmetric, self.antisymmetric, rtol=1e-6, atol=0))
 
     def covariance(
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]

@@ -3,16 +3,14 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import is_concrete, part
+from .._arguments import part
 from .._norm import Norm
 from ..kernels import _unit_overlap
 from ..manifolds import AbstractLinearSpace, AbstractManifold, State
 from ._abstract import AbstractAdditiveNoise, AbstractNoise, Calculus
 from .field import AbstractFieldNoise
-from .matrix import IsotropicNoise
 
 
 class Normed(AbstractNoise):
@@ -73,21 +71,16 @@ class UnitOutput(AbstractFieldNoise):
         E F_ai F_bj = f_n(S_ab/√(S_aa S_bb)) δ_ij dt/n
 
     S is the covariance of the inner noise, whose strength drops out, and f_n that of
-    `kernels.UnitOutput`, of the limit of short steps (derived). `noise` is one with the same
-    covariance in every direction, which it says by a method `covariance`: a field, `ValueNoise`,
-    `BiasNoise`, `TokenNoise`, or `IsotropicNoise` of equal strengths. Raises ValueError for another
-    one.
+    `kernels.UnitOutput`, of the limit of short steps (derived). `noise` has the same covariance in
+    every direction and says so by `isotropic`: a field, `ValueNoise`, `BiasNoise`, `TokenNoise`, or
+    `IsotropicNoise` of equal strengths. Raises ValueError for another one.
     """
 
     noise: AbstractNoise
 
     def __check_init__(self):
         part(AbstractNoise)("noise", self.noise)
-        refused = not hasattr(self.noise, "covariance")
-        if isinstance(self.noise, IsotropicNoise) and is_concrete(self.noise):
-            strengths = np.asarray(self.noise.symmetric), np.asarray(self.noise.antisymmetric)
-            refused = not np.isclose(*strengths, rtol=1e-6)
-        if refused:
+        if not self.noise.isotropic:
             raise ValueError(
                 "`noise` must have one covariance in all directions, as fresh matrices of "
                 "independent entries have, IsotropicNoise(s, s), ValueNoise and KernelNoise; got "

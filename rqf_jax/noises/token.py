@@ -33,6 +33,11 @@ class TokenNoise(AbstractAdditiveNoise):
         """sigma dW."""
         return self.sigma * dw
 
+    @property
+    def isotropic(self) -> bool:
+        """True: normal vectors have no axis."""
+        return True
+
     def covariance(
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
     ) -> Float[Array, "tokens tokens"]:

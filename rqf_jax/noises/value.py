@@ -45,6 +45,11 @@ class ValueNoise(AbstractNoise):
         """sigma dB f_i(X) for every token."""
         return self.sigma * transform(dw, self.field(t, x))
 
+    @property
+    def isotropic(self) -> bool:
+        """True: the rows of a matrix of independent normals are alike."""
+        return True
+
     def covariance(
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
     ) -> Float[Array, "tokens tokens"]:
