@@ -78,16 +78,69 @@ def test_losses_do_not_know_when_time_began(offset):
     np.testing.assert_allclose(values(offset), values(0.0), rtol=1e-5)
 
 
+def pulled_noise(offset):
+    """Losses of an Ornstein-Uhlenbeck process, whose strength of noise is to be found."""
+    law, sde = rqf.laws.Normal((2, 1)), rqf.models.weight_ou(0.5, 1.0, jnp.zeros((2, 1)))
+    ts, options = 10 * GRID + offset, {"substeps": 1, "members": 8}
+    runs = rqf.simulate(sde, law, ts, **options, key=KEY)
+    squares = jnp.mean(runs.ys**2, 0)
+    yield losses.SimulatedMoments(law, ts, squares, jnp.square, **options)
+    yield losses.MaximumMeanDiscrepancy(law, ts, runs.ys, **options)
+    yield losses.TransitionLikelihood(runs.ys, ts)
+
+
 @pytest.mark.slow
-def test_lyapunov_exponents_and_attractors_do_not_know_when_time_began():
-    law = Float32(rqf.laws.Uniform(1, 3))
-    options = {"substeps": 2, "key": KEY}
-    sde = rqf.models.random_quadratic_form(1.0)
-    plain, late = (
-        rqf.analysis.lyapunov_spectrum(sde, law, GRID + t, members=4, **options) for t in (0.0, 1e6)
-    )
-    np.testing.assert_allclose(late.exponents, plain.exponents, rtol=1e-4)
-    clouds = [rqf.analysis.pullback(sde, law, GRID + t, points=3, **options) for t in (0.0, 1e6)]
+@pytest.mark.parametrize("number", range(3))
+def test_gradient_fits_do_not_know_when_time_began(number):
+    def found(offset):
+        loss = list(pulled_noise(offset))[number]
+        start = rqf.models.weight_ou(0.7, 1.0, jnp.zeros((2, 1)))
+        fit = rqf.fit(start, loss, where=lambda sde: sde.noise.sigma, steps=20, key=KEY)
+        return [float(fit.sde.noise.sigma), *fit.history]
+
+    plain = found(0.0)
+    assert abs(plain[0] - 0.7) > 0.02  # the fit has moved
+    for offset in OFFSETS:
+        np.testing.assert_allclose(found(offset), plain, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_fit_of_friction_does_not_know_when_time_began():
+    def well(friction):
+        return rqf.models.underdamped_langevin(lambda q: 2 * q, friction=friction, temperature=0.5)
+
+    def position(x):
+        return x["q"]
+
+    law = rqf.laws.Product({name: rqf.laws.Normal((1,)) for name in "qp"})
+
+    def found(offset):
+        ts, options = np.linspace(0.0, 2.0, 5) + offset, {"substeps": 5, "members": 20}
+        seen = rqf.simulate(well(0.8), law, ts, **options, key=KEY, save=position).ys
+        loss = losses.SimulatedMoments(law, ts, jnp.mean(seen, 0), position, **options)
+        fit = rqf.fit(well(0.3), loss, where=lambda sde: sde.drift.friction, steps=20, key=KEY)
+        return [float(fit.sde.drift.friction), *fit.history]
+
+    plain = found(0.0)
+    for offset in OFFSETS:
+        np.testing.assert_allclose(found(offset), plain, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_lyapunov_exponents_and_attractors_do_not_know_when_time_began(offset):
+    sde, options = rqf.models.random_quadratic_form(1.0), {"substeps": 2, "key": KEY}
+
+    def exponents(law, t):
+        found = rqf.analysis.lyapunov_spectrum(sde, law, GRID + t, members=4, **options)
+        return found.exponents, found.stderr
+
+    law = rqf.laws.Uniform(1, 3)
+    np.testing.assert_allclose(exponents(law, offset), exponents(law, 0.0), rtol=1e-6)
+    law = Float32(law)
+    plain, late = (exponents(law, t)[0] for t in (0.0, offset))
+    np.testing.assert_allclose(late, plain, rtol=1e-4)
+    clouds = [rqf.analysis.pullback(sde, law, GRID + t, points=3, **options) for t in (0.0, offset)]
     np.testing.assert_allclose(clouds[1], clouds[0], atol=2e-6)
 
 

@@ -41,20 +41,30 @@ def eigenvalues():
     return np.linalg.eigvalsh(np.diag([0.0, 2, 4, 6]) + (walk + walk.swapaxes(1, 2)) / np.sqrt(2))
 
 
-def attention(xs, ts):
+def attention(xs, ts, **options):
     drift = rqf.drifts.Attention(beta=1.0, strength=1.0)
-    return fit_attention(xs, ts, attention=drift, noise=1.0)
+    return fit_attention(xs, ts, attention=drift, **options)
+
+
+def slow(fit, data, **options):
+    return pytest.param(functools.partial(fit, **options), data, marks=pytest.mark.slow)
 
 
 FITS = [
     (fit_noise, tokens),
-    pytest.param(functools.partial(fit_noise, antisymmetric=True), tokens, marks=pytest.mark.slow),
+    slow(fit_noise, tokens, antisymmetric=True),
+    slow(fit_noise, tokens, method="robust"),
     (fit_pairs, tokens),
-    pytest.param(fit_noise_observed, tokens, marks=pytest.mark.slow),
-    pytest.param(attention, tokens, marks=pytest.mark.slow),
+    slow(fit_noise_observed, tokens),
+    slow(attention, tokens, noise=1.0),
+    slow(attention, tokens, parameters=("strength", "beta")),
     (fit_matrix_ou, weights),
     (functools.partial(fit_matrix_ou, target=0.0, stationary=True), weights),
+    slow(fit_matrix_ou, weights, stationary=True),
     (functools.partial(fit_dyson, rate=1.0, beta=1.0), eigenvalues),
+    slow(fit_dyson, eigenvalues, rate=1.0),
+    slow(fit_dyson, eigenvalues, beta=1.0),
+    slow(fit_dyson, eigenvalues, rate=1.0, method="tamed"),
 ]
 
 
