@@ -73,5 +73,5 @@ def too_large(batch: int, detail: str) -> str:
     """The message of an `OutOfMemoryError`."""
     return (
         f"{batch} members at a time need more memory than there is ({detail}). Save less of a "
-        "member, or at fewer times."
+        "member, with `run.save`, or at fewer times."
     )

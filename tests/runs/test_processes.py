@@ -290,8 +290,9 @@ def test_a_disk_that_cannot_be_written_is_exit_code_3(tmp_path):
 
 
 def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
+    # One member is 288 MB, so that it fits, and eight are more than the limit of 2 GiB.
     text = TINY.replace('"polar_order", "overlaps"', '"state"').replace(
-        "points = 3", "points = 4000"
+        "points = 3", "points = 300"
     )
     law = 'name = "uniform"\ntokens = 400\ndim = 300'
     text = text[: text.index("[law]")] + "[law]\n" + law + "\n"
@@ -302,4 +303,5 @@ def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
     before += ".read_text().split()[0]) * 4096; " + LIMIT.format(name="AS", value="used + 2**31")
     done = command(tmp_path / "large.toml", tmp_path / "run.zarr", before)
     assert done.returncode == 4 and done.stderr.startswith("rqf-jax: out of memory: 8 members")
+    assert "`run.save`" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["large.toml"]
