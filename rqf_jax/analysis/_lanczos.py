@@ -25,7 +25,7 @@ def ritz(
         basis = basis.at[k].set(v)
         w = product(v)
         size = jnp.linalg.norm(w)
-        diagonal = diagonal.at[k].set(v @ w)
+        diagonal = diagonal.at[k].set(jnp.vdot(v, w, precision="highest"))
         w = _apart(w, basis)
         coupling = jnp.linalg.norm(w)
         # An invariant subspace is found: go on in another.

@@ -182,7 +182,7 @@ def hessian_trace(loss: Loss, weights: PyTree, *, key: Key, probes: int = 16) ->
 
     def one(key):
         signs = jax.random.rademacher(key, point.shape, point.dtype)
-        return signs @ product(signs)
+        return jnp.sum(signs * product(signs))
 
     return _estimate(lax.map(one, keys))
 
@@ -336,27 +336,28 @@ class Curvature(eqx.Module):
 
         value, slope = jax.value_and_grad(lambda p: whole(eqx.combine(p, rest)))(floats)
         flat, point = ravel_pytree(slope)[0], ravel_pytree(floats)[0]
+        square_norm = jnp.sum(flat**2)
 
         def square(example):
             own = jax.grad(lambda p: self.loss(eqx.combine(p, rest), _alone(example)))(floats)
             return jnp.sum(ravel_pytree(own)[0] ** 2)
 
         # Batches of examples, so that many seeds' gradients fit the memory.
-        noise = jnp.mean(lax.map(square, self.data, batch_size=32)) - flat @ flat
+        noise = jnp.mean(lax.map(square, self.data, batch_size=32)) - square_norm
         trace = hessian_trace(whole, weights, key=self.key, probes=self.probes)
         top = hessian_eigenvalues(whole, weights, 1, key=self.key, steps=self.steps).values[0]
         rate = self.learning_rate.astype(flat.dtype)
         return {
             "loss": value,
-            "gradient": flat @ flat,
+            "gradient": square_norm,
             "noise": noise,
             "trace": trace.value,
             "trace_error": trace.error,
             "sharpness": top,
             "rate_trace": rate * trace.value,
             "rate_sharpness": rate * top,
-            "dissipation": point @ flat,
-            "fluctuation": rate / 2 * (flat @ flat + noise / self.batch),
+            "dissipation": jnp.sum(point * flat),
+            "fluctuation": rate / 2 * (square_norm + noise / self.batch),
         }
 
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import finite, maybe, nonnegative, scalar
+from .._linalg.lanes import product
 from ._abstract import AbstractDrift
 
 Networks = dict[str, Float[Array, "..."]]
@@ -65,18 +65,23 @@ class SelfSupervised(AbstractDrift):
         """The velocities of all parts."""
         a, b = x["A"], x["B"]
         c = a if self.rate is None else x["C"]
-        moved = learned(a, b, b @ a @ self.inputs - c @ self.cross)
+        moved = learned(a, b, c, self.inputs, self.cross)
         moved = {"A": moved["A"] - self.decay * a, "B": moved["B"] - self.decay * b}
         if self.teacher is not None:
-            moved["A"] += b @ a @ self.cross.T - a @ self.teacher
+            moved["A"] += product(b, a, self.cross.T) - product(a, self.teacher)
         return moved if self.rate is None else moved | {"C": self.rate * (a - c)}
 
 
 def learned(
-    a: Float[Array, "n m"], b: Float[Array, "n n"], residual: Float[Array, "n m"]
+    a: Float[Array, "n m"],
+    b: Float[Array, "n n"],
+    c: Float[Array, "n m"],
+    inputs: Float[Array, "m m"],
+    cross: Float[Array, "m m"],
 ) -> Networks:
-    """The descent of encoder and predictor by a residual."""
-    return {"A": -b.T @ residual, "B": -residual @ a.T}
+    """The descent of encoder and predictor by the residual B A X - C Y of two moments."""
+    residual = product(b, a, inputs) - product(c, cross)
+    return {"A": -product(b.T, residual), "B": -product(residual, a.T)}
 
 
 def moments(
@@ -84,4 +89,4 @@ def moments(
 ) -> tuple[Float[Array, "m m"], Float[Array, "m m"]]:
     """Σ s_i x_i x_iᵀ and Σ s_i y_i x_iᵀ."""
     weighted = shares[:, None] * x
-    return jnp.matmul(x.T, weighted), jnp.matmul(y.T, weighted)
+    return product(x.T, weighted), product(y.T, weighted)

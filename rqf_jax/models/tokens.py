@@ -17,6 +17,7 @@ from .._arguments import (
     takes,
     whole,
 )
+from .._linalg.lanes import product
 from .._sde import SDE
 from ..drifts import (
     AbstractDrift,
@@ -88,8 +89,8 @@ def random_linear_layers(left: Any, right: Any) -> SDE:
     that are not square and finite.
     """
     noise = AnisotropicNoise(left, right)
-    c, d = noise.left @ noise.left.T, noise.right.T @ noise.right
-    return SDE(Linear(-0.5 * (c @ d)), noise, Sphere())
+    left, right = noise.left, noise.right
+    return SDE(Linear(-0.5 * product(left, left.T, right.T, right)), noise, Sphere())
 
 
 @takes(

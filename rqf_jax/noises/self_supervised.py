@@ -45,7 +45,7 @@ class MomentNoise(AbstractNoise):
         c = x.get("C", a)
         shares = jnp.sqrt(self.temperature) * (dw - dw.mean()) / math.sqrt(dw.size)
         inputs, cross = moments(self.x, self.y, shares)
-        moved = learned(a, b, b @ a @ inputs - c @ cross)
+        moved = learned(a, b, c, inputs, cross)
         return moved | {"C": jnp.zeros_like(c)} if "C" in x else moved
 
     def calculus(self, manifold: AbstractManifold) -> Calculus:

@@ -231,7 +231,7 @@ class BernoulliRBM(AbstractDescent):
         matrix, visible_bias, hidden_bias = weights
         seen, dreamt = batch
         both = jnp.concatenate([seen, dreamt])
-        energies = -both @ visible_bias - _softplus(
+        energies = -jnp.matmul(both, visible_bias, precision="highest") - _softplus(
             product(both, matrix.T) + hidden_bias[None]
         ).sum(1)
         return jnp.mean(energies[: len(seen)]) - jnp.mean(energies[len(seen) :])

@@ -161,7 +161,8 @@ class SlowDrift(AbstractDrift):
         """The velocity at weights x, per update."""
         gradient = jax.grad(self._penalty)(x).reshape(-1)
         jacobian = self._output_gradients(x).reshape(self.process.targets.size, -1)
-        normal = jnp.linalg.pinv(jacobian) @ (jacobian @ gradient)
+        seen = jnp.matmul(jacobian, gradient, precision="highest")
+        normal = jnp.matmul(jnp.linalg.pinv(jacobian), seen, precision="highest")
         return -self._rate() * (gradient - normal).reshape(x.shape)
 
     def _rate(self) -> Float[Array, ""]:

@@ -134,7 +134,7 @@ class GradientNoise(AbstractNoise):
             alone = jax.vmap(
                 lambda one: _loss(self.process, w, jax.tree.map(lambda leaf: leaf[None], one))
             )(examples)
-            return share @ alone
+            return jnp.vdot(share, alone, precision="highest")
 
         moved, start = jax.grad(tilted)(x), samples
         size = jnp.sqrt(self.temperature / max(1, samples))

@@ -194,3 +194,14 @@ def test_most_starts_of_two_units_do_not_collapse(teacher, share):
 def test_bad_views_have_one_clear_error(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_products_keep_all_digits_of_single_precision():
+    # A GPU rounds the factors of a product to 11 bits, unless it is told to keep them.
+    sde = ema_flow(X, Y, decay=0.1, rate=1.0, temperature=0.1)
+    state = {"A": jnp.asarray(A0), "B": jnp.asarray(B0), "C": jnp.asarray(A0)}
+    noise = jax.make_jaxpr(sde.noise)(jnp.zeros(()), state, jnp.ones(9))
+    for jaxpr in (jax.make_jaxpr(sde.drift)(jnp.zeros(()), state), noise):
+        products = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+        highest = jax.lax.Precision.HIGHEST
+        assert products and all(e.params["precision"] == (highest, highest) for e in products)
