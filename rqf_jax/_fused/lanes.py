@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax import lax
 from jax.extend import core
@@ -53,8 +54,15 @@ _CALLS = {
     **dict.fromkeys(["closed_call", "core_call", "custom_jvp_call"], "call_jaxpr"),
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "custom_vmap_call": "call",
 }
-_SAME = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"}
+_PROGRAMS_OF_JAX = {"maybe_set", "select_if_vmap", "unvmap_all", "unvmap_any", "unvmap_max"}
+"""Equinox's operations, which are functions of JAX for one member: batching alone is their own."""
+
+_SAME = {
+    *("copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"),
+    "nonbatchable",
+}
 
 
 def evaluate(ops: Ops, closed: Any, *args: Lanes) -> list[Lanes]:
@@ -97,6 +105,11 @@ class _Interpreter(Moving, ByRows):
             return self.closed(params[_CALLS[name]], xs)
         if name in _SAME:
             return xs if equation.primitive.multiple_results else xs[0]
+        if name in _PROGRAMS_OF_JAX:
+            given = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
+            program = jax.make_jaxpr(functools.partial(equation.primitive.impl, **params))(*given)
+            out = self.closed(program, xs)
+            return out if equation.primitive.multiple_results else out[0]
         elementwise = name in _ELEMENTWISE or name in functions.PROGRAMS
         rows = self.by_rows(equation, elementwise, xs)
         if rows is not None:
@@ -228,10 +241,9 @@ class _Interpreter(Moving, ByRows):
         return [*_shaped(values, carry), *stacked]
 
     def _while(self, *xs, cond_jaxpr, body_jaxpr, cond_nconsts, body_nconsts):
-        if not self.ops.loops:
-            raise Unsupported("a loop whose length depends on the state")
         first, second = cond_nconsts, cond_nconsts + body_nconsts
         carry = xs[second:]
+        values, turns = _flat(carry), UNROLLED // max(1, _entries(body_jaxpr.jaxpr))
 
         def test(values):
             given = [*xs[:first], *_shaped(values, carry)]
@@ -241,7 +253,14 @@ class _Interpreter(Moving, ByRows):
             given = [*xs[first:second], *_shaped(values, carry)]
             return _flat(self.wholes(self.closed(body_jaxpr, given)))
 
-        return _shaped(self.ops.again(_flat(carry), test, turn), carry)
+        # Turns that are taken in any case are written out, such as all stages of a method.
+        while known(goes := test(values)) and (turns > 0 or not goes):
+            if not goes:
+                return _shaped(values, carry)
+            values, turns = turn(values), turns - 1
+        if not self.ops.loops:
+            raise Unsupported("a loop whose length depends on the state")
+        return _shaped(self.ops.again(values, test, turn), carry)
 
     def _cond(self, index, *xs, branches, **_):
         if known(index[()]):
