@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PyTree, UInt32
 
 from .. import solvers
 from .._arguments import Key, function_of, integer, is_concrete, part
@@ -197,12 +197,21 @@ def check_start(
         return None
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        x0 = law(member_keys(key, member)[0])
-        finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(x0))
-        defect = float(manifold.defect(x0))
+        x0, finite, defect = _start(manifold, law, key, np.asarray(member, np.uint32))
         if not finite:
             raise ValueError(f"`law` must draw finite states; got {x0}.")
-        if defect > TOLERANCE:
+        if float(defect) > TOLERANCE:
             raise ValueError(f"`law` must draw {_stray(manifold, x0, TOLERANCE)}")
         check_directions(given, x0)
     return x0
+
+
+@eqx.filter_jit
+def _start(manifold: AbstractManifold, law: AbstractLaw, key: Key, member: UInt32[Array, ""]):
+    """A member's initial state, whether it is finite, and how far it is off the manifold.
+
+    One program: JAX compiles each operation on known arrays by itself.
+    """
+    x0 = law(member_keys(key, member)[0])
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x0)]
+    return x0, jnp.all(jnp.stack(finite)), manifold.defect(x0)

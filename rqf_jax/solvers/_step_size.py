@@ -1,5 +1,6 @@
 """Warnings of steps that are too long for an equation, found before anything is simulated."""
 
+import functools
 import inspect
 import math
 import warnings
@@ -9,6 +10,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
@@ -48,13 +50,15 @@ def warn_of_long_steps(
     longest = max(h for _, h in steps)
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        size = jnp.asarray(longest)
-        control = max((float(c) for c in _controls(sde.noise, like, size)), default=0.0)
+        control = float(_control(sde.noise, like, np.asarray(longest)))
         h, rate = longest, 0.0
         if x is not None and _is_explicit(solver, sde):
             explicit = _explicit_part(solver, sde)
             # Arrays: another time or step compiles nothing.
-            rates = [float(_rate(explicit, jnp.asarray(t), jnp.asarray(h), x)) for t, h in steps]
+            along = np.random.default_rng(0).normal(size=sum(y.size for y in jax.tree.leaves(x)))
+            rates = [
+                float(_rate(explicit, np.asarray(t), np.asarray(h), x, along)) for t, h in steps
+            ]
             h, rate = max(
                 ((h, rate) for (_, h), rate in zip(steps, rates, strict=True)),
                 key=lambda step: math.inf if math.isnan(step[1]) else step[0] * step[1],
@@ -78,6 +82,14 @@ def warn_of_long_steps(
         "`substeps`.",
         stacklevel=level + 1,
     )
+
+
+@eqx.filter_jit
+def _control(
+    noise: AbstractNoise, like: PyTree[jax.ShapeDtypeStruct | Array], h: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The largest control number, 0 without shared matrix noise."""
+    return functools.reduce(jnp.maximum, _controls(noise, like, h), jnp.zeros_like(h))
 
 
 def _controls(
@@ -108,12 +120,15 @@ def _is_explicit(solver: diffrax.AbstractSolver, sde: SDE) -> bool:
 
 
 @eqx.filter_jit
-def _rate(sde: SDE, t, h, x: State) -> Float[Array, ""]:
-    """The larger of the drift's rates at `x` and where a step of Euler's leads from there."""
+def _rate(sde: SDE, t, h, x: State, along) -> Float[Array, ""]:
+    """The larger of the drift's rates at `x` and where a step of Euler's leads from there.
+
+    `along` is any vector of as many numbers: where the search for the fastest direction starts.
+    """
     # One axis for all numbers of a state: the norm of all its parts together.
     start, whole = ravel_pytree(x)
     sde = in_dtype(sde, start.dtype)
-    t, h = jnp.asarray(t, start.dtype), jnp.asarray(h, start.dtype)
+    t, h, along = (jnp.asarray(given, start.dtype) for given in (t, h, along))
 
     def tangent(y, v):
         return ravel_pytree(sde.manifold.tangent(whole(y), whole(v)))[0]
@@ -128,11 +143,11 @@ def _rate(sde: SDE, t, h, x: State) -> Float[Array, ""]:
             size = jnp.sqrt(jnp.sum(w * w))
             return w / jnp.where(size > 0, size, 1), size
 
-        v = tangent(y, jax.random.normal(jax.random.key(0), y.shape, y.dtype))
+        v = tangent(y, along)
         v = v / jnp.sqrt(jnp.sum(v * v))
         sizes = lax.scan(iterate, v, length=_ITERATIONS)[1]
         # A pair of complex eigenvalues turns vectors, whose growth is that of many steps.
         return jnp.exp(jnp.mean(jnp.log(sizes[_ITERATIONS // 2 :])))
 
     moved = ravel_pytree(sde.manifold.retract(x, whole(h * velocity(start))))[0]
-    return jnp.maximum(rate(start), rate(moved))
+    return jnp.max(jax.vmap(rate)(jnp.stack([start, moved])))
