@@ -156,7 +156,7 @@ class _Interpreter(Moving, ByRows):
 
     # ---- reductions and products, as chains of elementwise operations
 
-    def fold(self, primitive: Any, x: Lanes, axes: Sequence[int], empty: Any) -> Lanes:
+    def fold(self, primitive: Any, x: Lanes, axes: Sequence[Any], empty: Any) -> Lanes:
         """The reduction of `x` over `axes`; `empty` where there is nothing to reduce."""
         x = np.moveaxis(x, axes, range(len(axes)))
         x = x.reshape((math.prod(x.shape[: len(axes)]), *x.shape[len(axes) :]))

@@ -77,9 +77,8 @@ class Memory(Ops, abc.ABC):
 
     def type(self, dtype: str) -> str:
         """The LLVM type of lane values of a dtype."""
-        if dtype not in TYPES:
-            raise Unsupported(f"numbers of type {dtype}")
-        return TYPES[dtype] if self.width == 1 else f"<{self.width} x {TYPES[dtype]}>"
+        kind = _kind(dtype)
+        return kind if self.width == 1 else f"<{self.width} x {kind}>"
 
     def text(self, value: Any) -> str:
         """A lane value as an operand; one that is in memory is read now."""
@@ -87,7 +86,7 @@ class Memory(Ops, abc.ABC):
             return self.load(value.room, str(value.place)).text
         if isinstance(value, Name):
             return value.text
-        kind = TYPES[self.dtype(value)]
+        kind = _kind(self.dtype(value))
         if kind == "float":
             # LLVM writes float constants as the bits of a double.
             one = f"0x{struct.unpack('<Q', struct.pack('<d', float(value)))[0]:016X}"
@@ -244,3 +243,10 @@ class Memory(Ops, abc.ABC):
     def _enter(self, label: str, seen: dict[str, Name]) -> None:
         self.block, self.seen = label[1:], seen
         self.lines.append(f"{self.block}:")
+
+
+def _kind(dtype: str) -> str:
+    """LLVM's type of one number."""
+    if dtype not in TYPES:
+        raise Unsupported(f"numbers of type {dtype}")
+    return TYPES[dtype]
