@@ -1,17 +1,20 @@
 """Runs by fused kernels are the runs by XLA's scan, and say when they are not."""
 
+import inspect
+
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _equations import EQUATIONS, kinds
 
 import rqf_jax as rqf
 from rqf_jax import _store
 
 KEY = jax.random.key(3)
 TS = [0.0, 0.64, 1.28]
-Q = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -31,58 +34,58 @@ def fused(monkeypatch):
     return lambda on: monkeypatch.setenv("RQF_JAX_FUSED", "1" if on else "0")
 
 
-def tokens(noise, drift=None, dim=3):
-    sde = rqf.SDE(drift or rqf.drifts.NoDrift(), noise, rqf.manifolds.Sphere())
-    return sde, rqf.laws.Uniform(5, dim)
-
-
-def matrix(sde, shape=(3, 3)):
-    return sde, rqf.laws.Zeros(shape)
-
-
-def attention_of_matrices():
-    mask = rqf.drifts.causal_mask(5)
-    return rqf.drifts.Attention(1.0, query_key=Q, value=Q.T, mask=mask)
-
-
-def model(make, *args):
-    return lambda: (make(*args), rqf.laws.Uniform(5, 3))
-
-
-# Made when they are used: parameters have the precision of the moment.
-MODELS = {
-    "shared noise": lambda: tokens(rqf.noises.IsotropicNoise(1.0, 0.0)),
-    "rotations": lambda: tokens(rqf.noises.IsotropicNoise(0.8, 0.5)),
-    "plane": lambda: tokens(rqf.noises.IsotropicNoise(1.0, 0.3), dim=2),
-    "space of four": lambda: tokens(rqf.noises.IsotropicNoise(1.0, 0.3), dim=4),
-    "noise of its own": lambda: tokens(rqf.noises.TokenNoise(0.5)),
-    "attention": model(rqf.models.noisy_attention, 1.0, 1.0),
-    "matrices": lambda: tokens(rqf.noises.IsotropicNoise(0.8, 0.0), attention_of_matrices()),
-    "unnormalised": model(rqf.models.noisy_unnormalised_attention, 1.0, 0.7),
-    "forced": model(rqf.models.forced_rqf, 1.0, 0.5),
-    "random values": model(rqf.models.stochastic_transformer, 1.0),
-    "mean field": model(rqf.models.mean_field_attention, 1.0, 0.1),
-    "without noise": model(rqf.models.self_attention, 1.0),
-    "weights": lambda: matrix(rqf.models.weight_ou(1.0, 0.5, jnp.ones((3, 3)))),
-}
-
-
 def run(model, *, members=200, **others):
     sde, law = model
-    runs = rqf.simulate(sde, law, TS, substeps=64, members=members, key=KEY, **others)
-    return np.asarray(runs.ys)
+    return rqf.simulate(sde, law, TS, substeps=64, members=members, key=KEY, **others).ys
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_kernel_follows_the_scan_to_rounding_for_every_model_of_few_numbers(name, fused):
-    ours = MODELS[name]()
-    assert "one fused kernel" in rqf.explain(*ours)
-    fused(True)
-    found = run(ours)
-    fused(False)
-    wanted = run(ours)
-    assert not np.array_equal(found, wanted)  # it is another program
-    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+def error(found, wanted):
+    """The largest difference, relative to the size of the member's state or of a typical one."""
+    worst = 0.0
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        one, other = (np.asarray(y, float).reshape(*y.shape[:2], -1) for y in (one, other))
+        own, typical = np.abs(other).max(-1), np.sqrt((other**2).mean((0, 2)))
+        worst = max(worst, float((np.abs(one - other).max(-1) / np.maximum(own, typical)).max()))
+    return worst
+
+
+def doubled(parts):
+    """The same numbers in double precision: a model that draws them would draw others."""
+    return jax.tree.map(lambda a: a.astype(float) if eqx.is_inexact_array(a) else a, parts)
+
+
+# One of each kind of state and of loop; the others take as long to compile.
+QUICK = {"noisy_attention", "underdamped_langevin", "correlated", "SRA1 of diffrax"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EQUATIONS],
+)
+def test_a_kernel_follows_the_scan_to_rounding_for_every_equation_of_few_numbers(name, fused):
+    ours = EQUATIONS[name]()
+    text = rqf.explain(ours.sde, ours.law, solver=ours.solver)
+    assert (ours.why or "one fused kernel") in text
+    found = {}
+    for on in (True, False):
+        fused(on)
+        found[on] = run((ours.sde, ours.law), members=64, solver=ours.solver)
+    if ours.amplifies:
+        with jax.enable_x64(True):
+            exact = run(doubled((ours.sde, ours.law)), members=64, solver=ours.solver)
+        assert error(found[True], exact) < 2 * error(found[False], exact)
+    else:
+        assert error(found[True], found[False]) <= (2e-5 if ours.why is None else 0)
+
+
+def test_equations_for_kernels_hold_every_public_model_drift_noise_and_solver():
+    made = {name: make() for name, make in EQUATIONS.items()}
+    assert set(rqf.models.__all__) <= {name.partition(" ")[0] for name in made}
+    held = set().union(*map(kinds, made.values()))
+    for module in (rqf.drifts, rqf.noises, rqf.solvers):
+        public = [getattr(module, name) for name in module.__all__ if "Abstract" not in name]
+        parts = {part for part in public if inspect.isclass(part) and issubclass(part, eqx.Module)}
+        assert parts <= held
 
 
 LARGE = {

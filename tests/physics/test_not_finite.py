@@ -27,6 +27,11 @@ def pairs(out, index):
     return (rows == index[0]) | (columns == index[0])
 
 
+def own(out, index):
+    """Numbers of a token itself."""
+    return np.broadcast_to((np.arange(3) == index[0]).reshape(3, *[1] * (len(out) - 1)), out)
+
+
 def cross(out, index):
     """Rows and columns of a token."""
     return np.logical_or.outer(np.arange(3) == index[0], np.arange(3) == index[0])
@@ -53,6 +58,8 @@ def neighbours(out, index):
 CASES = {
     "angles": (observables.angles, [TOKENS], pairs),
     "cluster_signs": (observables.cluster_signs, [TOKENS], from_the_first),
+    "cosines": (observables.cosines, [TOKENS], pairs),
+    "directions": (observables.directions, [TOKENS], own),
     "effective_rank": (observables.effective_rank, [TOKENS, TOKENS.T, TOKENS[:1]], everything),
     "gaps": (observables.gaps, [VALUES], neighbours),
     "gram": (observables.gram, [TOKENS], cross),
@@ -61,6 +68,7 @@ CASES = {
     "log_det_gram": (
         observables.log_det_gram, [TOKENS, TOKENS.T, TOKENS[:1], TOKENS[:, :1]], everything,
     ),
+    "log_radius_ratio": (observables.log_radius_ratio, [TOKENS], pairs),
     "matrix_function": (
         lambda x: observables.matrix_function(x, jnp.tanh), [SQUARE], everything,
     ),
@@ -74,6 +82,7 @@ CASES = {
     "overlaps": (observables.overlaps, [TOKENS], pairs),
     "polar_order": (observables.polar_order, [TOKENS, TOKENS[:1, :1]], everything),
     "power_sums": (observables.power_sums, [VALUES], everything),
+    "radii": (observables.radii, [TOKENS], own),
     "singular_overlaps": (
         lambda x: observables.singular_overlaps(
             x, *(jnp.asarray(UNIT[:size], x.dtype) for size in x.shape)
