@@ -20,7 +20,8 @@ EXAMPLES = {
     for example in FINDER.find(value, name, globs={})
     if example.examples
 }
-SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT"}
+SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT", "rqf.training.BernoulliRBM"}
+SLOW |= {"rqf.analysis.find_equilibria", "rqf.layers.transformer"}
 SLOW |= {
     f"rqf.inference.{name}"
     for name in ("fit_attention", "fit_noise_observed", "fit_noise", "fit_dyson")

@@ -72,7 +72,12 @@ def test_the_recursion_gives_its_published_numbers(architecture, cosines, rms):
     assert found.norms[-1].mean() == pytest.approx(rms, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["small gpt2", "small bert", "small gemma2", "pythia-70m"])
+SLOW = [
+    pytest.param(f"small {name}", marks=pytest.mark.slow) for name in ("gpt2", "bert", "gemma2")
+]
+
+
+@pytest.mark.parametrize("name", ["pythia-70m", *SLOW])
 def test_networks_of_the_same_width_scatter_around_the_recursion_as_random_models_do(name):
     architecture, _, cosines, _ = MEASURED[name]
     wide = initialisation.gram(architecture, draws=1)
