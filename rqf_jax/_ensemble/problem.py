@@ -3,13 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree, UInt32
+from jaxtyping import Array, PyTree
 
 from .. import solvers
 from .._arguments import Key, function_of, integer, is_concrete, part
@@ -207,7 +208,7 @@ def check_start(
 
 
 @eqx.filter_jit
-def _start(manifold: AbstractManifold, law: AbstractLaw, key: Key, member: UInt32[Array, ""]):
+def _start(manifold: AbstractManifold, law: AbstractLaw, key: Key, member: Any):
     """A member's initial state, whether it is finite, and how far it is off the manifold.
 
     One program: JAX compiles each operation on known arrays by itself.

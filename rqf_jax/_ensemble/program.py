@@ -24,6 +24,8 @@ from .problem import Problem
 
 _EVERYWHERE, _SPLIT = PartitionSpec(), PartitionSpec("members")
 _SPLIT_POINTS = PartitionSpec(None, "members")
+_SMALL = 2**26
+"""Bytes of results that any machine has."""
 
 
 class Segment(NamedTuple):
@@ -177,6 +179,23 @@ def free_bytes(device: Any) -> int:
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
     return min(_machine(), _control_group(), _address_space())
+
+
+def check_room(members: int, saved: int, first: Array) -> None:
+    """Raise MemoryError unless so many bytes saved of each member fit where `first` is.
+
+    A program that cannot place its results on a CPU waits for ever.
+    """
+    needed = members * saved
+    if needed < _SMALL:
+        return
+    free = free_bytes(next(iter(first.devices())))
+    if needed > free:
+        raise MemoryError(
+            f"`members` = {members:,} need more memory than there is: {needed:,} bytes are saved, "
+            f"and {free:,} are free. Pass `save=` to keep less of a state, save more rarely, or "
+            "make fewer members at a time and continue with `first_member`."
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

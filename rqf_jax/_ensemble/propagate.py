@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PyTree, UInt32
 
-from .._arguments import Key, each, flag, integer, maybe, part
+from .._arguments import Key, each, flag, integer, is_concrete, maybe, part
 from .._sde import in_dtype, state_dtype
 from ..laws import AbstractLaw
 from ..layers import AbstractLayer
@@ -17,6 +17,7 @@ from .compiled import compiled
 from .engine import in_batches
 from .members import member_keys, member_range, raise_failed, typed_key, whole_state
 from .problem import check_start, state_shape
+from .program import check_room
 from .trajectories import Trajectories
 from .validity import check_layers, check_saved
 
@@ -96,6 +97,10 @@ def propagate(
     check_saved(save, state)
     stack = _Stack(layers, law, key, save, depth, every)
     first = jnp.asarray(first_member, jnp.uint32)
+    if is_concrete((stack, first)):
+        kept = jax.tree.leaves(eqx.filter_eval_shape(save, state))
+        one = sum(y.size * y.dtype.itemsize for y in kept) * (depth // every + 1)
+        check_room(members, one, first)
     ys, status = _networks(stack, first, members, batch_size)
     ys = raise_failed(ys, status, first_member, throw)
     return Trajectories(np.arange(0, depth + 1, every, dtype=dtype), ys, status)

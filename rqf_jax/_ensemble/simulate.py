@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .._arguments import Key, Times, flag, integer, maybe
+from .._arguments import Key, Times, flag, integer, is_concrete, maybe
 from .._sde import SDE
 from ..laws import AbstractLaw
 from .engine import ensemble
+from .kinds import once_for_each_kind
 from .members import member_range, raise_failed, whole_state
 from .problem import Problem
+from .program import check_room
 from .times import SaveTimes, host_times
 from .trajectories import Trajectories
 
@@ -96,6 +98,8 @@ def simulate(
     else:
         batch_size = min(integer("batch_size", batch_size), members)
     first = jnp.asarray(first_member, jnp.uint32)
+    if is_concrete((problem, first)):
+        check_room(members, _bytes_of_one(problem), first)
     try:
         ys, status = ensemble(problem, first, members, batch_size, reverse)
         ys = raise_failed(ys, status, first_member, throw)
@@ -120,8 +124,14 @@ def _is_reverse(adjoint: Any) -> bool:
     )
 
 
+@once_for_each_kind
+def _bytes_of_one(problem: Problem) -> int:
+    """The bytes that are saved of one member."""
+    return sum(y.size * y.dtype.itemsize for y in jax.tree.leaves(problem.outputs()))
+
+
 def _too_large(problem: Problem, members: int, batch_size: int, reason: str) -> str:
-    saved = sum(y.size * y.dtype.itemsize for y in jax.tree.leaves(problem.outputs())) * members
+    saved = members * _bytes_of_one(problem)
     return (
         f"`members` = {members:,} at {problem.times.intervals + 1:,} times need more memory than "
         f"there is: {saved:,} bytes are saved. Pass `save=` to keep less of a state, save at fewer "

@@ -50,7 +50,7 @@ def warn_of_long_steps(
     longest = max(h for _, h in steps)
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        control = float(_control(sde.noise, like, np.asarray(longest)))
+        control = float(_control(sde.noise, like, jnp.asarray(longest)))
         h, rate = longest, 0.0
         if x is not None and _is_explicit(solver, sde):
             explicit = _explicit_part(solver, sde)

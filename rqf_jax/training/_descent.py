@@ -125,4 +125,5 @@ def _key(part: AbstractSource | AbstractInjection, key: Key, place: int, number:
     """The key of one part of an update: its own of this seed, or one that all seeds have."""
     if part.common is None:
         return jax.random.fold_in(key, place)
-    return jax.random.fold_in(part.common, number)
+    # Two parts that are given one key draw different numbers.
+    return jax.random.fold_in(jax.random.fold_in(part.common, place), number)

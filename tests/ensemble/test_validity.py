@@ -256,3 +256,14 @@ def test_terms_on_the_sphere_refuse_solvers_that_leave_it(unchecked):
         end(diffrax.Heun())
     ends = end(rqf.solvers.default(sde))
     assert jnp.allclose(jnp.sum(ends**2, -1), 1)
+
+
+def test_results_that_no_machine_holds_are_refused_before_they_are_computed():
+    law, key = rqf.laws.Uniform(4, 3), jax.random.key(0)
+    options = {"members": 4 * 10**9, "key": key}
+    with pytest.raises(MemoryError, match=r"bytes are saved, and .* are free\. Pass `save=`"):
+        sde = rqf.models.random_quadratic_form(1.0)
+        rqf.simulate(sde, law, jnp.linspace(0.0, 9.0, 10_000), substeps=1, **options)
+    with pytest.raises(MemoryError, match=r"bytes are saved, and .* are free\. Pass `save=`"):
+        layer = rqf.layers.Residual(rqf.layers.RandomMLP("tanh", width=4))
+        rqf.propagate(layer, law, 10_000, **options)
