@@ -310,6 +310,7 @@ def test_clusters_that_only_rounding_holds_apart_are_metastable_and_not_stable(b
     assert "metastable" in repr(found)
 
 
+@pytest.mark.slow
 def test_neutral_modes_that_a_symmetry_explains_are_stable():
     starts = uniform(2, 3, 3, 1)
     # Every token may turn by itself in the plane of the two leading eigenvectors, or with all.

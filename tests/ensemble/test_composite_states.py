@@ -88,6 +88,7 @@ def test_flat_space_takes_a_composite_state_whole():
     np.testing.assert_array_equal(both[1], one[..., 0])
 
 
+@pytest.mark.slow
 def test_derivatives_in_both_modes_are_difference_quotients():
     def mean(strength, **options):
         sde, law = tokens_with_radius(strength)

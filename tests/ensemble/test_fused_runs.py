@@ -54,8 +54,8 @@ def doubled(parts):
     return jax.tree.map(lambda a: a.astype(float) if eqx.is_inexact_array(a) else a, parts)
 
 
-# One of each kind of state and of loop; the others take as long to compile.
-QUICK = {"noisy_attention", "underdamped_langevin", "correlated", "SRA1 of diffrax"}
+# An array and a state of parts; the others take as long to compile.
+QUICK = {"noisy_attention", "underdamped_langevin"}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,7 @@ def test_members_have_the_same_bits_in_any_company(fused):
     np.testing.assert_array_equal(run((sde, law), members=5, first_member=60), whole[60:65])
 
 
+@pytest.mark.slow
 def test_derivatives_through_a_kernel_are_those_of_the_scan(fused):
     def loss(sigma, adjoint=None):
         sde = rqf.models.random_quadratic_form(sigma)

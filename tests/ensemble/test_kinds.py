@@ -57,7 +57,7 @@ class Counted(rqf.laws.AbstractLaw):
         return jnp.zeros((2, 3))
 
 
-def test_a_second_call_of_simulate_looks_at_one_state_and_traces_nothing():
+def test_a_second_call_of_simulate_traces_nothing():
     sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(1.0), rqf.manifolds.Euclidean())
 
     def call(seed):
@@ -67,7 +67,7 @@ def test_a_second_call_of_simulate_looks_at_one_state_and_traces_nothing():
     call(0)
     Counted.calls.clear()
     call(1)
-    assert len(Counted.calls) == 1
+    assert not Counted.calls
 
 
 def test_an_answer_found_among_some_devices_is_good_among_others():

@@ -32,6 +32,7 @@ def fit():
     return fit_attention(runs(), attention=ATTENTION, noise=SIGMA)
 
 
+@pytest.mark.slow
 def test_the_strength_is_found_far_below_the_bound_of_the_range():
     result = fit()
     error = result.stderr["strength"]

@@ -43,6 +43,7 @@ def warned(result, words):
     return any(words in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 def test_the_strength_of_symmetric_noise_is_found_at_the_bound():
     result = fit()
     assert_right(result)

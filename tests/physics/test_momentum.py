@@ -44,6 +44,7 @@ def test_nesterovs_equation_on_a_parabola_is_a_bessel_function():
     assert float(ys["q"][-1, 0]) == pytest.approx(0.0218935, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_nesterovs_equation_is_below_its_bound_for_random_convex_functions():
     rng = np.random.default_rng(0)
     # The friction is 3/t, and steps grow as t does.

@@ -46,6 +46,7 @@ def test_the_noise_of_a_limit_has_the_covariance_of_the_gradients_noise(batch, f
     np.testing.assert_allclose(columns.T @ columns, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_descents_of_small_rates_follow_the_flow_of_their_whole_loss():
     def law(key):
         return eqx.nn.MLP(2, "scalar", 3, 1, activation=jnp.tanh, key=key)
