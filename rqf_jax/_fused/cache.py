@@ -20,7 +20,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def kept(key: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` makes, from the cache if it is there."""
+    """The result of `make`, from the cache if it is there."""
     place = _place(key)
     if place is None:
         return make()

@@ -290,7 +290,7 @@ def _flat(arrays: Sequence[Lanes]) -> list[Any]:
 
 
 def _sizes_of_scan(parameters: dict[str, Any]) -> tuple[int, int]:
-    """How many arrays a scan never changes, and how many it carries; jax 0.12 nests them."""
+    """The numbers of arrays that a scan keeps and that it carries; jax 0.12 nests them."""
     if "ft_in" in parameters:
         consts, carry, _ = parameters["ft_in"].unpack()
         return len(consts), len(carry)

@@ -109,7 +109,7 @@ def loop(step: Step, width: int) -> Loop:
 
 
 def _carried(emit: Emitter, array: Lanes) -> tuple[Lanes, list[str]]:
-    """What an array is called in the loop over steps, and its values before it.
+    """The names of an array in the loop over steps, and its values before it.
 
     A large one is in memory; every entry of another has a name.
     """

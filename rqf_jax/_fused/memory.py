@@ -72,7 +72,7 @@ class Memory(Ops, abc.ABC):
     block: str = "before"
     """The label of the block that is being written."""
     repeated: int = 0
-    """How many more lines are run than written, by all turns of loops of known length."""
+    """Lines that run beyond those that are written, in all turns of loops of known length."""
     bytes: int = 0
 
     def type(self, dtype: str) -> str:
@@ -148,7 +148,7 @@ class Memory(Ops, abc.ABC):
         return self.put(f"add i32 {scaled}, {start}", "place").text if start else scaled
 
     def places(self, values: Sequence[Any]) -> tuple[Room, int, int] | None:
-        """Where these lane values are, if they are in one memory at equal distances."""
+        """The memory of these lane values, if they are in one at equal distances."""
         if not all(isinstance(v, Stored) and v.room is values[0].room for v in values):
             return None
         steps = np.diff([value.place for value in values])

@@ -22,7 +22,7 @@ _PRODUCTS = 512
 
 
 def work(equation: Any) -> int:
-    """How many entries an operation makes, or products a product of matrices."""
+    """The number of entries that an operation makes, or of products in a product of matrices."""
     size = sum(math.prod(var.aval.shape) for var in equation.outvars)
     if equation.primitive.name == "dot_general":
         shape = equation.invars[0].aval.shape
@@ -40,7 +40,7 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self.shape[self.axis]
 
     def row(self, at: Any) -> Lanes:
@@ -70,7 +70,7 @@ class ByRows:
 
     @staticmethod
     def is_large(equation: Any, xs: Sequence[Lanes]) -> bool:
-        """Whether an operation on arrays would be long if it were written out."""
+        """True for an operation on arrays that would be long if it were written out."""
         least = _PRODUCTS if equation.primitive.name == "dot_general" else ROWS
         return work(equation) >= least and not all(all(map(known, x.flat)) for x in xs)
 

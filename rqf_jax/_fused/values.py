@@ -37,7 +37,7 @@ class Ops(abc.ABC):
     """Arithmetic on lane values."""
 
     loops = False
-    """Whether there are loops and memory: `llvm.Emitter` has `repeat`, `store` and `load`."""
+    """True if there are loops and memory: `llvm.Emitter` has `repeat`, `store` and `load`."""
 
     @abc.abstractmethod
     def apply(self, primitive: Any, params: dict[str, Any], *args: Any) -> Any:
@@ -63,7 +63,7 @@ def objects(array: Any) -> Lanes:
 
 
 def known(value: Any) -> bool:
-    """Whether a lane value is a number that is known while the program is built."""
+    """True for a lane value that is a number known while the program is built."""
     return isinstance(value, np.generic)
 
 
@@ -90,7 +90,7 @@ def over(function: Callable[..., Any], *xs: Lanes) -> Lanes:
 
 
 def simplified(name: str, args: Sequence[Any]) -> Any:
-    """What arithmetic with 0 and 1 comes to; None where it has to be done.
+    """The result of arithmetic with 0 and 1; None where it has to be done.
 
     0 · x is left alone, which is not 0 for NaN and infinity.
     """

@@ -315,7 +315,7 @@ def _beaten(rivals: Explanation, moving) -> tuple[str, ...]:
 
 
 def _standing(rivals: Explanation) -> str:
-    """Where the model of the fit stands among its rivals."""
+    """A sentence that ranks the model of the fit among its rivals."""
     own = SentenceMatrix().name
     beaten = [i for i, name in enumerate(rivals.winners, 1) if name != own]
     if not beaten:

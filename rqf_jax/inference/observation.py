@@ -30,7 +30,7 @@ TEXTS = {
     "every k-th time, so that tokens move much more than `observation` between two of them, and "
     "use `fit_noise(antisymmetric=True)`, or `fit_pairs`, which antisymmetric noise does not reach",
 }
-"""What it means if a check is far from 0."""
+"""The meaning of a check that is far from 0."""
 
 _NEWTON_STEPS = 25
 _LONGEST = 0.7

@@ -29,7 +29,7 @@ TEXTS = {
     "strength is off. Noise of its own for every token does this, noise of the observation (try "
     "`fit_noise_observed`), or a drift such as attention (see `fit_attention`)",
 }
-"""What it means if a check is far from what it should be."""
+"""The meaning of a check that is far from its expectation."""
 
 _SMALLEST_GAP = 1000
 _NEWTON_STEPS = 30

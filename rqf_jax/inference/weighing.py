@@ -1,4 +1,4 @@
-"""Which explanation of a model's layers predicts sentences that it has not seen?"""
+"""Explanations of a model's layers, ranked by sentences that they have not seen."""
 
 import math
 from collections.abc import Sequence

@@ -321,7 +321,7 @@ def _array(name: str, value: Any) -> np.ndarray:
 
 
 def _is_normed(sentences: list[_Part]) -> bool:
-    """Whether tokens have one norm in the last entry and several in the one before."""
+    """True if tokens have one norm in the last entry and several in the one before."""
     if any(one.states.shape[0] < 3 for one in sentences):
         return False
     norms = np.concatenate(

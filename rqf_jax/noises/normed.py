@@ -48,7 +48,7 @@ class Normed(AbstractNoise):
         self.norm = Norm(gain, centre)
 
     def shape(self, x: Float[Array, "tokens dim"]) -> tuple[int, ...]:
-        """That of the inner noise."""
+        """The shape of the inner noise."""
         return self.noise.shape(x)
 
     def __call__(

@@ -117,7 +117,7 @@ def _opened(job: AbstractJob, out: Path, force: bool, console: Console) -> Draft
 
 
 def _planned(job: AbstractJob) -> Plan:
-    """How the store of a run that begins now is laid out and divided into chunks."""
+    """The layout of the store of a run that begins now, and its division into chunks."""
     devices = jax.local_devices()
     chunk, batch = portions(job.problem, job.members, job.chunk, job.every, devices)
     divided = tuple(

@@ -24,7 +24,7 @@ class Learner(eqx.Module):
     """One seed of a descent: the weights that learn, and all that goes on between updates."""
 
     point: PyTree
-    """What learns: the weights' float arrays, or their coordinates in a subspace."""
+    """The numbers that learn: the weights' float arrays, or their coordinates in a subspace."""
     frozen: PyTree
     """The other arrays of the weights."""
     optimiser: PyTree
