@@ -12,16 +12,8 @@ from jax import lax
 from rqf_jax._fused import cpu, functions, gpu, lanes, rows, values
 from rqf_jax._fused.loop import Step, loop
 
-
-@pytest.fixture(autouse=True)
-def as_a_user():
-    """float32 and JAX's usual promotion, as kernels are for."""
-    with (
-        jax.enable_x64(False),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        yield
+# Kernels are for float32.
+pytestmark = pytest.mark.usefixtures("as_a_user")
 
 
 def step_of(function, shape):

@@ -17,15 +17,8 @@ KEY = jax.random.key(3)
 TS = [0.0, 0.64, 1.28]
 
 
-@pytest.fixture(autouse=True)
-def as_a_user():
-    """float32 and JAX's usual promotion, as kernels are for."""
-    with (
-        jax.enable_x64(False),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        yield
+# Kernels are for float32.
+pytestmark = pytest.mark.usefixtures("as_a_user")
 
 
 @pytest.fixture

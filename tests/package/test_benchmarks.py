@@ -19,17 +19,6 @@ def programs(monkeypatch):
     monkeypatch.syspath_prepend(str(PROGRAMS))
 
 
-@pytest.fixture
-def as_a_user():
-    """float32 and JAX's usual promotion, as a script has them."""
-    with (
-        jax.enable_x64(False),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        yield
-
-
 def tables(text):
     """All markdown tables of a text: lists of rows of cells, the head first."""
     found, rows = [], []
