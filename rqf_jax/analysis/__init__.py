@@ -29,6 +29,7 @@ from .invariant import (
     sign_pattern,
     uniformity,
 )
+from .koopman import KoopmanModes, koopman_modes
 from .levels import (
     MarchenkoPasturFit,
     TailExponent,
@@ -62,6 +63,7 @@ __all__ = [
     "ClusterCount",
     "Durations",
     "Equilibria",
+    "KoopmanModes",
     "LyapunovSpectrum",
     "MarchenkoPasturFit",
     "RateEstimate",
@@ -87,6 +89,7 @@ __all__ = [
     "gradient_defect",
     "kaplan_meier",
     "kaplan_yorke_dimension",
+    "koopman_modes",
     "line_distance",
     "lyapunov_spectrum",
     "mean_spacing_ratio",

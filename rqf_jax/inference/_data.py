@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._arguments import data, is_concrete, one_of, shown
+from .._arguments import one_of, shown
+from .._ensemble.series import read, steps
 from .._ensemble.trajectories import Trajectories
 from ._result import FitResult
 
@@ -27,9 +28,6 @@ NORM_TOLERANCE = 1e-3
 
 _SAMPLE = 4096
 """So many numbers are looked at to see whether the data are rounded."""
-
-_EQUAL = 1e-3
-"""How far from their mean, relatively, steps of equal length may be."""
 
 
 class Observed(NamedTuple):
@@ -94,7 +92,7 @@ def _holds_doubles(given: Any) -> bool:
 def observed(runs: Any, times: Any, mask: Any, normalise: str) -> Observed:
     """The arguments of an estimator of tokens, checked; see `fit_noise` for the rules."""
     one_of("raise", "project")("normalise", normalise)
-    values, ts = _read(runs, times)
+    values, ts = read(runs, times)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(f"`runs` must hold floats; got dtype {values.dtype}.")
     shape = values.shape
@@ -104,109 +102,11 @@ def observed(runs: Any, times: Any, mask: Any, normalise: str) -> Observed:
             f"got shape {shape}."
         )
     shape = shape if len(shape) == 4 else (1, *shape)
-    dt = _steps(ts, shape[1])
+    dt = steps(ts, shape[1])
     mask = None if mask is None else _mask(mask, shape[:3])
     xs, mask, missing, grid = _unit(values, mask, normalise)
     # NumPy's, which compiled functions take as they are: a conversion each costs more than a fit.
     return Observed(xs, dt.astype(xs.dtype), mask, np.asarray(missing), np.asarray(grid, xs.dtype))
-
-
-def equally_spaced(
-    runs: Any, times: Any, *, least: int
-) -> tuple[Float[np.ndarray, "members times ..."], float]:
-    """States (members, times, *state) in float64 and the length of a step."""
-    values, ts = _read(runs, times)
-    xs = data("runs", values)
-    if ts.ndim != 1 or ts.size < least:
-        raise ValueError(f"`times` must be one axis of at least {least}; got shape {ts.shape}.")
-    if xs.ndim >= 2 and xs.shape[0] == ts.size and not (xs.ndim > 2 and xs.shape[1] == ts.size):
-        xs = xs[None]
-    if xs.ndim < 3 or xs.shape[1] != ts.size or 0 in xs.shape:
-        raise ValueError(
-            f"`runs` must have shape ([members,] {ts.size}, *state) for {ts.size} times; got "
-            f"{xs.shape}."
-        )
-    steps = _steps(ts, ts.size)
-    h = float(steps.mean())
-    if not np.all(np.abs(steps - h) <= _EQUAL * h):
-        raise ValueError(
-            "`times` must be equally spaced; got steps from "
-            f"{steps.min():.6g} to {steps.max():.6g}."
-        )
-    return xs, h
-
-
-def _read(runs: Any, times: Any) -> tuple[Array | np.ndarray, np.ndarray]:
-    """States ([members,] times, ...) as they were given, and their times."""
-    if isinstance(runs, Trajectories):
-        if times is not None:
-            raise ValueError("`times` must be left out for `Trajectories`, which know their times.")
-        values, times = runs.ys, runs.ts
-        if not isinstance(values, jax.Array | np.ndarray):
-            raise ValueError(
-                "`runs` must hold whole states, one array; these trajectories hold "
-                f"{jax.tree.structure(values)}. Simulate without `save`, or pass one of the arrays "
-                "with `times`."
-            )
-    elif _is_labelled(runs):
-        values, times = _labelled(runs, times)
-    else:
-        values = runs
-        if not isinstance(values, jax.Array | np.ndarray):
-            raise ValueError(
-                "`runs` must be `Trajectories`, an array with `times`, or a DataArray of xarray; "
-                f"got {shown(runs)}."
-            )
-    if times is None:
-        raise ValueError("`times` must be given with an array: steps may be of any length.")
-    if not is_concrete(values):
-        raise ValueError(
-            "`runs` must be known, because a fit looks at its data; got a traced array. Call the "
-            "fit outside `jit`, `vmap` and `grad`."
-        )
-    return values, _times(times)
-
-
-def _is_labelled(runs: Any) -> bool:
-    """Whether `runs` is a DataArray of xarray, which takes a second to import."""
-    return all(hasattr(runs, name) for name in ("dims", "coords", "to_numpy"))
-
-
-def _labelled(runs: Any, times: Any) -> tuple[np.ndarray, Any]:
-    if "time" not in runs.dims:
-        raise ValueError(f"`runs` must have a dimension 'time'; got {runs.dims}.")
-    if times is None and "time" in runs.coords:
-        times = runs["time"].to_numpy()
-    first = [name for name in ("member", "time") if name in runs.dims]
-    return runs.transpose(*first, ...).to_numpy(), times
-
-
-def _times(times: Any) -> np.ndarray:
-    """A NumPy array of the dtype that was given, finite."""
-    exact = data("times", times)
-    given = np.asarray(times)
-    return given if jnp.issubdtype(given.dtype, jnp.floating) else exact
-
-
-def _steps(ts: np.ndarray, count: int) -> Float[np.ndarray, " steps"]:
-    """Lengths of the steps in float64. Steps that are equal but for the rounding of their times in
-    the type in which they were given are equal."""
-    if ts.shape != (count,):
-        raise ValueError(f"`times` must have shape ({count},) like the data; got {ts.shape}.")
-    if count < 2:
-        raise ValueError(f"`times` must be at least 2, for one step; got {count}.")
-    exact = ts.astype(np.float64)
-    steps = np.diff(exact)
-    if not np.all(steps > 0):
-        i = int(np.flatnonzero(~(steps > 0))[0])
-        raise ValueError(
-            f"`times` must be strictly increasing; got {ts[i]} then {ts[i + 1]} at index {i}."
-        )
-    mean = (exact[-1] - exact[0]) / steps.size
-    eps = float(jnp.finfo(ts.dtype).eps) if jnp.issubdtype(ts.dtype, jnp.floating) else 0.0
-    if np.all(np.abs(steps - mean) <= 2 * eps * np.abs(exact).max()):
-        return np.full_like(steps, mean)
-    return steps
 
 
 def _mask(mask: Any, shape: tuple[int, ...]) -> Bool[np.ndarray, "members times tokens"]:

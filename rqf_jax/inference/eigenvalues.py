@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import one_of, scalar
+from .._ensemble.series import equally_spaced
 from . import _martingale as martingale
-from ._data import double_precision, equally_spaced
+from ._data import double_precision
 from ._radial import Maximum, Radii, bias, log_density, maximise, named, radii, residuals
 from ._result import FitResult, IdentifiabilityError, log_normal
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._arguments import data, flag
+from .._ensemble.series import equally_spaced
 from ..manifolds import AbstractLinearSpace, Euclidean, Hermitian, Symmetric
 from . import _martingale as martingale
-from ._data import equally_spaced
 from ._density import OfPositive
 from ._ou_goodness import TEXTS, goodness
 from ._ou_likelihood import conditional_likelihood, stationary_likelihood

@@ -15,6 +15,7 @@ from .densities import (
 )
 from .errors import error_band, error_bars, legend
 from .globe import sphere
+from .koopman import koopman
 from .rivals import rivals
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "error_band",
     "error_bars",
     "fan",
+    "koopman",
     "legend",
     "mean_lines",
     "phase_diagram",

@@ -124,6 +124,10 @@ def _path():
     return rqf.CounterPath(jnp.asarray(TIMES), 2, shape=(3, 3), key=KEY)
 
 
+def _modes():
+    return rqf.analysis.koopman_modes(np.random.default_rng(0).normal(size=(20, 2)), np.arange(20))
+
+
 def _sentence():
     return rqf.io.example_hidden_states().sentences[0]
 
@@ -382,6 +386,15 @@ PARTICULAR = {
     "analysis.first_above": {"runs": Later(lambda: made("numbers")), "threshold": 0.1},
     "analysis.first_below": {"runs": Later(lambda: made("numbers")), "threshold": 0.1},
     "analysis.fit_marchenko_pastur": {"values": [1.0, 2.0, 3.0], "rows": 5},
+    "analysis.KoopmanModes": None,
+    "analysis.koopman_modes": {
+        "runs": np.random.default_rng(0).normal(size=(5, 20, 2)),
+        "times": np.arange(20.0),
+        "dictionary": None,
+        "delays": 2,
+        "rank": None,
+        "gaps": "raise",
+    },
     "analysis.lyapunov_spectrum": {"exponents": 2, "law": rqf.laws.Uniform(1, 3)},
     "analysis.mean_spacing_ratio": {"values": SPECTRA},
     "analysis.unfold": {"values": SPECTRA},
@@ -577,6 +590,7 @@ PARTICULAR = {
     "noises.Sum": {"noises": (rqf.noises.TokenNoise(1.0), rqf.noises.BiasNoise(1.0))},
     "noises.covariance_factor": {"covariance": np.eye(6)},
     "plot.angle_histogram": {"density": None},
+    "plot.koopman": {"modes": Later(_modes)},
     "plot.legend": None,
     "plot.error_band": {"x": TIMES, "values": TIMES, "errors": TIMES, "step": None},
     "plot.error_bars": {"x": TIMES, "values": TIMES, "errors": TIMES, "step": None},

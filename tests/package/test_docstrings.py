@@ -34,6 +34,7 @@ MADE = {
     "rqf.inference.LayerRivals",
     "rqf.inference.RivalFit",
     "rqf.analysis.Equilibria",
+    "rqf.analysis.KoopmanModes",
     "rqf.analysis.MarchenkoPasturFit",
     "rqf.analysis.RateEstimate",
     "rqf.analysis.SpectrumDescription",
