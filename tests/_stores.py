@@ -10,12 +10,7 @@ from rich.console import Console
 
 from rqf_jax.runs import config, ensemble as runs
 
-TINY = """
-[run]
-members = 320
-substeps = 2
-chunk = 8
-save = ["polar_order", "overlaps"]
+PAIR = """
 [times]
 stop = 1.0
 points = 3
@@ -27,6 +22,18 @@ name = "pair"
 angle = 1.0
 dim = 3
 """
+"""A config without its section `run`."""
+
+TINY = (
+    """
+[run]
+members = 320
+substeps = 2
+chunk = 8
+save = ["polar_order", "overlaps"]
+"""
+    + PAIR
+)
 
 PARTICLE = """
 [run]

@@ -36,6 +36,20 @@ def unchecked():
 
 
 @pytest.fixture
+def refused(unchecked):
+    """A call as a user makes it is one ValueError with these words, which is returned."""
+
+    def refuse(call, *words):
+        with pytest.raises(ValueError) as caught:
+            call()
+        for word in words:
+            assert word in str(caught.value)
+        return caught.value
+
+    return refuse
+
+
+@pytest.fixture
 def as_a_user():
     """float32 and JAX's usual promotion, as a script has them."""
     with (

@@ -511,9 +511,5 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_clear_error(case, unchecked):
-    call, *words = BAD[case]
-    with pytest.raises(ValueError) as caught:
-        call()
-    for word in words:
-        assert word in str(caught.value)
+def test_bad_input_is_one_clear_error(case, refused):
+    refused(*BAD[case])

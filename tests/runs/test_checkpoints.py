@@ -16,7 +16,7 @@ from _stores import Killed, contents
 from rqf_jax import _store
 from rqf_jax._ensemble.program import Program, joined
 from rqf_jax.cli.app import main
-from rqf_jax.runs import config, ensemble as runs, look
+from rqf_jax.runs import config, ensemble as runs
 
 LONG = """
 [run]
@@ -39,21 +39,7 @@ dim = 3
 
 
 simulated = functools.partial(_stores.simulated, text=LONG)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(look, "draw", lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing interrupted; not to be changed."""
-    out = tmp_path_factory.mktemp("whole") / "run.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(look, "draw", lambda *_: None)
-        simulated(out)
-    return out
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture

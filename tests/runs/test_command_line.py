@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import _stores
 import numpy as np
 import pytest
 
@@ -15,21 +16,7 @@ from rqf_jax.cli import app, cache, main
 from rqf_jax.runs import catalogue, config, ensemble, template
 from rqf_jax.runs.config import ConfigError, parse
 
-PAIR = """
-[run]
-members = 16
-substeps = 2
-[times]
-stop = 1.0
-points = 3
-[model]
-name = "random_quadratic_form"
-sigma = 0.8
-[law]
-name = "pair"
-angle = 1.0
-dim = 3
-"""
+PAIR = "[run]\nmembers = 16\nsubsteps = 2" + _stores.PAIR
 
 
 @pytest.fixture

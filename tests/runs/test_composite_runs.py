@@ -15,25 +15,12 @@ from rich.console import Console
 import rqf_jax as rqf
 from rqf_jax.cli.app import main
 from rqf_jax.laws import Fixed, Product, Zeros
-from rqf_jax.runs import catalogue, comparison, config, look, sweep as sweeps
+from rqf_jax.runs import catalogue, comparison, config, sweep as sweeps
 from rqf_jax.runs.design import Axis, Design
 
 simulated = functools.partial(_stores.simulated, text=PARTICLE)
 LAW = Product({"q": Fixed([1.0, -0.5]), "p": Zeros((2,))})
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(look, "draw", lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing interrupted; not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(look, "draw", lambda *_: None)
-        simulated(out := tmp_path_factory.mktemp("whole") / "run.zarr")
-    return out
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def particle(**changes):

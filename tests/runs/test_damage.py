@@ -24,11 +24,7 @@ from rqf_jax.runs import look
 
 SMALL = TINY.replace("members = 320", "members = 12")
 OLD = Path(__file__).parent / "data" / "stores_0_1_0.zip"
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(look, "draw", lambda *_, **__: None)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture(scope="module")

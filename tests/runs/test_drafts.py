@@ -17,26 +17,11 @@ from matplotlib.figure import Figure
 import rqf_jax as rqf
 from rqf_jax import _store, io
 from rqf_jax.cli.app import main
-from rqf_jax.runs import ensemble as runs, hosts, session
+from rqf_jax.runs import ensemble as runs, hosts, look, session
 
 TWO = TINY.replace("members = 320", "members = 16")
 simulated = functools.partial(_stores.simulated, text=TWO)
-look = runs.look
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "look", lambda *_, **__: None)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing interrupted; not to be changed."""
-    out = tmp_path_factory.mktemp("whole") / "run.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "look", lambda *_, **__: None)
-        simulated(out)
-    return out
+pytestmark = pytest.mark.usefixtures("no_look")
 
 
 @pytest.fixture
@@ -211,7 +196,7 @@ def test_a_run_whose_arrays_are_not_described_any_more_is_replaced_with_force(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["comparison.csv", "order.png"])
 def test_figures_are_of_the_run_beside_them_wherever_it_was_killed(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(runs, "look", look)
+    monkeypatch.setattr(runs, "look", look.look)
     monkeypatch.setattr(runs, "_figures", lambda *_: {"order": Figure()})
     out, table = tmp_path / "run.zarr", tmp_path / "run" / "comparison.csv"
     # So long that there is something to compare.

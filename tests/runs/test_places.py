@@ -20,21 +20,7 @@ from rqf_jax.runs import ensemble as runs
 TWO = TINY.replace("members = 320", "members = 16")
 PROVENANCE = importlib.import_module("rqf_jax._store.provenance")
 simulated = functools.partial(_stores.simulated, text=TWO)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(runs, "look", lambda *_, **__: None)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing interrupted; not to be changed."""
-    out = tmp_path_factory.mktemp("whole") / "run.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "look", lambda *_, **__: None)
-        simulated(out)
-    return out
+pytestmark = pytest.mark.usefixtures("no_look")
 
 
 @pytest.fixture

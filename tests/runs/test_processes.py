@@ -15,9 +15,8 @@ import pytest
 from _stores import PARTICLE, TINY, contents
 
 from rqf_jax import _store, io
-from rqf_jax.runs import look
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 simulated = functools.partial(_stores.simulated, text=TINY)
 # Chunks of eight batches, so that each of eight devices has members of its own.
 WIDE = {
@@ -27,19 +26,6 @@ WIDE = {
         "chunk = 16", "chunk = 64"
     ),
 }
-
-
-# Figures and tables have tests of their own.
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(look, "draw", lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing interrupted; not to be changed."""
-    simulated(out := tmp_path_factory.mktemp("whole") / "run.zarr")
-    return out
 
 
 @pytest.fixture(scope="module", params=WIDE)

@@ -17,22 +17,7 @@ from rqf_jax.cli.app import main
 from rqf_jax.runs import look, plan, session
 
 simulated = functools.partial(_stores.simulated, text=TINY)
-
-
-# Figures and tables have tests of their own.
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(look, "draw", lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing interrupted; not to be changed."""
-    out = tmp_path_factory.mktemp("whole") / "run.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(look, "draw", lambda *_: None)
-        simulated(out)
-    return out
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray
-from _stores import Killed, contents, killed_before
+from _stores import PAIR, Killed, contents, killed_before
 from rich.console import Console
 
 import rqf_jax as rqf
@@ -15,23 +15,16 @@ from rqf_jax.runs import config, look, sweep as sweeps
 from rqf_jax.runs.config import ConfigError
 from rqf_jax.runs.design import Axis, Design
 
-TEXT = """
+TEXT = (
+    """
 [run]
 members = 1000
 substeps = 2
 keep = "summaries"
 save = ["overlaps"]
-[times]
-stop = 1.0
-points = 3
-[model]
-name = "random_quadratic_form"
-sigma = 0.8
-[law]
-name = "pair"
-angle = 1.0
-dim = 3
 """
+    + PAIR
+)
 GRID = Design((Axis.parse("model.sigma=0.2:0.6:3"), Axis.parse("law.angle=0.5,2")))
 
 
