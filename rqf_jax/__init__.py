@@ -26,6 +26,7 @@ from . import (
     potentials,
     schedules,
     solvers,
+    systems,
 )
 from ._brownian.path import CounterPath
 from ._ensemble.explain import explain
@@ -71,6 +72,7 @@ __all__ = [
     "schedules",
     "simulate",
     "solvers",
+    "systems",
     "theory",
     "training",
 ]

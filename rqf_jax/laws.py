@@ -111,23 +111,30 @@ class Zeros(AbstractLaw):
 
 
 class Normal(AbstractLaw):
-    """Independent normal entries of mean 0 and standard deviation `scale`.
+    """Independent normal entries with standard deviation `scale` around `mean`.
 
-    The usual start of weights: squared singular values fill Marchenko & Pastur's law. Raises
-    ValueError for a shape that is no tuple of sizes and for scale < 0.
+    The usual start of weights, with mean 0: squared singular values fill Marchenko & Pastur's law.
+    `mean` is a number or one state. Raises ValueError for a shape that is no tuple of sizes, for
+    scale < 0 and for a mean that does not have the shape.
     """
 
     state: tuple[int, ...] = eqx.field(static=True)
     scale: Float[Array, ""]
+    mean: Float[Array, "*state"]
 
-    def __init__(self, shape: tuple[int, ...], scale: Any = 1.0):
+    def __init__(self, shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0):
         self.state = sizes("shape", shape)
         self.scale = scalar("scale", minimum=0)(scale)
+        self.mean = finite("mean", mean)
+        if self.mean.shape not in ((), self.state):
+            raise ValueError(
+                f"`mean` must be a number or have shape {self.state}; got shape {self.mean.shape}."
+            )
 
     @takes(key=prng_key)
     def __call__(self, key: Key) -> Float[Array, "*state"]:
         """A fresh array."""
-        return self.scale * _normal(key, self.state, self.scale.dtype)
+        return self.mean + self.scale * _normal(key, self.state, self.scale.dtype)
 
 
 class GaussianEnsemble(AbstractLaw):
