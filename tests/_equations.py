@@ -181,6 +181,9 @@ EQUATIONS: dict[str, Callable[[], Equation]] = {
     # ---- drifts
     "masked attention": masked,
     "rotary attention": rotary,
+    "descent across weights": lambda: of(
+        n.TokenNoise(0.3), d.Descent(spring, perpendicular=True), vector(), flat
+    ),
     "constant and linear": lambda: of(
         n.TokenNoise(0.3), d.Sum(d.Constant([1.0, 0.0, 0.0]), d.Linear(Q))
     ),

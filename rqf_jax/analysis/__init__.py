@@ -4,6 +4,7 @@ And of spectra of weights: levels, their neighbours, and the bulk.
 """
 
 from . import curvature
+from .activations import ActivationFit, fit_activation_curve
 from .attractors import (
     antipodal_pair,
     attractor_distances,
@@ -48,6 +49,7 @@ from .lyapunov import (
     two_point_exponent,
 )
 from .patterns import cluster_sizes, pattern
+from .sensitivity import learning_rate_sensitivity
 from .survival import (
     Durations,
     RateEstimate,
@@ -59,6 +61,7 @@ from .survival import (
 )
 
 __all__ = [
+    "ActivationFit",
     "ChiSquareTest",
     "ClusterCount",
     "Durations",
@@ -85,11 +88,13 @@ __all__ = [
     "find_equilibria",
     "first_above",
     "first_below",
+    "fit_activation_curve",
     "fit_marchenko_pastur",
     "gradient_defect",
     "kaplan_meier",
     "kaplan_yorke_dimension",
     "koopman_modes",
+    "learning_rate_sensitivity",
     "line_distance",
     "lyapunov_spectrum",
     "mean_spacing_ratio",

@@ -47,14 +47,14 @@ class LyapunovSpectrum(eqx.Module):
     @property
     def exponents(self) -> Float[Array, " exponents"]:
         """λ_i = E ln |R_ii| per unit time, i = 1, 2, …"""
-        return jnp.mean(jnp.sum(self.growths, 1), 0) / self._lengths([0, -1])[0]
+        return jnp.mean(jnp.sum(self.growths, 1), 0) / self._lengths(np.array([0, -1]))[0]
 
     @property
     def stderr(self) -> Float[Array, " exponents"]:
         """One standard error of every exponent."""
         members, intervals, _ = self.growths.shape
         if members > 1:
-            rates = jnp.sum(self.growths, 1) / self._lengths([0, -1])[0]
+            rates = jnp.sum(self.growths, 1) / self._lengths(np.array([0, -1]))[0]
             return jnp.std(rates, 0, ddof=1) / math.sqrt(members)
         count = math.isqrt(intervals)
         if count < 2:

@@ -8,6 +8,7 @@ from .attention import (
     causal_mask,
 )
 from .combined import Scheduled, Sum
+from .descent import Descent
 from .learned import Geometric, Network
 from .linear import Constant, Linear, MeanField, Oja
 from .momentum import Momentum
@@ -24,6 +25,7 @@ __all__ = [
     "Attention",
     "Constant",
     "Coulomb",
+    "Descent",
     "Geometric",
     "Linear",
     "MatrixWell",

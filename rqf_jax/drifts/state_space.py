@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from .._arguments import finite, scalar
+from ..recurrences import state_space
 from ._abstract import AbstractDrift
 
 
@@ -80,9 +80,5 @@ class SelectiveStateSpace(AbstractDrift):
             return jnp.matmul(x, matrix.T, precision="highest")
 
         steps = jax.nn.softplus(project(self.step) + self.step_bias[None, :])
-        entering = (steps * x)[:, :, None] * project(self.inputs)[:, None, :]
-        kept = jnp.exp(-self.decay * steps)[:, :, None]
-        _, hidden = lax.associative_scan(
-            lambda a, b: (a[0] * b[0], a[1] * b[0] + b[1]), (kept, entering)
-        )
-        return jnp.sum(hidden * project(self.outputs)[:, None, :], axis=-1)
+        inputs, outputs = project(self.inputs), project(self.outputs)
+        return state_space(steps, inputs, outputs, x, decay=self.decay).outputs()

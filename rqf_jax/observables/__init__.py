@@ -10,6 +10,7 @@ An infinite entry of a state counts as NaN, and every number that is made of a N
 clusters and ranks included; numbers of other tokens or eigenvalues alone keep their values.
 """
 
+from .logits import largest_logit
 from .order import (
     effective_rank,
     nematic_order,
@@ -52,6 +53,7 @@ __all__ = [
     "gram",
     "hermitian",
     "hermitian_spectrum",
+    "largest_logit",
     "log_det_gram",
     "log_radius_ratio",
     "matrix_function",

@@ -26,6 +26,7 @@ from . import (
     spectra,
     sphere,
     splits,
+    synchronisation,
     value_noise,
 )
 
@@ -55,6 +56,7 @@ __all__ = [
     "spectra",
     "sphere",
     "splits",
+    "synchronisation",
     "value_noise",
 ]
 

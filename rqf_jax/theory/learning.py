@@ -12,6 +12,7 @@ training runs in its tests. The experiments are those of Aarts, Lucini & Park, a
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import nnls
 from scipy.special import lambertw
 
 from ._contract import finite
@@ -189,6 +190,34 @@ def collapse_gap(bits: int) -> float:
     Source: the theme is that of Prieto et al., arXiv:2501.04697 (recalled); the threshold is ours.
     """
     return float(count("bits", bits) * np.log(2.0))
+
+
+@finite
+def max_margin(examples: Real) -> tuple[Float[np.ndarray, " features"], float]:
+    """(w, γ): the direction of the largest margin γ = min_i y_i w·x_i, and that margin.
+
+    A homogeneous model that has fitted its data keeps growing: under gradient flow of the cross
+    entropy the direction tends to w, and |w| grows by 1/γ for each factor e of time (the model's
+    degree 1; known, recalled). `examples` are the rows y_i x_i, signs ±1 times inputs. Raises
+    ValueError for data that no w separates.
+
+    >>> w, margin = rqf.theory.learning.max_margin([[1.0, 1.0], [1.0, -1.0]])
+    >>> print(np.round(w, 6) + 0.0, round(margin, 6))
+    [1. 0.] 1.0
+    """
+    rows = np.asarray(real("examples", examples))
+    if rows.ndim != 2 or not rows.size:
+        raise ValueError(f"`examples` must be (samples, features); got shape {rows.shape}.")
+    # The shortest w with X w ≥ 1 is a residual of non-negative least squares (Lawson & Hanson).
+    scale = np.abs(rows).max() or 1.0
+    system = np.vstack([rows.T / scale, np.ones(len(rows))])
+    weights, _ = nnls(system, np.append(np.zeros(rows.shape[1]), 1.0))
+    far = 1 - weights.sum()
+    if far <= 1e-12:
+        raise ValueError("`examples` must be separable: no direction has a positive margin.")
+    w = rows.T @ weights / scale / far
+    length = np.sqrt(w @ w)
+    return w / length, float(scale / length)
 
 
 @finite

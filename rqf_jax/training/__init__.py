@@ -10,11 +10,13 @@ from ._abstract import AbstractProcess
 from ._descent import AbstractDescent
 from ._train import progress_bar, train
 from .boltzmann import BernoulliRBM, GaussianRBM
+from .common import Copies, Tangents
 from .descent import NoisyDescent, slow_flow
 from .gpt import GPT
 from .limits import FirstWeights, limit
 from .linear import DeepLinear, TeacherStudent
 from .process import LeastSquares, Process
+from .scale_free import log_stablemax, perpendicular
 from .subspace import Subspace
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "AbstractDescent",
     "AbstractProcess",
     "BernoulliRBM",
+    "Copies",
     "DeepLinear",
     "FirstWeights",
     "GaussianRBM",
@@ -29,12 +32,15 @@ __all__ = [
     "NoisyDescent",
     "Process",
     "Subspace",
+    "Tangents",
     "TeacherStudent",
     "data",
     "gpt",
     "injections",
     "limit",
+    "log_stablemax",
     "networks",
+    "perpendicular",
     "progress_bar",
     "slow_flow",
     "train",

@@ -745,6 +745,41 @@ PARTICULAR = {
         "start": jnp.asarray([[0.99, np.sqrt(1 - 0.99**2), 0.0]]),
         "drift": rqf.drifts.Linear(np.diag([3.0, 2.0, 1.0])),
     },
+    "analysis.fit_activation_curve": {
+        "ts": np.arange(6.0),
+        "values": np.array([0.0, 0.7, 1.1, 1.0, 0.9, 0.8]),
+    },
+    "analysis.learning_rate_sensitivity": {"losses": np.array([1.0, 0.2]), "start": 1.0},
+    "recurrences.Recurrence": {name: np.ones((2, 1, 1)) for name in ("keep", "write", "read")}
+    | {"inputs": np.ones((2, 1))},
+    "recurrences.exponential_features": {"x": np.ones((2, 1)), "order": 2},
+    "recurrences.gated": {"gates": np.ones((2, 1)), "inputs": np.ones((2, 1))},
+    "recurrences.linear_attention": {
+        name: np.ones((2, 1)) for name in ("queries", "keys", "values")
+    }
+    | {"normalise": True},
+    "recurrences.softmax_attention": {
+        name: np.ones((2, 1)) for name in ("queries", "keys", "values")
+    }
+    | {"order": 2},
+    "recurrences.state_space": {
+        name: np.ones((2, 1)) for name in ("steps", "write", "read", "inputs")
+    }
+    | {"decay": 1.0},
+    "theory.learning.max_margin": {"examples": np.eye(2)},
+    "theory.synchronisation.exponent": {"curvature": 1.0},
+    "theory.synchronisation.critical_rate": {"curvature": 1.0},
+    "training.Copies": {
+        "process": Later(lambda: rqf.training.DeepLinear(TARGET, [TARGET], learning_rate=0.1)),
+        "copies": 2,
+    },
+    "training.Tangents": {
+        "process": Later(lambda: rqf.training.DeepLinear(TARGET, [TARGET], learning_rate=0.1)),
+        "exponents": 1,
+    },
+    "training.log_stablemax": {"logits": np.ones(2)},
+    "training.perpendicular": {"rescale": False},
+    "drifts.Descent": {"gradient": _spring, "perpendicular": True},
     "training.BernoulliRBM": {
         "data": np.array([[0, 1.0], [1, 0], [1, 1]]),
         "law": rqf.laws.Normal((3, 2)),
@@ -853,6 +888,7 @@ for _name in PUBLIC:
 # Results, which functions make and users read, and parts that one function hands to another.
 INNER = {
     "Fit",
+    "analysis.ActivationFit",
     "analysis.ChiSquareTest",
     "analysis.ClusterCount",
     "analysis.Equilibria",

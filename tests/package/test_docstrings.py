@@ -33,6 +33,7 @@ MADE = {
     "rqf.inference.Explanation",
     "rqf.inference.LayerRivals",
     "rqf.inference.RivalFit",
+    "rqf.analysis.ActivationFit",
     "rqf.analysis.Equilibria",
     "rqf.analysis.KoopmanModes",
     "rqf.analysis.MarchenkoPasturFit",
