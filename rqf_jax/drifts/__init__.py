@@ -13,6 +13,7 @@ from .learned import Geometric, Network
 from .linear import Constant, Linear, MeanField, Oja
 from .momentum import Momentum
 from .normed import Normed, UnitOutput
+from .observer import Driven, Nudged
 from .pull import Coulomb, Pull, TwoLayer
 from .rotary import rotary_frequencies
 from .self_supervised import SelfSupervised
@@ -26,6 +27,7 @@ __all__ = [
     "Constant",
     "Coulomb",
     "Descent",
+    "Driven",
     "Geometric",
     "Linear",
     "MatrixWell",
@@ -34,6 +36,7 @@ __all__ = [
     "Network",
     "NoDrift",
     "Normed",
+    "Nudged",
     "Oja",
     "Pull",
     "Scheduled",

@@ -11,6 +11,8 @@ from .design import predicted_error
 from .driving import DrivingNoise, recover_noise
 from .eigenvalues import fit_dyson
 from .explanation import Explanation, LayerRivals, RivalFit
+from .filtered_fit import fit_filtered
+from .filtering import Filtered, ensemble_kalman
 from .hidden_states import (
     HiddenStatesFit,
     Layer,
@@ -28,6 +30,7 @@ from .whitening import Whitened, choose, whiten
 __all__ = [
     "DrivingNoise",
     "Explanation",
+    "Filtered",
     "FitResult",
     "HiddenStatesFit",
     "IdentifiabilityError",
@@ -37,9 +40,11 @@ __all__ = [
     "Whitened",
     "choose",
     "default_rivals",
+    "ensemble_kalman",
     "explain",
     "fit_attention",
     "fit_dyson",
+    "fit_filtered",
     "fit_hidden_states",
     "fit_matrix_ou",
     "fit_noise",

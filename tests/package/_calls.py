@@ -73,6 +73,11 @@ def _strength(sde):
     return sde.noise.symmetric
 
 
+def _decaying(p):
+    drift, noise = rqf.drifts.Pull(p["rate"]), rqf.noises.TokenNoise(1.0)
+    return rqf.SDE(drift, noise, rqf.manifolds.Euclidean())
+
+
 def _flat(x):
     return jnp.sum(x)
 
@@ -323,6 +328,17 @@ NAMED = {
 MATRIX = np.array([[1.0, 0.5], [0.5, -1.0]])
 SPECTRA = np.sort(np.random.default_rng(0).normal(size=(6, 5)), axis=1)
 WEIGHT = Later(lambda: rqf.theory.attention.softmax_weight)
+FILTERED = {
+    "sde": Later(lambda: _decaying({"rate": 1.0})),
+    "law": rqf.laws.Normal((1,), 1.0),
+    "ys": np.array([1.0, 0.5, 0.8, 0.2]),
+    "times": TIMES,
+    "observe": _flat,
+    "observation": 0.3,
+    "members": 20,
+    "method": "square_root",
+    "inflation": 1.0,
+}
 VIEWS = {"x": np.eye(3)[:, :2], "y": np.ones((3, 2)), "decay": 0.1}
 ENSEMBLE = {"xlabel": "t", "ylabel": "y", "ax": None}
 
@@ -426,6 +442,8 @@ PARTICULAR = {
     "drifts.Normed": {"gain": np.ones(3), "centre": True},
     "drifts.Constant": {"velocity": [1.0, 2.0]},
     "drifts.MatrixWell": {"beta": 1},
+    "drifts.Driven": {"record": TIMES[:, None], "coordinates": (0,)},
+    "drifts.Nudged": {"record": TIMES[:, None], "coordinates": (0,), "gain": 1.0},
     "drifts.Oja": {"weights": np.full((2, 2), 0.5), "value": np.eye(3)},
     "drifts.SelectiveStateSpace": {
         "step": np.eye(3),
@@ -442,6 +460,9 @@ PARTICULAR = {
         "parameters": ("strength",),
         "noise": 0.3,
     },
+    "inference.Filtered": None,
+    "inference.ensemble_kalman": FILTERED,
+    "inference.fit_filtered": {**FILTERED, "model": _decaying, "start": {"rate": 1.0}},
     "inference.fit_dyson": {
         "runs": Later(lambda: made("eigenvalues")),
         "rate": None,

@@ -24,7 +24,7 @@ SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT", "rqf.training.B
 SLOW |= {"rqf.analysis.find_equilibria", "rqf.layers.transformer"}
 SLOW |= {
     f"rqf.inference.{name}"
-    for name in ("fit_attention", "fit_noise_observed", "fit_noise", "fit_dyson")
+    for name in ("fit_attention", "fit_filtered", "fit_noise_observed", "fit_noise", "fit_dyson")
 }
 SLOW |= {f"rqf.inference.{name}" for name in ("fit_pairs", "predicted_error", "recover_noise")}
 
@@ -41,6 +41,7 @@ MADE = {
     "rqf.analysis.SpectrumDescription",
     "rqf.analysis.SurvivalCurve",
     "rqf.analysis.TailExponent",
+    "rqf.inference.Filtered",
     "rqf.inference.FitResult",
     "rqf.inference.HiddenStatesFit",
     "rqf.inference.Layer",
