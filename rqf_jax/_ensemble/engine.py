@@ -7,7 +7,6 @@ through the scan as it is. Reverse mode keeps nothing of the forward pass: it st
 keys, for a part of the members at a time, and holds about 2 √K states of each.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -25,6 +24,9 @@ from .validity import noise_shape
 
 PART_NUMBERS = 2**15
 """How many numbers of states and noise a CPU takes back at a time in reverse mode."""
+
+FEW_SAVES = 16
+"""Up to so many saves reverse mode keeps the state at each; of more, at some."""
 
 Status = Int[Array, " members"]
 """For each member 0, or the first save after the initial one that is not finite."""
@@ -233,10 +235,10 @@ def _sound_path(problem: Problem, ids: UInt32[Array, " members"], fate: Status) 
 
     A member that fails follows, from the save before, one that does not: what is saved of it is
     wrong from there on, and has no part in a gradient, where 0 times infinity would be NaN. The
-    states of √K saves are kept, and those between them computed again.
+    states of a few saves are all kept; of more, those of √K, and those between them are computed
+    again.
     """
-    # A kernel has no derivative; the scan that would be computed beside it is enough.
-    batch, x = _begin(dataclasses.replace(problem, fused=False), ids)
+    batch, x = _begin(problem, ids)
     last = problem.times.intervals
     x = _led(batch, x, batch.finite(x))[1]
 
@@ -253,10 +255,11 @@ def _sound_path(problem: Problem, ids: UInt32[Array, " members"], fate: Status) 
     def some_visits(x, start):
         return lax.scan(rematerialised(visit), x, start + offsets)
 
-    some = math.isqrt(last) + 1
+    few = last < FEW_SAVES
+    some = last + 1 if few else math.isqrt(last) + 1
     offsets = jnp.arange(some, dtype=jnp.int32)
     starts = some * jnp.arange(math.ceil((last + 1) / some), dtype=jnp.int32)
-    _, ys = lax.scan(rematerialised(some_visits), x, starts)
+    _, ys = lax.scan(some_visits if few else rematerialised(some_visits), x, starts)
     ys = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: last + 1], ys)
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys)
 

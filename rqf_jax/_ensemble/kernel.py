@@ -133,7 +133,9 @@ def advance(
 
     @run.defjvp
     def _(primals, tangents):
-        return jax.jvp(scanned, primals, tangents)
+        # Where reverse mode only passes through, on its way to the interval whose derivative it
+        # takes, it needs the states alone: the kernel is enough, and the scan drops out.
+        return run(*primals), jax.jvp(scanned, primals, tangents)[1]
 
     return run(arrays, streams, interval, x)
 

@@ -120,6 +120,28 @@ def test_the_gradient_does_not_depend_on_batches():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_the_gradient_does_not_depend_on_how_often_the_path_is_saved(dtype):
+    """Of few saves all states are kept, of many some are computed again, by a kernel or a scan."""
+    steps, tokens = 40, jnp.asarray(unit_tokens(3, 3), dtype)
+
+    def last(sigma, saves):
+        runs = rqf.simulate(
+            isotropic(sigma, jnp.asarray(0.6, dtype)),
+            Fixed(tokens),
+            np.linspace(0.0, 1.0, saves + 1),
+            substeps=steps // saves,
+            members=4,
+            key=jax.random.key(0),
+            save=observe,
+        )
+        return jnp.mean(runs.ys[:, -1])
+
+    few, many = (jax.grad(last)(jnp.asarray(0.8, dtype), saves) for saves in (5, 20))
+    np.testing.assert_allclose(few, many, rtol=1e-12 if dtype == jnp.float64 else 2e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_single_precision_gradients_are_those_of_double_precision(name):
     # The same noise, rounded: double precision refines the numbers of single precision.
