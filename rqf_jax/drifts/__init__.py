@@ -17,12 +17,14 @@ from .observer import Driven, Nudged
 from .pull import Coulomb, Pull, TwoLayer
 from .rotary import rotary_frequencies
 from .self_supervised import SelfSupervised
+from .semilinear import AbstractSemilinear
 from .state_space import SelectiveStateSpace
 from .well import MatrixWell
 
 __all__ = [
     "AbstractAttention",
     "AbstractDrift",
+    "AbstractSemilinear",
     "Attention",
     "Constant",
     "Coulomb",

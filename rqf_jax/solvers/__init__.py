@@ -11,6 +11,7 @@ from ._abstract import (
 from ._choice import check, default
 from ._micro import begin, micro_step, variants
 from .eigenvalues import BackwardEuler, MatrixJump
+from .exponential import ExponentialRungeKutta
 from .geodesic import (
     GeodesicEuler,
     GeodesicHeun,
@@ -26,6 +27,7 @@ __all__ = [
     "AbstractMemorylessSolver",
     "BackwardEuler",
     "ExactOU",
+    "ExponentialRungeKutta",
     "GeodesicEuler",
     "GeodesicHeun",
     "LinearFlow",

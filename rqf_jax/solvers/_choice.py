@@ -6,6 +6,7 @@ from ..manifolds import AbstractLinearSpace
 from ..noises import Calculus, NoNoise
 from ._abstract import AbstractGeometricSolver
 from .eigenvalues import BackwardEuler, MatrixJump
+from .exponential import ExponentialRungeKutta
 from .geodesic import GeodesicEuler, GeodesicHeun, ProjectedEuler
 from .linear import ExactOU, LinearFlow, Strang
 from .momentum import BAOAB
@@ -19,6 +20,7 @@ _BEST = (
     MatrixJump(),
     BackwardEuler(),
     BAOAB(),
+    ExponentialRungeKutta(),
 )
 _OTHERS = (GeodesicHeun(), GeodesicEuler(), ProjectedEuler(), GeodesicHeun())
 """In this order; Heun's method comes first where there is no noise."""
@@ -31,7 +33,8 @@ def default(sde: SDE) -> AbstractGeometricSolver:
     also beside other noises; `LinearFlow` for a linear drift without noise, `ExactOU` for a linear
     pull with additive noise and `MatrixJump` for eigenvalues of Gaussian matrices (all exact),
     `Strang` for matrices in a potential, `BackwardEuler` for other eigenvalues, `BAOAB` for
-    particles with momentum in a bath; `GeodesicEuler` for any other noise that allows it,
+    particles with momentum in a bath, `ExponentialRungeKutta` for semilinear drifts without noise;
+    `GeodesicEuler` for any other noise that allows it,
     `ProjectedEuler` for noises defined by layers, `GeodesicHeun` for the rest and for other
     equations without noise.
     Where both are right, Heun's step costs twice as much, and with noise of its own for every token

@@ -8,19 +8,28 @@ A flow is a drift: put noise beside it, simulate it, ask `analysis` for its expo
 """
 
 from ._abstract import AbstractFlow, AbstractMap, Exponents
+from .chaotic import Rossler, Thomas
+from .foreign import Dysts
 from .lorenz import Lorenz63, Lorenz96
 from .maps import Doubling, Rotation, orbit
-from .planar import DoubleWell
+from .planar import DoubleWell, Duffing, LotkaVolterra
+from .waves import KuramotoSivashinsky
 
 __all__ = [
     "AbstractFlow",
     "AbstractMap",
     "DoubleWell",
     "Doubling",
+    "Duffing",
+    "Dysts",
     "Exponents",
+    "KuramotoSivashinsky",
     "Lorenz63",
     "Lorenz96",
+    "LotkaVolterra",
+    "Rossler",
     "Rotation",
+    "Thomas",
     "orbit",
 ]
 

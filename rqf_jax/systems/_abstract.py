@@ -13,7 +13,7 @@ from ..laws import Normal
 
 
 class Exponents(eqx.Module):
-    """Lyapunov exponents that were measured, the largest first, each with one `stderr`.
+    """Lyapunov exponents that were measured, all or the largest few, each with one `stderr`.
 
     `values` and `stderr` are per unit time of a flow and per step of a map; `source` says by what
     they were found.
@@ -46,8 +46,9 @@ class AbstractFlow(AbstractDrift):
     @property
     def exponents(self) -> Exponents | None:
         """Measured exponents, if the constants are the standard ones and some were measured."""
-        standard = is_concrete(self) and _equal(self, type(self)())
-        return self.reference if standard else None
+        if self.reference is None or not is_concrete(self):
+            return None
+        return self.reference if _equal(self, type(self)()) else None
 
     def law(self, scale: Any = 0.1) -> Normal:
         """Initial states around `start`: independent normal numbers of standard deviation `scale`.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._arguments import Key, finite, integer, part, prng_key, scalar
+from .._arguments import Key, finite, fitting, integer, part, prng_key, scalar
 from ._abstract import AbstractMap
 
 
@@ -57,9 +57,10 @@ class Doubling(AbstractMap):
         Every state is exactly uniform, and two that follow each other satisfy the map to the last
         digit. Raises ValueError unless `steps` is an integer ≥ 1 and `key` a JAX key.
         """
-        steps, key = integer("steps", steps), prng_key("key", key)
+        steps, key = integer("steps", steps, maximum=2**31 - 100), prng_key("key", key)
         dtype = jnp.result_type(float)
         digits = jnp.finfo(dtype).nmant + 1
+        fitting("steps", (steps + digits,), 8)
         bits = jax.random.bernoulli(key, shape=(steps + digits,)).astype(dtype)
         weights = 2.0 ** -jnp.arange(1, digits + 1, dtype=dtype)
         return jnp.convolve(bits, weights[::-1], mode="valid", precision="highest")
@@ -78,7 +79,8 @@ def orbit(map: AbstractMap, x: Any, steps: int) -> Float[Array, "times *state"]:
     another map, states that are not finite, and `steps` < 1.
     """
     part(AbstractMap)("map", map)
-    x, steps = finite("x", x), integer("steps", steps)
+    x, steps = finite("x", x), integer("steps", steps, maximum=2**31 - 2)
+    fitting(("x", "steps"), (steps + 1, *x.shape), x.dtype.itemsize)
 
     def step(x, _):
         x = map(x)

@@ -28,6 +28,7 @@ from . import (
     splits,
     synchronisation,
     value_noise,
+    wells,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "splits",
     "synchronisation",
     "value_noise",
+    "wells",
 ]
 
 

@@ -129,6 +129,16 @@ def _path():
     return rqf.CounterPath(jnp.asarray(TIMES), 2, shape=(3, 3), key=KEY)
 
 
+class _Foreign:
+    """The face of a flow of another package."""
+
+    embedding_dimension, params, ic = 1, {"a": 0.1}, [1.0]
+
+    @staticmethod
+    def _rhs(x, t, a):
+        return (a * x,)
+
+
 def _modes():
     return rqf.analysis.koopman_modes(np.random.default_rng(0).normal(size=(20, 2)), np.arange(20))
 
@@ -151,8 +161,11 @@ def _spring(q):
 
 # By the name of the parameter, where all functions that have it mean the same.
 NAMED = {
+    "a": 0.2,
     "activation": "tanh",
+    "advection": 1.0,
     "alignment": 0.5,
+    "amplitude": 0.5,
     "amplitudes": [1.0, 0.5],
     "angle": 1.0,
     "angles": [0.5, 1.0],
@@ -161,6 +174,7 @@ NAMED = {
     "attractor": TOKENS[:2],
     "ax": None,
     "azimuth": 30.0,
+    "b": 0.2,
     "barrier": 0.5,
     "batch": 2,
     "batch_size": 2,
@@ -172,6 +186,7 @@ NAMED = {
     "boundary": None,
     "branch": rqf.layers.RandomLinear(1.0),
     "bulk": 0.5,
+    "c": 5.0,
     "check": True,
     "cloud": TOKENS,
     "coefficients": [0.5, 0.5],
@@ -183,7 +198,10 @@ NAMED = {
     "counts": [3, 4, 5],
     "coupling": 1.0,
     "covariance": np.eye(2),
+    "cubic": 1.0,
     "curvature": 1.0,
+    "damping": 0.3,
+    "death": 1.0,
     "decay": 1.0,
     "degrees": (1, 2),
     "density": None,
@@ -197,10 +215,17 @@ NAMED = {
     "dt": 0.1,
     "duration": 50.0,
     "durations": rqf.analysis.Durations([1.0, 2.0], np.array([True, False])),
+    "feeding": 1.0,
+    "frequency": 1.2,
+    "friction": 0.2,
+    "growth": 0.5,
+    "instability": 0.5,
+    "linear": -1.0,
     "log_ratio": 0.3,
     "overlap_mean": 0.5,
     "position": 1,
     "other": 2,
+    "predation": 0.5,
     "score_variance": 1.0,
     "radii": (1.0, 2.0),
     "edge": 2.0,
@@ -317,6 +342,7 @@ NAMED = {
     "value": 0.5,
     "values": SPECTRUM,
     "variance": 0.5,
+    "viscosity": 0.1,
     "vocabulary": 8,
     "weight": 1.0,
     "weight_decay": 0.1,
@@ -637,6 +663,8 @@ PARTICULAR = {
     "plot.sphere": {"x": TOKENS},
     "laws.Normal": {"mean": 0.5},
     "systems.Exponents": None,
+    "systems.Dysts": {"system": _Foreign()},
+    "systems.KuramotoSivashinsky": {"points": 16},
     "systems.Lorenz96": {"size": 5},
     "systems.orbit": {"x": 0.3},
     "schedules.PiecewiseLinear": {"values": TIMES},
@@ -724,6 +752,8 @@ PARTICULAR = {
     "theory.sphere.expectation": {"function": np.cos, "points": ()},
     "theory.sphere.layer_log_det_increment": {"tokens": 2},
     "theory.dyson.inverse_square_gaps": {"beta": 2},
+    "theory.wells.moment": {"power": 2},
+    "theory.wells.passage_time": {"start": -1.0},
     "theory.outliers.emergence_time": {"teacher": 9.0},
     "theory.outliers.rectangular_emergence_time": {"teacher": 9.0},
     "analysis.curvature.Curvature": {"loss": _square, "data": np.ones((3, 2))},
