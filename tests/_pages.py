@@ -21,7 +21,7 @@ PROGRAMS = {
 # Blocks that take more than some seconds, by number; the slow test runs them with all others.
 SLOW = {
     "docs/tour.md": {3, 4},
-    "docs/inference.md": {0, 1},
+    "docs/inference.md": {0, 1, 2},
     "docs/recipes.md": {2, 3, 4, 6, 7, 10},
 }
 

@@ -23,6 +23,7 @@ from .noise import fit_noise
 from .observation import fit_noise_observed
 from .pairs import fit_pairs
 from .scaling import fit_scaling
+from .shooting import fit_shooting
 from .weighing import default_rivals, explain
 from .weights import fit_matrix_ou
 from .whitening import Whitened, choose, whiten
@@ -51,6 +52,7 @@ __all__ = [
     "fit_noise_observed",
     "fit_pairs",
     "fit_scaling",
+    "fit_shooting",
     "half_angle",
     "logarithm",
     "predicted_error",

@@ -78,6 +78,11 @@ def _decaying(p):
     return rqf.SDE(drift, noise, rqf.manifolds.Euclidean())
 
 
+def _still(p):
+    drift, noise = rqf.drifts.Pull(p["rate"]), rqf.noises.NoNoise()
+    return rqf.SDE(drift, noise, rqf.manifolds.Euclidean())
+
+
 def _flat(x):
     return jnp.sum(x)
 
@@ -489,6 +494,14 @@ PARTICULAR = {
     "inference.Filtered": None,
     "inference.ensemble_kalman": FILTERED,
     "inference.fit_filtered": {**FILTERED, "model": _decaying, "start": {"rate": 1.0}},
+    "inference.fit_shooting": {
+        **FILTERED,
+        "model": _still,
+        "start": {"rate": 1.0},
+        "state": [1.0],
+        "window": 2,
+        "observation": None,
+    },
     "inference.fit_dyson": {
         "runs": Later(lambda: made("eigenvalues")),
         "rate": None,
