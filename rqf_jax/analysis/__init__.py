@@ -4,6 +4,7 @@ And of spectra of weights: levels, their neighbours, and the bulk.
 """
 
 from . import curvature
+from ._dictionary import Monomials
 from .activations import ActivationFit, fit_activation_curve
 from .attractors import (
     antipodal_pair,
@@ -50,6 +51,7 @@ from .lyapunov import (
 )
 from .patterns import cluster_sizes, pattern
 from .sensitivity import learning_rate_sensitivity
+from .sparse import SparseDrift, SparseDynamics, sparse_dynamics
 from .survival import (
     Durations,
     RateEstimate,
@@ -69,7 +71,10 @@ __all__ = [
     "KoopmanModes",
     "LyapunovSpectrum",
     "MarchenkoPasturFit",
+    "Monomials",
     "RateEstimate",
+    "SparseDrift",
+    "SparseDynamics",
     "SpectrumDescription",
     "SurvivalCurve",
     "TailExponent",
@@ -105,6 +110,7 @@ __all__ = [
     "pullback",
     "rayleigh",
     "sign_pattern",
+    "sparse_dynamics",
     "stability",
     "tail_exponent",
     "two_point_exponent",

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float, Shaped
+from jaxtyping import Bool, Complex, Float
 
 from .._arguments import data, function_of, integer, maybe, one_of, real
 from .._ensemble.series import equally_spaced
+from ._dictionary import Lift, check_finite, check_moving
 
 _SHOWN = 20
 """So many modes are printed; of the others the number above the bound is."""
@@ -172,12 +171,12 @@ def koopman_modes(
             f"`delays` must be at most {count - 1} for {count} times, so that there is a pair of "
             f"windows; got {delays}."
         )
-    _check_moving(xs)
+    check_moving(xs)
     before, after, skipped = _pairs(xs, delays)
-    lift = _flat if dictionary is None else _Lift(dictionary, delays)
+    lift = _flat if dictionary is None else Lift(dictionary, delays)
     here, there = lift(before), lift(after)
-    _check_finite(here, "x")
-    _check_finite(there, "y")
+    check_finite(here, "x")
+    check_finite(there, "y")
     left, sizes, right = np.linalg.svd(here, full_matrices=False)
     known = int(np.sum(sizes > sizes[0] * max(here.shape) * np.finfo(float).eps))
     if rank is not None and rank > known:
@@ -217,49 +216,9 @@ def koopman_modes(
     )
 
 
-class _Lift(eqx.Module):
-    """The functions of a dictionary at many windows, in float64."""
-
-    dictionary: Callable[[Any], Any]
-    delays: int = eqx.field(static=True)
-
-    def __call__(self, windows: np.ndarray) -> Shaped[np.ndarray, "windows functions"]:
-        """(windows, functions), real or complex."""
-        with jax.enable_x64(True):
-            given = jnp.asarray(windows if self.delays > 1 else windows[:, 0])
-            values = jax.jit(jax.vmap(self._one))(given)
-            return np.asarray(values)
-
-    def _one(self, x: Array) -> Array:
-        values = self.dictionary(x)
-        if not isinstance(values, jax.Array) or values.ndim != 1 or not values.size:
-            raise ValueError(
-                "`dictionary` must return one axis of functions, an array (functions,); got "
-                f"{getattr(values, 'shape', type(values).__name__)}."
-            )
-        return values if jnp.iscomplexobj(values) else values.astype(float)
-
-
 def _flat(windows: np.ndarray) -> Float[np.ndarray, "windows functions"]:
     """The coordinates themselves."""
     return windows.reshape(len(windows), -1)
-
-
-def _check_moving(xs: np.ndarray) -> None:
-    """Raise ValueError for coordinates that are the same at all times of all members."""
-    flat = xs.reshape(-1, *xs.shape[2:])
-    gone = np.isnan(flat)
-    if np.any(gone.all(axis=0)):
-        index = tuple(np.argwhere(gone.all(axis=0))[0].tolist())
-        raise ValueError(f"`runs` must have every coordinate seen; coordinate {index} never is.")
-    low, high = np.nanmin(flat, axis=0), np.nanmax(flat, axis=0)
-    still = high - low <= 1e-13 * np.maximum(np.abs(low), np.abs(high))
-    if np.any(still):
-        index = tuple(np.argwhere(still)[0].tolist())
-        raise ValueError(
-            f"`runs` must move in every coordinate; coordinate {index} is {low[index]:g} at all "
-            "times. Leave it out."
-        )
 
 
 def _pairs(xs: np.ndarray, delays: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -276,13 +235,3 @@ def _pairs(xs: np.ndarray, delays: int) -> tuple[np.ndarray, np.ndarray, int]:
             f"`runs` must hold {delays + 1} successive states without a gap; every pair has one."
         )
     return before[whole], after[whole], int(np.sum(~whole))
-
-
-def _check_finite(values: np.ndarray, name: str) -> None:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        pair, function = np.argwhere(bad)[0].tolist()
-        raise ValueError(
-            f"`dictionary` must be finite on the data; function {function} is "
-            f"{values[pair, function]} at the {name} of pair {pair}."
-        )

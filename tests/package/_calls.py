@@ -445,6 +445,15 @@ PARTICULAR = {
         "rank": None,
         "gaps": "raise",
     },
+    "analysis.Monomials": {"size": 2, "degree": 2},
+    "analysis.SparseDrift": None,
+    "analysis.SparseDynamics": None,
+    "analysis.sparse_dynamics": {
+        "runs": np.random.default_rng(0).normal(size=(5, 20, 2)),
+        "times": np.arange(20.0),
+        "dictionary": rqf.analysis.Monomials(2, 2),
+        "names": None,
+    },
     "analysis.lyapunov_spectrum": {"exponents": 2, "law": rqf.laws.Uniform(1, 3)},
     "analysis.mean_spacing_ratio": {"values": SPECTRA},
     "analysis.unfold": {"values": SPECTRA},
@@ -697,6 +706,7 @@ PARTICULAR = {
     "theory.dyson.mean_characteristic_polynomial": {"start": SPECTRUM},
     "theory.fields.overlap_drift": {"kernel": rqf.kernels.PowerSeries([0.5, 0.5])},
     "theory.fields.overlap_variance": {"kernel": rqf.kernels.PowerSeries([0.5, 0.5])},
+    "theory.information.water_filling": {"gains": [1.0, 2.0], "budget": 1.0},
     "theory.learning.activation_curve": {
         "amplitude": 1.0,
         "decay": 0.1,

@@ -38,6 +38,7 @@ MADE = {
     "rqf.analysis.KoopmanModes",
     "rqf.analysis.MarchenkoPasturFit",
     "rqf.analysis.RateEstimate",
+    "rqf.analysis.SparseDynamics",
     "rqf.analysis.SpectrumDescription",
     "rqf.analysis.SurvivalCurve",
     "rqf.analysis.TailExponent",
