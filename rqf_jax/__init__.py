@@ -6,8 +6,8 @@
 
 An equation is a drift, a noise and a manifold (`SDE`, or one of `models`); `simulate` makes an
 ensemble of its paths, `observables` and `analysis` look at them, `theory` says what to expect,
-`inference` and `fit` find parameters, `training` runs learning rules, `plot` draws, `save` and
-`open` keep ensembles on disk.
+`inference` and `fit` find parameters, `training` runs learning rules, `surrogates` learn to
+continue paths, `plot` draws, `save` and `open` keep ensembles on disk.
 """
 
 import importlib
@@ -38,7 +38,7 @@ from ._ensemble.trajectories import NonFiniteError, Trajectories
 from ._sde import SDE
 
 if TYPE_CHECKING:
-    from . import analysis, inference, io, losses, plot, theory, training
+    from . import analysis, inference, io, losses, plot, surrogates, theory, training
     from ._fit import Fit, fit
     from .io import load as open, save
 
@@ -74,6 +74,7 @@ __all__ = [
     "schedules",
     "simulate",
     "solvers",
+    "surrogates",
     "systems",
     "theory",
     "training",
@@ -90,6 +91,7 @@ _LATER = {
     "open": (".io", "load"),
     "plot": (".plot", ""),
     "save": (".io", "save"),
+    "surrogates": (".surrogates", ""),
     "theory": (".theory", ""),
     "training": (".training", ""),
 }

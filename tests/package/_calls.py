@@ -148,6 +148,18 @@ def _modes():
     return rqf.analysis.koopman_modes(np.random.default_rng(0).normal(size=(20, 2)), np.arange(20))
 
 
+def _grid():
+    return rqf.surrogates.Grid([0.0], [1.0], 4)
+
+
+def _head():
+    return rqf.surrogates.GaussianHead([0.0], [1.0], width=4, key=KEY)
+
+
+def _recurrent():
+    return rqf.surrogates.AlmostLinear(1, latent=3, pieces=1, key=KEY)
+
+
 def _sentence():
     return rqf.io.example_hidden_states().sentences[0]
 
@@ -843,6 +855,22 @@ PARTICULAR = {
     "theory.learning.max_margin": {"examples": np.eye(2)},
     "theory.synchronisation.exponent": {"curvature": 1.0},
     "theory.synchronisation.critical_rate": {"curvature": 1.0},
+    "surrogates.AlmostLinear": {"size": 1, "latent": 3, "pieces": 1},
+    "surrogates.CellHead": {"grid": Later(_grid), "width": 4, "rank": 2},
+    "surrogates.GaussianHead": {"mean": [0.0], "scale": [1.0], "width": 4, "spread": 0.1},
+    "surrogates.Grid": {"low": [0.0], "high": [1.0], "cells": 4},
+    "surrogates.ShallowPiecewise": {"size": 1, "latent": 2, "hidden": 3},
+    "surrogates.Transformer": {"head": Later(_head), "blocks": 1, "context": 2},
+    "surrogates.grid_of": {"paths": TIMES[:, None], "cells": 4, "margin": 0.1},
+    "surrogates.loss": {"surrogate": Later(_recurrent), "windows": np.ones((2, 3, 1))},
+    "surrogates.sample": {
+        "surrogate": Later(_recurrent),
+        "past": np.ones((1, 1)),
+        "steps": 2,
+        "throw": True,
+    },
+    "surrogates.teacher_forcing": {"jacobians": np.eye(2)},
+    "surrogates.windows": {"paths": TIMES[:, None], "length": 2},
     "training.Copies": {
         "process": Later(lambda: rqf.training.DeepLinear(TARGET, [TARGET], learning_rate=0.1)),
         "copies": 2,
