@@ -1,6 +1,7 @@
 """Flows of the package `dysts`, as drifts of this one."""
 
 import importlib
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,8 @@ class Dysts(AbstractFlow):
     contradict each other by a fifth. Measure them by `analysis.lyapunov_spectrum`.
 
     `system` is the name or the object. Raises ModuleNotFoundError if a name is given and `dysts` is
-    not installed, and ValueError for names that it does not have and for flows with a delay.
+    not installed, and ValueError for names that it does not have, for flows with a delay, and for
+    the few whose formula takes a state as a whole.
     """
 
     parameters: tuple[Float[Array, "*shape"], ...]
@@ -32,11 +34,11 @@ class Dysts(AbstractFlow):
 
     def __init__(self, system: Any):
         made = _named(system) if isinstance(system, str) else system
-        needed = ("_rhs", "params", "ic", "embedding_dimension")
-        if not all(hasattr(made, name) for name in needed) or hasattr(made, "tau"):
+        if not _is_formula(made):
             raise ValueError(
-                "`system` must be the name of a flow of `dysts`, or one that was made, without a "
-                f"delay; got {shown(system)}."
+                "`system` must be the name of a flow of `dysts`, or one that was made, with a "
+                "formula of its coordinates, the time and its parameters, and without a delay; got "
+                f"{shown(system)}."
             )
         self.name = str(getattr(made, "name", type(made).__name__))
         # `dysts` hands them over in the order of their names.
@@ -75,8 +77,22 @@ def _named(name: str) -> Any:
     return getattr(flows, name)()
 
 
+def _is_formula(made: Any) -> bool:
+    """Whether a flow of `dysts` has a formula that takes each of its numbers by itself."""
+    if not all(hasattr(made, name) for name in ("_rhs", "params", "ic")):
+        return False
+    taken = inspect.signature(_plain(made._rhs)).parameters
+    given = np.size(made.ic) + 1 + len(made.params)
+    return len(taken) == given and not getattr(made, "delay", False)
+
+
+def _plain(function: Callable[..., Any]) -> Any:
+    """The function of Python in one that Numba compiles."""
+    return getattr(function, "py_func", function)
+
+
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same formula with the functions of `jax.numpy` in the place of NumPy's."""
-    plain = getattr(function, "py_func", function)
+    plain = _plain(function)
     arrays = {key: jnp if value is np else value for key, value in plain.__globals__.items()}
     return types.FunctionType(plain.__code__, arrays, plain.__name__, plain.__defaults__)

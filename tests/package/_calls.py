@@ -137,7 +137,7 @@ def _path():
 class _Foreign:
     """The face of a flow of another package."""
 
-    embedding_dimension, params, ic = 1, {"a": 0.1}, [1.0]
+    params, ic = {"a": 0.1}, [1.0]
 
     @staticmethod
     def _rhs(x, t, a):

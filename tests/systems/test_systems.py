@@ -257,7 +257,7 @@ def first_number(x):
 class Foreign:
     """The face of a flow of `dysts`."""
 
-    name, embedding_dimension, params, ic = "Foreign", 3, {"b": 0.2, "a": 0.1}, [1.0, 2.0, 3.0]
+    name, params, ic = "Foreign", {"b": 0.2, "a": 0.1}, [1.0, 2.0, 3.0]
 
     @staticmethod
     def _rhs(x, y, z, t, a, b):
