@@ -3,7 +3,7 @@
 And of spectra of weights: levels, their neighbours, and the bulk.
 """
 
-from . import curvature
+from . import curvature, surrogates
 from ._dictionary import Monomials
 from .activations import ActivationFit, fit_activation_curve
 from .attractors import (
@@ -112,6 +112,7 @@ __all__ = [
     "sign_pattern",
     "sparse_dynamics",
     "stability",
+    "surrogates",
     "tail_exponent",
     "two_point_exponent",
     "unfold",

@@ -369,6 +369,7 @@ NAMED = {
 }
 
 MATRIX = np.array([[1.0, 0.5], [0.5, -1.0]])
+SERIES = np.random.default_rng(0).normal(size=(10, 100, 2))
 SPECTRA = np.sort(np.random.default_rng(0).normal(size=(6, 5)), axis=1)
 WEIGHT = Later(lambda: rqf.theory.attention.softmax_weight)
 FILTERED = {
@@ -465,6 +466,59 @@ PARTICULAR = {
         "times": np.arange(20.0),
         "dictionary": rqf.analysis.Monomials(2, 2),
         "names": None,
+    },
+    "analysis.surrogates.Dimension": None,
+    "analysis.surrogates.Distance": None,
+    "analysis.surrogates.TransitionMatrix": None,
+    "analysis.surrogates.correlation_dimension": {
+        "runs": SERIES,
+        "low": 0.01,
+        "high": 0.5,
+        "window": 1,
+        "points": 800,
+    },
+    "analysis.surrogates.forecast_error": {"truth": SERIES, "forecasts": SERIES},
+    "analysis.surrogates.map_exponents": {
+        "map": jnp.sin,
+        "starts": np.ones((2, 1)),
+        "exponents": 1,
+        "discard": 1,
+    },
+    "analysis.surrogates.mixture_divergence": {
+        "truth": SERIES,
+        "models": SERIES,
+        "width": 0.5,
+        "centres": 20,
+        "samples": 20,
+        "gaps": "raise",
+    },
+    "analysis.surrogates.spectral_distance": {
+        "truth": SERIES,
+        "models": SERIES,
+        "times": np.arange(100.0),
+        "smoothing": 1.0,
+    },
+    "analysis.surrogates.state_space_divergence": {
+        "truth": SERIES,
+        "models": SERIES,
+        "bins": 5,
+        "margin": 0.1,
+        "smoothing": 1e-5,
+        "gaps": "raise",
+    },
+    "analysis.surrogates.transition_matrix": {
+        "runs": SERIES,
+        "bins": 3,
+        "box": [[-3.0, 3.0]] * 2,
+        "lag": 1,
+        "gaps": "raise",
+    },
+    "analysis.surrogates.valid_prediction_time": {
+        "truth": SERIES,
+        "forecasts": SERIES,
+        "times": np.arange(100.0),
+        "exponent": 0.9,
+        "threshold": 0.4,
     },
     "analysis.lyapunov_spectrum": {"exponents": 2, "law": rqf.laws.Uniform(1, 3)},
     "analysis.mean_spacing_ratio": {"values": SPECTRA},
