@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from .._arguments import integer
+from .._ensemble.validity import taking
 
 
 class Monomials(eqx.Module):
@@ -67,8 +68,9 @@ class Lift(eqx.Module):
         """(windows, functions), real or complex."""
         with jax.enable_x64(True):
             given = jnp.asarray(windows if self.delays > 1 else windows[:, 0])
-            values = jax.jit(jax.vmap(self._one))(given)
-            return np.asarray(values)
+            one = jax.ShapeDtypeStruct(given.shape[1:], given.dtype)
+            with taking("dictionary", one, named=True):
+                return np.asarray(jax.jit(jax.vmap(self._one))(given))
 
     def _one(self, x: Array) -> Array:
         values = self.dictionary(x)

@@ -49,7 +49,7 @@ def fit_filtered(
     start: Mapping[str, Any],
     law: AbstractLaw,
     ys: Any,
-    times: Times,
+    ts: Times,
     *,
     observe: Callable[[Any], Any],
     observation: Any,
@@ -72,7 +72,7 @@ def fit_filtered(
 
     - `model`: a JAX function of a dict of parameters to an `SDE`.
     - `start`: the parameters to begin with, by name: numbers near the truth.
-    - `law`, `ys`, `times`, `observe`, `observation`, `substeps`, `members`, `key`, `method`,
+    - `law`, `ys`, `ts`, `observe`, `observation`, `substeps`, `members`, `key`, `method`,
       `inflation`, `solver`: as of `ensemble_kalman`.
 
     **Returns** a `FitResult` with the names of `start` and normal intervals. `bound` is the error
@@ -111,12 +111,11 @@ def fit_filtered(
         "inflation": inflation,
         "solver": solver,
     }
-    first = model(dict(zip(names, map(jnp.asarray, point), strict=True)))
-    part(SDE, "a function to an `rqf_jax.SDE`")("model", first)
+    first = equation(model, names, point)
     # Everything that can be wrong is found here, outside of any compiled program.
-    once = ensemble_kalman(first, law, ys, times, key=key, **options)
+    once = ensemble_kalman(first, law, ys, ts, key=key, **options)
     density = FilterLikelihood(
-        model, law, jnp.asarray(ys, float), np.asarray(times, float), key, options, names
+        model, law, jnp.asarray(ys, float), np.asarray(ts, float), key, options, names
     )
 
     def likelihood(values, key=key):
@@ -142,8 +141,7 @@ def fit_filtered(
             f"draws of the filter add {np.max(errors / bound) - 1:.0%} to a standard error: take "
             "more `members`."
         )
-    best_sde = model(dict(zip(names, map(jnp.asarray, best), strict=True)))
-    at_best = ensemble_kalman(best_sde, law, ys, times, key=key, **options)
+    at_best = ensemble_kalman(equation(model, names, best), law, ys, ts, key=key, **options)
     seen = int(jnp.sum(once.seen))
     return FitResult(
         estimate=dict(zip(names, map(float, best), strict=True)),
@@ -166,3 +164,15 @@ def started(start: Any) -> tuple[tuple[str, ...], np.ndarray]:
     if not isinstance(start, Mapping) or not start or not all(isinstance(k, str) for k in start):
         raise ValueError(f"`start` must be a dict of numbers by name; got {shown(start)}.")
     return tuple(start), np.array([real(f"start[{name!r}]", one) for name, one in start.items()])
+
+
+def equation(model: Callable, names: tuple[str, ...], values: np.ndarray) -> SDE:
+    """The equation of `model` at parameters; ValueError if it makes none."""
+    try:
+        sde = model(dict(zip(names, map(jnp.asarray, values), strict=True)))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"`model` must make an equation of a dict of {', '.join(names)}, the names of `start`; "
+            f"it raised {type(error).__name__}: {error}."
+        ) from error
+    return part(SDE, "a function of a dict to an `rqf_jax.SDE`")("model", sde)

@@ -31,6 +31,7 @@ from .._ensemble.members import member_keys, typed_key
 from .._ensemble.problem import Problem
 from .._ensemble.times import host_times
 from .._ensemble.trajectories import NonFiniteError
+from .._ensemble.validity import taking
 from .._sde import SDE
 from ..laws import AbstractLaw
 
@@ -82,7 +83,7 @@ def ensemble_kalman(
     sde: SDE,
     law: AbstractLaw,
     ys: Any,
-    times: Times,
+    ts: Times,
     *,
     observe: Callable[[Any], Any],
     observation: Any,
@@ -107,7 +108,7 @@ def ensemble_kalman(
     - `sde`: any equation; on a manifold members are projected back after each observation.
     - `law`: the law of the state at the first time, before the first observation.
     - `ys`: observations (times, seen), NaN where one is missing.
-    - `times`: their times, strictly increasing, of any spacing, in seconds of the model.
+    - `ts`: their times, strictly increasing, of any spacing, in seconds of the model.
     - `observe`: h, a JAX function of one state to a number or an array (seen,).
     - `observation`: τ, the standard deviation of the noise of an observation: a number or (seen,).
     - `substeps`: solver steps between two observations.
@@ -146,11 +147,11 @@ def ensemble_kalman(
     members = integer("members", members, minimum=2, maximum=2**31 - 1)
     perturbed = one_of("square_root", "perturbed")("method", method) == "perturbed"
     inflation = number(minimum=1)("inflation", inflation)
-    ts = host_times(times)
+    at = host_times(ts)
     own, other = jax.random.split(typed_key(prng_key("key", key)))
-    problem = Problem(sde, law, ts, own, substeps=substeps, solver=solver, fused=False).checked()
+    problem = Problem(sde, law, at, own, substeps=substeps, solver=solver, fused=False).checked()
     problem.look_at(0)
-    values, scale = observations(ys, ts.size, observation)
+    values, scale = observations(ys, at.size, observation)
     check_observe(observe, problem.state, values.shape[1])
     found = _filtered(
         _Filter(problem, observe, scale, inflation, other, perturbed), values, members
@@ -158,11 +159,11 @@ def ensemble_kalman(
     if is_concrete(found) and not bool(jnp.all(jnp.isfinite(found[4]))):
         bad = int(jnp.argmin(jnp.isfinite(found[4])))
         raise NonFiniteError(
-            f"members became NaN or infinite before observation {bad}, at time {float(ts[bad]):g}. "
-            "Take smaller steps."
+            f"members became NaN or infinite before observation {bad}, at time {float(at[bad]):g}. "
+            "Take more `substeps`, or an `observation` and a `law` that are not as large."
         )
     means, stderr, predictions, innovations, logs, ensemble = found
-    return Filtered(ts, means, stderr, predictions, innovations, ~jnp.isnan(values), logs, ensemble)
+    return Filtered(at, means, stderr, predictions, innovations, ~jnp.isnan(values), logs, ensemble)
 
 
 class _Filter(eqx.Module):
@@ -182,8 +183,7 @@ def observations(ys: Any, count: int, observation: Any):
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.shape[0] != count or not values.size:
         raise ValueError(
-            f"`ys` must have shape ({count}, seen), one row for each of `times`; got "
-            f"{values.shape}."
+            f"`ys` must have shape ({count}, seen), one row for each of `ts`; got {values.shape}."
         )
     if is_concrete(values):
         known = np.asarray(values)
@@ -203,7 +203,8 @@ def observations(ys: Any, count: int, observation: Any):
 
 def check_observe(observe: Callable, state: PyTree, seen: int) -> None:
     """Raise ValueError unless `observe` makes so many numbers of a state."""
-    made = eqx.filter_eval_shape(observe, state)
+    with taking("observe", state, named=True):
+        made = eqx.filter_eval_shape(observe, state)
     shape = getattr(made, "shape", None)
     if shape is None or math.prod(shape) != seen:
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from .._arguments import Times, data, function_of, integer, part
+from .._arguments import Times, data, function_of, integer
 from .._ensemble.problem import Problem
 from .._ensemble.times import host_times
 from .._sde import SDE
@@ -23,7 +23,7 @@ from ..noises import NoNoise
 from ._data import double_precision
 from ._result import FitResult, IdentifiabilityError, normal
 from ._windows import Parts, Windows, linearised, step, synchronised
-from .filtered_fit import started
+from .filtered_fit import equation, started
 from .filtering import check_observe, observations
 
 _STEPS = 80
@@ -41,7 +41,7 @@ def fit_shooting(
     model: Callable[[dict[str, Array]], SDE],
     start: Mapping[str, Any],
     ys: Any,
-    times: Times,
+    ts: Times,
     *,
     observe: Callable[[Any], Any],
     state: Any,
@@ -64,7 +64,7 @@ def fit_shooting(
     - `model`: a JAX function of a dict of parameters to an `SDE` without noise, on a linear space.
     - `start`: the parameters to begin with, by name; some tens of percent from the truth.
     - `ys`: observations of one path (times, seen), NaN where one is missing.
-    - `times`: their times, strictly increasing, of any spacing, in seconds of the model.
+    - `ts`: their times, strictly increasing, of any spacing, in seconds of the model.
     - `observe`: h, a JAX function of one state to a number or an array (seen,).
     - `state`: a guess of the state at the first time.
     - `substeps`: solver steps between two observations, small enough that the solver's error is
@@ -108,12 +108,14 @@ def fit_shooting(
     names, theta = started(start)
     window = integer("window", window, maximum=2**31 - 1)
     substeps = integer("substeps", substeps, maximum=2**31 - 1)
-    ts = np.asarray(host_times(times), float)
+    at = np.asarray(host_times(ts), float)
     guess = data("state", state)
+    if not guess.ndim or not guess.size:
+        raise ValueError(f"`state` must be one state, with axes; got shape {guess.shape}.")
     with double_precision(True):
         known = observation is not None
-        values, scale = observations(ys, ts.size, observation if known else 1.0)
-        found = _checked(model, names, theta, guess, ts, substeps, solver)
+        values, scale = observations(ys, at.size, observation if known else 1.0)
+        found = _checked(model, names, theta, guess, at, substeps, solver)
         check_observe(observe, found.state, values.shape[1])
         problem = _windows(found, model, observe, names, np.asarray(values), window)
         return _fit(problem, theta, np.asarray(scale) if known else None)
@@ -121,8 +123,7 @@ def fit_shooting(
 
 def _checked(model, names, theta, guess, ts, substeps, solver) -> Problem:
     """The equation at the start, with its solver; ValueError for parts that do not fit."""
-    sde = model(dict(zip(names, map(jnp.asarray, theta), strict=True)))
-    part(SDE, "a function to an `rqf_jax.SDE`")("model", sde)
+    sde = equation(model, names, theta)
     if not isinstance(sde.noise, NoNoise):
         raise ValueError(
             f"`model` must make equations without noise; got {type(sde.noise).__name__}. Use "

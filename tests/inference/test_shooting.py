@@ -108,13 +108,15 @@ WRONG = {
     "start": ({"start": {}}, ValueError, "`start` must be a dict"),
     "number": ({"start": {"square": "1"}}, ValueError, r"`start\['square'\]` must be a real"),
     "seen": ({"observe": lambda x: x}, ValueError, "`observe` must return 1 numbers"),
+    "scalar": ({"state": 1.0}, ValueError, "`state` must be one state, with axes"),
+    "names": ({"start": {"square": 1.0}}, ValueError, "`model` must make an equation.*damping"),
     "state": ({"state": [np.nan, 0.0]}, ValueError, "`state` must be finite"),
-    "times": ({"times": TIMES[:-1]}, ValueError, r"`ys` must have shape \(59, seen\)"),
+    "times": ({"ts": TIMES[:-1]}, ValueError, r"`ys` must have shape \(59, seen\)"),
 }
 
 
 @pytest.mark.parametrize(("change", "error", "text"), WRONG.values(), ids=WRONG)
 def test_arguments_that_break_a_rule_are_named(change, error, text):
-    given = {"model": oscillator, "start": START, "ys": observed(), "times": TIMES, **GIVEN}
+    given = {"model": oscillator, "start": START, "ys": observed(), "ts": TIMES, **GIVEN}
     with pytest.raises(error, match=text):
         fit_shooting(**given | change)

@@ -376,7 +376,6 @@ FILTERED = {
     "sde": Later(lambda: _decaying({"rate": 1.0})),
     "law": rqf.laws.Normal((1,), 1.0),
     "ys": np.array([1.0, 0.5, 0.8, 0.2]),
-    "times": TIMES,
     "observe": _flat,
     "observation": 0.3,
     "members": 20,
