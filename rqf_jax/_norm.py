@@ -63,7 +63,7 @@ def unit(x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
     square = row_dots(x, x)
     zero = square == 0
     # The inner `where` keeps the infinite slope out of the backward pass.
-    return jnp.where(zero, 0, x / jnp.sqrt(jnp.where(zero, 1, square)))
+    return jnp.where(zero, 0, x * (1 / jnp.sqrt(jnp.where(zero, 1, square))))
 
 
 def check_directions(model: PyTree, x: PyTree[Array]) -> None:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import hyp2f1
 
 from ._arguments import described, finite, integer, is_concrete, one_of, part, scalar
 
@@ -35,7 +36,7 @@ def __dir__() -> list[str]:
 
 Activation = Literal["relu", "tanh", "gelu", "silu", "sigmoid"]
 
-_SERIES, _NODES, _UNIT_SERIES = 48, 200, 64
+_SERIES, _NODES = 48, 200
 
 
 class AbstractKernel(eqx.Module):
@@ -145,8 +146,8 @@ class UnitOutput(AbstractKernel):
 
     for normals u, v of R^n with E u_i v_j = z δ_ij. Outputs of unit length are no Gaussian field,
     but in the limit of short steps only their covariance matters. f_n(1) = 1, and its slope there
-    is (n-1)/(n-2). `kernel` is κ_0, `dim` is n ≥ 2. f_n is a Chebyshev series, right to 1e-10 for
-    n ≥ 8, 1e-8 for n = 4, 5e-7 for n = 3 and 3e-5 for n = 2, whose slope at 1 is infinite.
+    is (n-1)/(n-2), infinite for n = 2. `kernel` is κ_0, `dim` is n ≥ 2. f_n and its slope are fits,
+    right to 1e-11 in float64 and to rounding in float32, relative to themselves.
 
     Raises ValueError if `kernel` is not one of `rqf_jax.kernels`, or dim < 2. [derived]
     """
@@ -160,7 +161,9 @@ class UnitOutput(AbstractKernel):
 
     def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """f_n(κ_0(r)/κ_0(1))/n."""
-        return _unit_overlap(self.kernel(r) / self.kernel(jnp.ones_like(r)), self.dim) / self.dim
+        return _unit_overlap(self.kernel(r) / self.kernel(jnp.ones_like(r)), self.dim) * (
+            1 / self.dim
+        )
 
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -172,40 +175,80 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _unit_overlap(z: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape"]:
     """f_n(z) of `UnitOutput`."""
-    double = 2 * (2 * z * z - 1)
-    # Clenshaw's recursion for Σ c_k T_k(2z² - 1).
-    following = current = jnp.zeros_like(z)
-    first, *rest = _unit_overlap_series(dim)
-    for c in reversed(rest):
-        following, current = current, double * current - following + jnp.asarray(c, z.dtype)
-    return z * (double / 2 * current - following + jnp.asarray(first, z.dtype))
+    return z * _unit_output_series(z, dim, slope=False)
+
+
+@_unit_overlap.defjvp
+def _unit_overlap_slope(dim: int, primals: tuple, tangents: tuple):
+    (z,), (change,) = primals, tangents
+    return _unit_overlap(z, dim), _unit_output_series(z, dim, slope=True) * change
+
+
+def _unit_output_series(z: Float[Array, "*shape"], dim: int, *, slope: bool):
+    """f_n(z)/z or f_n'(z) by the series that is short in this dimension."""
+    in_sine, smooth, rough = _unit_output_coefficients(dim, slope, str(z.dtype))
+    # Values, which are made in every step, need no guard at |z| = 1: F has no term in sin φ.
+    sine = _sine if slope else lambda z: jnp.sqrt(jnp.abs(1 - z * z))
+    u = sine(z) if in_sine else z * z
+    total = _horner(jnp.asarray(smooth, z.dtype), 2 * u - 1)
+    if rough:
+        u = jnp.maximum(u, jnp.finfo(z.dtype).tiny)
+        logarithm = u ** (dim - 2 * slope) * jnp.log(u)
+        total += logarithm * _horner(jnp.asarray(rough, z.dtype), 2 * u - 1)
+    return total
 
 
 @functools.cache
-def _unit_overlap_series(dim: int) -> tuple[float, ...]:
-    """c_k with f_n(z) = z Σ_k c_k T_k(2z² - 1), those that matter.
+def _unit_output_coefficients(dim: int, slope: bool, dtype: str):
+    """A variable u = z² or sin φ, z = cos φ, and polynomials p and q in 2u - 1: p + u^m log(u) q.
 
-    f_n(z)/z = ∫ cos^n φ (1 - z² sin²φ)^{-1/2} dφ / ∫ cos^{n-1} φ dφ   over (0, π/2)
+        f_n(z)/z = F(1/2, z²)/F(1/2, 1),   f_n'(z) = F(3/2, z²)/F(1/2, 1),
+        F(b, y) = ₂F₁(1/2, b; n/2+1; y)
+
+    are functions of sin²φ plus sin^m φ, times log sin φ in even n, m = n or n - 2. They are fitted
+    by the first of three forms that needs few terms: in z² for large n, in sin φ, and with the
+    logarithm.
     """
-    n, nodes, points = min(dim, 2**20), 2 * _UNIT_SERIES, 2**13
-    angle = np.pi * (np.arange(nodes) + 0.5) / nodes
-    x = (1 + np.cos(angle)) / 2
-    # By the midpoint rule, on a stretch that shrinks with the width of cos^n.
-    end = min(np.pi / 2, 12 / math.sqrt(n))
-    phi = end * (np.arange(points) + 0.5) / points
-    weight = np.exp((n - 1) * np.log(np.cos(phi)))
-    integrand = weight * np.cos(phi) / np.sqrt(1 - x[:, None] * np.sin(phi) ** 2)
-    values = integrand.sum(1) / weight.sum()
-    series = 2 / nodes * np.cos(np.arange(_UNIT_SERIES)[:, None] * angle) @ values
-    series[0] /= 2
-    return tuple(series[: np.flatnonzero(np.abs(series) > 1e-11)[-1] + 1].tolist())
+    tolerance = max(float(np.finfo(dtype).eps) / 4, 2e-12)
+    angle = np.pi * (np.arange(_NODES) + 0.5) / _NODES
+    t = np.cos(angle)
+    u, one = (1 + t) / 2, np.ones(_NODES)
+    rough = u ** (dim - 2 * slope) * np.log(u)
+    for in_sine, factors, most in ((False, [one], 16), (True, [one], 24), (True, [one, rough], 16)):
+        y = 1 - u * u if in_sine else u
+        values = _hypergeometric(1.5 if slope else 0.5, dim, y) / _hypergeometric(0.5, dim, 1.0)
+        for length in range(2, most + 1):
+            basis = np.polynomial.chebyshev.chebvander(t, length - 1)
+            columns = np.hstack([(f / values)[:, None] * basis for f in factors])
+            found = np.linalg.lstsq(columns, one, rcond=None)[0]
+            if np.abs(columns @ found - 1).max() < tolerance:
+                break
+        else:
+            continue
+        break
+    series = map(np.polynomial.chebyshev.cheb2poly, np.split(found, len(factors)))
+    smooth, *others = (tuple(c.tolist()) for c in series)
+    return in_sine, smooth, others[0] if others else ()
+
+
+def _hypergeometric(b: float, dim: int, y: Any) -> Any:
+    """₂F₁(1/2, b; dim/2+1; y) on [0, 1]."""
+    c = dim / 2 + 1
+    if dim <= 40:
+        return hyp2f1(0.5, b, c, y)
+    term = total = np.ones_like(y)
+    for k in range(40):
+        term = term * y * ((0.5 + k) * (b + k) / ((c + k) * (k + 1)))
+        total = total + term
+    return total
 
 
 def _horner(coefficients: Float[Array, " degrees"], r: Float[Array, "*shape"]):
-    total = jnp.zeros_like(r)
-    for k in reversed(range(coefficients.size)):
+    total = jnp.full_like(r, coefficients[-1])
+    for k in reversed(range(coefficients.size - 1)):
         total = total * r + coefficients[k].astype(r.dtype)
     return total
 
@@ -242,4 +285,6 @@ def _arc_cosine_slope(primals, tangents):
 
 def _sine(rho: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     # Overlaps of unit vectors may exceed 1 by rounding.
-    return jnp.sqrt(jnp.maximum((1 - rho) * (1 + rho), 0))
+    square = (1 - rho) * (1 + rho)
+    inside = square > 0
+    return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1)), 0)

@@ -59,6 +59,9 @@ class Emitter(Memory):
         name, dtype = primitive.name, self.dtype(args[-1])
         real, kind = dtype == "float32", self.type(dtype)
         x, *rest = (self.text(a) for a in args)
+        if name == "mul":
+            # One order for both, so that the products of a symmetric matrix are written once.
+            x, *rest = sorted([x, *rest])
         if name in _FLOAT and real:
             return self.put(
                 f"{_FLOAT[name]} {self.fast(_FLOAT[name])} {kind} {x}, {rest[0]}", dtype

@@ -91,7 +91,9 @@ class UnitOutput(AbstractFieldNoise):
         """f_n of the cosines of the inner noise's outputs, over n."""
         s = self.noise.covariance(t, x)  # pyright: ignore[reportAttributeAccessIssue]
         square = jnp.diagonal(s)
-        silent = square <= 0
-        inverse = jnp.where(silent, 0, 1 / jnp.sqrt(jnp.where(silent, 1, square)))
-        dim = x.shape[-1]
-        return _unit_overlap(s * inverse[:, None] * inverse[None, :], dim) / dim
+        loud = square > 0
+        inverse = jnp.where(loud, 1 / jnp.sqrt(jnp.where(loud, square, 1)), 0)
+        # The factors are multiplied first, so that the result is symmetric to the last bit.
+        between = _unit_overlap(s * (inverse[:, None] * inverse[None, :]), x.shape[-1])
+        own = jnp.eye(square.size, dtype=bool)
+        return jnp.where(own, loud.astype(s.dtype)[:, None], between) * (1 / x.shape[-1])

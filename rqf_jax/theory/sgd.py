@@ -108,7 +108,8 @@ def epoch_variance(
     if flag("replacement", replacement):
         return alpha**2 * square / once
     a = 1 - alpha * kappa
-    lost = np.where(a == 0, 1.0, -np.expm1(n * np.log1p(-np.minimum(once, 1 - 1e-300))))
+    with np.errstate(divide="ignore"):  # ln a² is -∞ where an epoch forgets all, and a^{2n} 0
+        lost = -np.expm1(n * np.log1p(-once))
     powers = np.asarray(a)[..., None] ** np.arange(n)
     # Σ a^{2m} - (Σ a^m)²/n is the sum of squares about their mean.
     spread = np.sum((powers - powers.mean(-1, keepdims=True)) ** 2, -1)

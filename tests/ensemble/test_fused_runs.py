@@ -204,3 +204,11 @@ def test_kernels_that_are_turned_off_are_said_to_be(fused):
     fused(False)
     text = rqf.explain(rqf.models.random_quadratic_form(1.0), rqf.laws.Uniform(4, 3))
     assert "RQF_JAX_FUSED" in text
+
+
+@pytest.mark.parametrize("scheme", ["ngpt", "peri"])
+def test_outputs_of_unit_length_leave_room_in_a_kernel(scheme):
+    model = rqf.models.normalised_layers(scheme, beta=1.0)
+    law = rqf.laws.Uniform(8, 3)
+    text = rqf.explain(model, law, solver=rqf.solvers.GeodesicEuler())
+    assert "one fused kernel" in text

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _ensembles import assert_mean, isotropic, unit_tokens
-from scipy.integrate import solve_ivp
+from scipy.integrate import quad, solve_ivp
 
 import rqf_jax as rqf
 from rqf_jax.drifts import Attention, MeanField, NoDrift
@@ -185,16 +185,41 @@ def test_a_scheme_is_a_manifold_and_a_wrapper():
     assert isinstance(rqf.solvers.default(gained), rqf.solvers.ProjectedEuler)
 
 
-def test_unit_outputs_have_the_kernel_of_theory():
+@pytest.mark.parametrize("dim", [2, 3, 4, 5, 7, 8, 16, 41, 768])
+def test_unit_outputs_have_their_kernel_and_its_slope(dim):
+    # f_n(z) = z ∫ cos^n φ (1 - z² sin²φ)^{-1/2} dφ / ∫ cos^{n-1} φ dφ over (0, π/2).
+    def integral(power, z, exponent):
+        def integrand(phi):
+            return np.cos(phi) ** power * (1 - (z * np.sin(phi)) ** 2) ** exponent
+
+        points = [min(1.5, 6 / math.sqrt(dim))]
+        return quad(integrand, 0, np.pi / 2, points=points, epsabs=0, epsrel=1e-12, limit=200)[0]
+
+    # Of these numbers float32 has every bit.
+    z, whole = 1 - np.array([255, 180, 100, 25, 3, 0.25]) / 256, integral(dim - 1, 0.0, 1)
+    expected = np.array([x * integral(dim, x, -0.5) / whole for x in z])
+    slopes = np.array([integral(dim, x, -1.5) / whole for x in z])
+
+    def unit(r):
+        return dim * UnitOutput(PowerSeries([0.0, 2.0]), dim)(r)
+
+    for dtype, tolerance in ((jnp.float32, 1e-6), (jnp.float64, 1e-10)):
+        r = jnp.asarray(z, dtype)
+        found, slope = jax.jvp(unit, (r,), (jnp.ones_like(r),))
+        np.testing.assert_allclose(found, expected, rtol=tolerance)
+        np.testing.assert_allclose(unit(-r), -expected, rtol=tolerance)
+        np.testing.assert_allclose(slope, slopes, rtol=tolerance)
+        assert unit(jnp.ones((), dtype)) == pytest.approx(1, rel=tolerance)
+    if dim > 2:
+        assert jax.grad(unit)(1.0) == pytest.approx((dim - 1) / (dim - 2), rel=1e-8)
+
+
+def test_unit_outputs_take_a_kernel_of_any_kind():
     z = np.linspace(-1, 1, 41)
-    for dim, tolerance in ((3, 1e-6), (4, 2e-8), (8, 1e-10), (41, 1e-11), (768, 1e-11)):
-        found = dim * UnitOutput(PowerSeries([0.0, 2.0]), dim)(jnp.asarray(z))
-        expected = normalisation.unit_output_kernel(z, dim=dim)
-        np.testing.assert_allclose(found, expected, atol=tolerance)
     kernel = UnitOutput(MLP("gelu", 5, 0.3), 5)
     inner = MLP("gelu", 5, 0.3)(jnp.asarray(z)) / MLP("gelu", 5, 0.3)(jnp.ones(()))
     expected = normalisation.unit_output_kernel(np.minimum(inner, 1.0), dim=5) / 5
-    np.testing.assert_allclose(kernel(jnp.asarray(z)), expected, atol=1e-9)
+    np.testing.assert_allclose(kernel(jnp.asarray(z)), expected, rtol=1e-10)
 
 
 def test_noise_of_unit_output_is_that_of_normalised_gaussian_outputs():
