@@ -197,7 +197,7 @@ def test_a_run_whose_arrays_are_not_described_any_more_is_replaced_with_force(
 @pytest.mark.parametrize("name", ["comparison.csv", "order.png"])
 def test_figures_are_of_the_run_beside_them_wherever_it_was_killed(tmp_path, monkeypatch, name):
     monkeypatch.setattr(runs, "look", look.look)
-    monkeypatch.setattr(runs, "_figures", lambda *_: {"order": Figure()})
+    monkeypatch.setattr(look.figures, "figures", lambda *_: {"order": Figure()})
     out, table = tmp_path / "run.zarr", tmp_path / "run" / "comparison.csv"
     # So long that there is something to compare.
     long, other = ("times.stop=20", "run.substeps=20"), "run.seed=1"
