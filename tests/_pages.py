@@ -22,7 +22,7 @@ PROGRAMS = {
 SLOW = {
     "docs/tour.md": {3, 4},
     "docs/inference.md": {0, 1, 2},
-    "docs/recipes.md": {2, 3, 4, 6, 7, 10},
+    "docs/recipes.md": {2, 3, 4, 6, 7, 10, 12},
 }
 
 

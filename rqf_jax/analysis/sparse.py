@@ -89,7 +89,8 @@ def sparse_dynamics(
     - `sweeps`: at most so many fits.
 
     **Returns** `SparseDynamics`. Standard errors are those of a jackknife over 10 stretches of the
-    data, for the terms that were kept.
+    data, for the terms that were kept; the error of the rule, h⁴, and of terms dropped in error are
+    not in them.
 
     **Raises** ValueError for arguments that break a rule, times that are not equally spaced,
     coordinates that never change, series with fewer pairs of steps than functions, and a dictionary
