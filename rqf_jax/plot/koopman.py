@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 
 from .._arguments import shown
-from ._canvas import INK, axis
+from ._canvas import INK, axis, shades
 
 
 def koopman(modes: Any, *, ax: Axes | None = None) -> Axes:
@@ -29,6 +29,7 @@ def koopman(modes: Any, *, ax: Axes | None = None) -> Axes:
     logs = np.log10(np.maximum(np.asarray(modes.residuals, float), np.finfo(float).eps))
     # A scale of some width, also where all residuals are one.
     scale = Normalize(logs.min(), max(logs.max(), logs.min() + 1))
+    colours = ListedColormap(shades(256))
     for chosen, marker, sign in ((inside, "o", "≤"), (~inside, "x", ">")):
         if chosen.any():
             ax.scatter(
@@ -38,11 +39,12 @@ def koopman(modes: Any, *, ax: Axes | None = None) -> Axes:
                 marker=marker,
                 s=16,
                 norm=scale,
+                cmap=colours,
                 label=f"residual {sign} {modes.bound:g}",
                 zorder=3,
             )
-    colours = ScalarMappable(scale)
-    ax.figure.colorbar(colours, ax=ax, label="residual (decimal logarithm)")
+    ax.figure.colorbar(ScalarMappable(scale, colours), ax=ax, label="residual (decimal logarithm)")
     ax.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
-    ax.legend()
+    # Above the axis, where it hides no eigenvalue.
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return ax
