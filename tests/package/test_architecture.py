@@ -102,6 +102,18 @@ def test_no_file_of_the_package_has_more_than_four_hundred_lines():
     assert not long
 
 
+def test_the_page_says_what_every_module_of_the_machine_is_for():
+    page = PAGE.read_text(encoding="utf-8").split("## Where to change a thing")[1]
+    machine = ("_ensemble.", "_fused.", "_store.", "runs.")
+    paths = {name.replace(".", "/") + ".py" for name in SOURCES if name.startswith(machine)}
+    paths -= {
+        f"{name.replace('.', '/')}.py"
+        for name in SOURCES
+        if (ROOT / name.replace(".", "/")).is_dir()
+    }
+    assert paths == set(re.findall(r"`((?:_ensemble|_fused|_store|runs)/[\w/]+\.py)`", page))
+
+
 def test_imports_point_downwards():
     assert not list(violations(SOURCES, FLOORS))
 
