@@ -69,7 +69,7 @@ def unit(x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
 def check_directions(model: PyTree, x: PyTree[Array]) -> None:
     """Raise ValueError if a norm in `model` meets a token of the state `x` without a direction."""
     norms = jax.tree.leaves(model, is_leaf=lambda leaf: isinstance(leaf, Norm))
-    for norm in (leaf for leaf in norms if isinstance(leaf, Norm) and hasattr(x, "ndim")):
+    for norm in (leaf for leaf in norms if isinstance(leaf, Norm) and eqx.is_array(x)):
         y = norm.centred(x)
         square = np.asarray(row_dots(y, y))[..., 0]
         bad = np.flatnonzero(~((square > 0) & np.isfinite(square)))

@@ -162,7 +162,7 @@ class UnitOutput(AbstractKernel):
 
     def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """f_n(κ_0(r)/κ_0(1))/n."""
-        return _unit_overlap(self.kernel(r) / self.kernel(jnp.ones_like(r)), self.dim) * (
+        return unit_overlap(self.kernel(r) / self.kernel(jnp.ones_like(r)), self.dim) * (
             1 / self.dim
         )
 
@@ -177,15 +177,15 @@ ACTIVATIONS: dict[str, Callable] = {
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _unit_overlap(z: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape"]:
+def unit_overlap(z: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape"]:
     """f_n(z) of `UnitOutput`."""
     return z * _unit_output_series(z, dim, slope=False)
 
 
-@_unit_overlap.defjvp
+@unit_overlap.defjvp
 def _unit_overlap_slope(dim: int, primals: tuple, tangents: tuple):
     (z,), (change,) = primals, tangents
-    return _unit_overlap(z, dim), _unit_output_series(z, dim, slope=True) * change
+    return unit_overlap(z, dim), _unit_output_series(z, dim, slope=True) * change
 
 
 def _unit_output_series(z: Float[Array, "*shape"], dim: int, *, slope: bool):

@@ -44,13 +44,14 @@ class AbstractManifold(eqx.Module):
     `axes` are the names of the axes of a state, such as ("tokens", "dim"); axes of one name have
     one size. Where it is None a state is any array that has axes, or a pytree of arrays. `states`
     is the plural noun by which errors call them.
-
-    One that can say more of a state that is off it than how far has a method `fault(x)` besides:
-    the end of a sentence, after "must draw eigenvalues ".
     """
 
     axes: ClassVar[tuple[str, ...] | None] = None
     states: ClassVar[str] = "states"
+    fault: ClassVar[Callable[..., str] | None] = None
+    """A method that says what is wrong with a state that is off the manifold.
+
+    It is the end of a sentence, after "must draw eigenvalues ". Without one the defect says it."""
 
     __repr__ = described
 
@@ -258,7 +259,7 @@ def _leaves(manifolds: PyTree) -> list[Any]:
     return jax.tree.leaves(manifolds, is_leaf=_is_manifold)
 
 
-def _misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
+def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
     """The rule that shapes like `x` break as a state, for an error; None if they keep it."""
     if manifold.parts is not None:
         names, manifolds, treedef = _named(manifold.parts)
@@ -266,7 +267,7 @@ def _misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str 
             states = treedef.flatten_up_to(x)
         except ValueError:
             return f"a state with the parts of the manifold, {', '.join(names)}"
-        found = [_misfit(one, state) for one, state in zip(manifolds, states, strict=True)]
+        found = [misfit(one, state) for one, state in zip(manifolds, states, strict=True)]
         rules = [f"{rule} at `{name}`" for name, rule in zip(names, found, strict=True) if rule]
         return rules[0] if rules else None
     shape = getattr(x, "shape", None)
@@ -279,16 +280,15 @@ def _misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str 
     return f"{manifold.states}, an array of shape {names}"
 
 
-def _stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
+def stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
     """The rule that `x` breaks, which is off the manifold by more than `tolerance`."""
     if manifold.parts is not None:
         names, manifolds, treedef = _named(manifold.parts)
         parts = zip(names, manifolds, treedef.flatten_up_to(x), strict=True)
         name, one, state = max(parts, key=lambda part: float(part[1].defect(part[2])))
-        return f"at `{name}` {_stray(one, state, tolerance)}"
-    fault = getattr(manifold, "fault", None)
-    if fault is not None:
-        return f"{manifold.states} {fault(x)}"
+        return f"at `{name}` {stray(one, state, tolerance)}"
+    if manifold.fault is not None:
+        return f"{manifold.states} {manifold.fault(x)}"
     name = type(manifold).__name__
     return (
         f"{manifold.states} on the {name}, to {tolerance:g}; got one that is off by "

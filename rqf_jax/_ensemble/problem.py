@@ -18,7 +18,7 @@ from .._fused.switch import wanted
 from .._norm import check_directions
 from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
-from ..manifolds import AbstractManifold, _misfit, _stray
+from ..manifolds import AbstractManifold, misfit, stray
 from ..solvers._step_size import warn_of_long_steps
 from .kinds import kind_of, once_for_each_kind
 from .members import member_keys, typed_key, whole_state
@@ -171,7 +171,7 @@ def state_shape(
         if not floats:
             name = f" at `{path_name(path)}`" if path else ""
             raise ValueError(f"`law` must draw one array of floats{name}; got {shapes_of(leaf)}.")
-    rule = _misfit(manifold, state)
+    rule = misfit(manifold, state)
     if rule is not None:
         one = "" if isinstance(state, jax.ShapeDtypeStruct) else "one array of floats, "
         raise ValueError(f"`law` must draw {one}{rule}; got {shapes_of(state)}.")
@@ -202,7 +202,7 @@ def check_start(
         if not finite:
             raise ValueError(f"`law` must draw finite states; got {x0}.")
         if float(defect) > TOLERANCE:
-            raise ValueError(f"`law` must draw {_stray(manifold, x0, TOLERANCE)}")
+            raise ValueError(f"`law` must draw {stray(manifold, x0, TOLERANCE)}")
         check_directions(given, x0)
     return x0
 

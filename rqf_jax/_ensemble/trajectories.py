@@ -116,8 +116,16 @@ def _observed(name: str, observable: Callable[[PyTree], PyTree], ys: PyTree) -> 
     """`observable` of all members and times; ValueError in the name of the argument `name`."""
     function_of("one saved value")(name, observable)
     one = jax.tree.map(lambda y: jax.ShapeDtypeStruct(y.shape[2:], y.dtype), ys)
-    with taking(name, one):
-        return _mapped(observable, ys)
+    try:
+        with taking(name, one):
+            return _mapped(observable, ys)
+    except ValueError as error:
+        if not any(leaf is None for leaf in jax.tree.leaves(ys, is_leaf=lambda x: x is None)):
+            raise
+        raise ValueError(
+            f"{error} Functions in a network, such as activations, were not saved; to call the "
+            "network give `save` to `train`."
+        ) from error.__cause__
 
 
 @eqx.filter_jit

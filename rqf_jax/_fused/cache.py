@@ -8,7 +8,7 @@ import contextlib
 import functools
 import hashlib
 import os
-import tempfile
+import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +64,9 @@ def _read(place: Path) -> bytes | None:
 
 def _written(place: Path, data: bytes) -> bytes:
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place.parent)
+    name = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    # Not one of `tempfile`: people who share a cache read each other's files.
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(data).digest() + data)

@@ -7,15 +7,16 @@ import hashlib
 import io
 import os
 import re
-import tempfile
+import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 _PARTIAL = ".partial"
-# Ours, with the letters of `mkstemp`, and zarr's; not a stranger's keep.partial.
+# Ours (version 0.1 took more letters), and zarr's; not a stranger's keep.partial.
 _UNFINISHED = re.compile(r"(^|/)(\.[^/]+\.[a-z0-9_]{8}|[^/]+\.[0-9a-f]{32})\.partial$")
 _DIGEST = hashlib.sha256().digest_size
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -33,21 +34,29 @@ class LockedError(OSError):
     """Another process is writing this run."""
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Make `data` the content of `path`, at once and to stay: temporary file, fsync, rename."""
-    handle, name = tempfile.mkstemp(_PARTIAL, f".{path.name}.", path.parent)
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that becomes `path`, at once and to stay, when the block ends without an error."""
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    # Not one of `tempfile`, which are closed to others whatever the umask says.
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
     sync(path.parent)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Make `data` the content of `path`, at once and to stay."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write_arrays(

@@ -4,11 +4,13 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import xarray
 from rich.console import Console
 from rich.table import Table
 
 from .. import inference, io
 from ..io._containers import SUFFIXES
+from ..runs import look
 
 
 def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> None:
@@ -39,9 +41,7 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
         )
     with io.load(path) as dataset, about(path):
         if "state" not in dataset:
-            raise ValueError(
-                "the run did not save its states. Run it again with --set 'save=[\"state\"]'."
-            )
+            raise ValueError(_without_states(dataset))
         if dataset["state"].dims[0] != "member":
             axes = ", ".join(map(str, dataset["state"].dims[:-4]))
             raise ValueError(f"a sweep over {axes} is many ensembles; fit the run of one point.")
@@ -54,6 +54,18 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
         else:
             result = inference.fit_pairs(whole, times)
     _show_fit(result, console)
+
+
+def _without_states(dataset: xarray.Dataset) -> str:
+    """The message for a run that holds no states of tokens."""
+    if "config" in dataset.attrs:
+        state = look.stored_config(dataset).model.state
+        if "state" not in state.observables:
+            return (
+                f"the run is of {state.name}, and this command fits the noise of tokens. In Python "
+                "`rqf_jax.fit` fits the parameters of any equation."
+            )
+    return "the run did not save its states. Run it again with --set 'save=[\"state\"]'."
 
 
 @contextlib.contextmanager

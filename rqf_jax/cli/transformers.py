@@ -1,5 +1,6 @@
 """Commands for transformers of others: their layers, their weights, and untrained ones."""
 
+import contextlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -191,20 +192,21 @@ def _motion(series: "Checkpoints", layer: int, kind: str) -> tuple[str, str, str
 
     runs = series.weights(layer, kind)
     values = np.asarray(runs.ys)
-    try:
-        pull = inference.fit_matrix_ou(values, series.steps)
-        rate, noise = _with_error(pull, "rate"), _with_error(pull, "s")
-    except ValueError:  # it does not move, or is not pulled
-        rate = noise = "none"
-    dyson = ""
-    if values.shape[2] == values.shape[3]:
-        symmetric = (values + np.swapaxes(values, 2, 3)) / 2
-        try:
-            fit = inference.fit_dyson(np.linalg.eigvalsh(symmetric), series.steps, beta=1.0)
-            # The symmetric part of a matrix with noise s has g = s/√2.
-            dyson = _with_error(fit, "g", math.sqrt(2))
-        except ValueError:
-            dyson = "none"
+    moves, square = bool(np.any(np.diff(values, axis=1))), values.shape[2] == values.shape[3]
+    rate = noise = "none"
+    dyson = "none" if square else ""
+    unknown = inference.IdentifiabilityError, np.linalg.LinAlgError
+    if moves:
+        with contextlib.suppress(*unknown):
+            pull = inference.fit_matrix_ou(values, series.steps)
+            rate, noise = _with_error(pull, "rate"), _with_error(pull, "s")
+    if moves and square:
+        levels = np.linalg.eigvalsh((values + np.swapaxes(values, 2, 3)) / 2)
+        if np.all(np.diff(levels) > 0):
+            with contextlib.suppress(*unknown):
+                fit = inference.fit_dyson(levels, series.steps, beta=1.0)
+                # The symmetric part of a matrix with noise s has g = s/√2.
+                dyson = _with_error(fit, "g", math.sqrt(2))
     return rate, noise, dyson
 
 

@@ -8,11 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from .._arguments import each, integer, part
-from . import _process as process
 from ._sentences import read
 from .explanation import Explanation, LayerRivals, RivalFit
 from .rivals import (
-    AbstractProcess,
     AbstractRival,
     AttentionFlow,
     AttentionValues,
@@ -26,8 +24,7 @@ from .rivals import (
     SharedMatrix,
     Tokens,
 )
-
-_SIGMAS = 5.0
+from .rivals._abstract import angles_between
 
 
 def default_rivals(*, causal: bool = False) -> tuple[AbstractRival, ...]:
@@ -144,14 +141,6 @@ def _rivals(rivals: Any) -> tuple[AbstractRival, ...]:
     return chosen
 
 
-class _Fold:
-    """The score of one rival on one fold, and the angles of its tokens."""
-
-    def __init__(self, score: float, mean: np.ndarray, truth: np.ndarray):
-        self.score = score
-        self.angles = _angles(mean, truth)
-
-
 def _layer(before, after, sentence, parts, seen_before, rivals) -> LayerRivals:
     scale = math.sqrt(np.mean(np.sum(before**2, axis=1)))
     tokens, outputs = Tokens(before / scale, sentence), after / scale
@@ -160,12 +149,7 @@ def _layer(before, after, sentence, parts, seen_before, rivals) -> LayerRivals:
             "`sentences` must have tokens that differ; got one direction for all of them."
         )
     weights = np.array([test.size for _, test in parts]) / len(before)
-    found = {}
-    for rival in rivals:
-        if isinstance(rival, AbstractProcess):
-            found[rival.name] = _of_process(rival, tokens, outputs, parts)
-        else:
-            found[rival.name] = _of_map(rival, tokens, outputs, parts), {}
+    found = {rival.name: rival.weigh(tokens, outputs, parts) for rival in rivals}
     base = next(one.name for one in rivals if isinstance(one, PrivateNoise))
     plain = np.array([one.score for one in found[base][0]])
     fits = []
@@ -188,7 +172,7 @@ def _layer(before, after, sentence, parts, seen_before, rivals) -> LayerRivals:
                 **(_NOTHING | facts),
             )
         )
-    return LayerRivals(float(np.median(_angles(tokens.states, outputs))), tuple(fits))
+    return LayerRivals(float(np.median(angles_between(tokens.states, outputs))), tuple(fits))
 
 
 _NOTHING: dict[str, Any] = {
@@ -198,76 +182,6 @@ _NOTHING: dict[str, Any] = {
     "whitened": math.nan,
     "whitened_limit": math.nan,
 }
-
-
-def _of_process(rival: AbstractProcess, tokens: Tokens, outputs, parts):
-    """Folds and facts of a Gaussian process."""
-    count, dim = outputs.shape
-    kernels = {"private": np.eye(count), "bias": np.ones((count, count))}
-    kernels |= _checked("kernels", rival.kernels(tokens), (count, count))
-    features = {"x": tokens.states} | _checked("features", rival.features(tokens), (count, dim))
-    moments = process.Moments.of(list(kernels.values()), outputs, list(features.values()))
-    whole = process.maximise(moments)
-    arrays = np.stack([outputs, *features.values()])
-    folds = []
-    for train, test in parts:
-        fitted = process.maximise(moments.among(train), whole)
-        mean, spread = process.predict(fitted, moments.kernels, arrays, train, test)
-        score = process.log_density(mean, spread, outputs[test])
-        folds.append(_Fold(score, mean, outputs[test]))
-    columns = min(whole.columns, float(dim))
-    scale = np.sqrt(np.maximum(np.diag(whole.fisher), 1e-300))
-    inverse = np.linalg.pinv(whole.fisher / np.outer(scale, scale), hermitian=True)
-    errors = np.sqrt(np.diag(inverse) / columns) / scale
-    size = dim * np.trace(moments.kernels, axis1=1, axis2=2) / count
-    modes = process.whitened(whole, dim, tokens.overlaps)
-    return folds, {
-        "strengths": {
-            name: (float(value), float(error))
-            for name, value, error in zip(
-                kernels, whole.strengths * size, errors * size, strict=True
-            )
-        },
-        "coefficients": dict(zip(features, map(float, whole.coefficients), strict=True)),
-        "columns": columns,
-        "whitened": float(np.var(modes) * columns / 2),
-        # A sum of squares of as many modes, each of kurtosis 12/columns besides that of Gauss's.
-        "whitened_limit": 1 + _SIGMAS * math.sqrt((2 + 12 / columns) / count),
-    }
-
-
-def _of_map(rival, tokens: Tokens, outputs, parts):
-    folds = []
-    for train, test in parts:
-        seen, after = tokens.states[train], outputs[train]
-        off = rival.predict(seen, after, seen) - after
-        variance = max(float(np.mean(off**2)), 1e-12)
-        mean = rival.predict(seen, after, tokens.states[test])
-        square = float(np.mean((mean - outputs[test]) ** 2))
-        score = -0.5 * (math.log(2 * math.pi * variance) + square / variance)
-        folds.append(_Fold(score, mean, outputs[test]))
-    return folds
-
-
-def _checked(kind: str, given: Any, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    found = {}
-    for name, value in given.items():
-        array = np.asarray(value, float)
-        if array.shape != shape or not np.all(np.isfinite(array)):
-            raise ValueError(
-                f"`rivals` must have {kind} that are finite, of shape {shape}; {name!r} has shape "
-                f"{array.shape}."
-            )
-        found[name] = array
-    return found
-
-
-def _angles(x, y) -> Float[np.ndarray, " tokens"]:
-    """Angles between the rows of two arrays, in degrees; 90 for a row of zeros."""
-    lengths = np.linalg.norm(x, axis=1, keepdims=True), np.linalg.norm(y, axis=1, keepdims=True)
-    u, v = (a / np.where(n > 0, n, 1.0) for a, n in zip((x, y), lengths, strict=True))
-    near, far = np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)
-    return np.degrees(2 * np.arctan2(near, far))
 
 
 def _median(values: Float[np.ndarray, "..."]) -> float:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._arguments import file_path, flag, shown
-from .._store.files import DataFileError
+from .._store.files import DataFileError, replacing
 from ._containers import as_array
 from ._sentence import HiddenStates, Sentence
 
@@ -155,17 +154,8 @@ def write_hidden_states(
     arrays: dict[str, Any] = {"sentences": np.array([one.text for one in found])}
     for i, one in enumerate(found):
         arrays |= {f"tokens_{i:02d}": np.array(one.tokens), f"hidden_{i:02d}": one.states}
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False
-    ) as file:
-        try:
-            np.savez_compressed(file, **arrays)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            file.close()
-            os.unlink(file.name)
-            raise
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)
     return HiddenStates(path, tuple(found))
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from .._arguments import part
 from .._norm import Norm
-from ..kernels import _unit_overlap
+from ..kernels import unit_overlap
 from ..manifolds import AbstractLinearSpace, AbstractManifold, State
 from ._abstract import AbstractAdditiveNoise, AbstractNoise, Calculus
 from .field import AbstractFieldNoise
@@ -94,6 +94,6 @@ class UnitOutput(AbstractFieldNoise):
         loud = square > 0
         inverse = jnp.where(loud, 1 / jnp.sqrt(jnp.where(loud, square, 1)), 0)
         # The factors are multiplied first, so that the result is symmetric to the last bit.
-        between = _unit_overlap(s * (inverse[:, None] * inverse[None, :]), x.shape[-1])
+        between = unit_overlap(s * (inverse[:, None] * inverse[None, :]), x.shape[-1])
         own = jnp.eye(square.size, dtype=bool)
         return jnp.where(own, loud.astype(s.dtype)[:, None], between) * (1 / x.shape[-1])

@@ -1,8 +1,10 @@
 """Rival explanations of the layers of a model, by their gain on held-out sentences."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -13,14 +15,34 @@ from .errors import error_bars
 _MARKERS = "os^Dv<>PX*hpd"
 
 
-def rivals(explanation: Any, *, ax: Axes | None = None) -> Axes:
+@runtime_checkable
+class Gains(Protocol):
+    """The part of an `inference.Explanation` that is drawn: gains and their standard errors."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The explanations."""
+        ...
+
+    @property
+    def gains(self) -> Float[np.ndarray, "layers rivals"]:
+        """Nats per number over private noise."""
+        ...
+
+    @property
+    def stderr(self) -> Float[np.ndarray, "layers rivals"]:
+        """Standard errors of `gains`."""
+        ...
+
+
+def rivals(explanation: Gains, *, ax: Axes | None = None) -> Axes:
     """Draw the gain of every rival over private noise in every layer, with standard errors.
 
     Layer i is that from state i - 1 to state i; the errors are from the scatter between folds of
     sentences. `explanation` is what `inference.explain` returns. Raises ValueError for anything
     else.
     """
-    if not all(hasattr(explanation, name) for name in ("names", "gains", "stderr", "layers")):
+    if not isinstance(explanation, Gains):
         raise ValueError(
             "`explanation` must be an `inference.Explanation`, as `inference.explain` returns; got "
             f"{shown(explanation)}."

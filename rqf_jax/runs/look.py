@@ -23,7 +23,7 @@ Form = Literal["png", "pdf", "svg"]
 """The file format of figures."""
 
 TABLE = "comparison.csv"
-"""The table of the comparison, the last file to be written."""
+"""The table of the comparison; there is none if nothing has a closed form."""
 
 _WORKSHOP = ".rqf_jax."
 _LOOKED_AT = 2**28
@@ -75,9 +75,13 @@ def place_of_figures(out: Path) -> Path:
 
 
 def is_drawn(out: Path, folder: Path) -> bool:
-    """Whether the table, the last file to be written, is of the run and not of one before it."""
-    table = folder / TABLE
-    return table.exists() and table.stat().st_mtime_ns >= (out / _store.ROOT).stat().st_mtime_ns
+    """Whether the folder has files of this run, all of them, and none of one before it."""
+    files = list(folder.iterdir()) if folder.is_dir() else []
+    # The workshop goes when everything is in its place.
+    if not files or any(path.name.startswith(_WORKSHOP) for path in files):
+        return False
+    begun = (out / _store.ROOT).stat().st_mtime_ns
+    return max(path.stat().st_mtime_ns for path in files) >= begun
 
 
 def stored_config(dataset: xarray.Dataset) -> Config:
@@ -130,17 +134,21 @@ def draw(
     console: Console,
     form: Form,
 ) -> None:
-    """Write comparison.csv and the figures into `folder`."""
+    """Write the figures into `folder`, and comparison.csv if there is something to compare."""
     folder.mkdir(parents=True, exist_ok=True)
     for rest in folder.glob(f"{_WORKSHOP}*"):  # of a process that was killed as it drew
         shutil.rmtree(rest)
     with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=folder) as name, plot.style():
         workshop = Path(name)
-        comparison.write_csv(rows, workshop / TABLE)
+        if rows:
+            comparison.write_csv(rows, workshop / TABLE)
         for stem, figure in drawn().items():
             figure.savefig(workshop / f"{stem}.{form}")
         names = sorted(path.name for path in workshop.iterdir())
         for name in sorted(names, key=lambda name: name == TABLE):
             (workshop / name).replace(folder / name)
-    verb = "is" if len(names) == 1 else "are"
-    console.print(f"{', '.join(names)} {verb} in {folder}.", soft_wrap=True)
+        if not rows:
+            (folder / TABLE).unlink(missing_ok=True)  # of a run before this one
+    if names:
+        verb = "is" if len(names) == 1 else "are"
+        console.print(f"{', '.join(names)} {verb} in {folder}.", soft_wrap=True)

@@ -29,7 +29,7 @@ def config(model: str, law: str | None = None) -> str:
     if law is None and "pair" in fitting and moved.needs_space is None:
         law = "pair"
     chosen = catalogue.example(AbstractLaw, law or next(n for n in fitting if n != "hidden_states"))
-    if chosen.name not in fitting:  # pyright: ignore[reportAttributeAccessIssue]
+    if chosen.name not in fitting:
         raise ConfigError(f"--law {catalogue.unknown(law, fitting)}.")
     given = {
         "run": {
@@ -40,7 +40,7 @@ def config(model: str, law: str | None = None) -> str:
         "model": moved.model_dump(exclude_none=True),
         "law": chosen.model_dump(exclude_none=True),
     }
-    table = {"model": {"name": model}, "law": {"name": chosen.name}}  # pyright: ignore[reportAttributeAccessIssue]
+    table = {"model": {"name": model}, "law": {"name": chosen.name}}
     kinds = keys.sections(Config, table)
     parts = [f"# {_about(kinds['model'])}\n#\n#     rqf-jax run {model}.toml\n"]
     for name, kind in kinds.items():

@@ -1,9 +1,10 @@
 import abc
+from collections.abc import Sequence
 from typing import ClassVar
 
 import diffrax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .._sde import SDE, DriftTerm, NoiseTerm, state_dtype
 
@@ -11,10 +12,7 @@ from .._sde import SDE, DriftTerm, NoiseTerm, state_dtype
 class AbstractGeometricSolver(diffrax.AbstractSolver):
     """A fixed-step solver that stays on the manifold; written for one state of `SDE.terms`.
 
-    One that stands for several programs, of which the step length chooses one for many steps, has
-    a method `variants(sde, x, h)` besides: the solvers, and the index of the one for steps of h.
-    One that is exact in a part of the drift has a method `explicit_part(sde)` besides: the equation
-    without that part.
+    Derive from `AbstractMemorylessSolver` for one program whose steps stand alone.
     """
 
     term_structure = diffrax.MultiTerm[tuple[DriftTerm, NoiseTerm]]
@@ -45,6 +43,16 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
     ) -> tuple[PyTree[Array], PyTree[Array]]:
         """`advance`, with what the last step `handed` on, and what this one does."""
 
+    @abc.abstractmethod
+    def variants(
+        self, sde: SDE, x: PyTree[Array], h: Float[Array, ""]
+    ) -> tuple[Sequence[diffrax.AbstractSolver], Int[Array, ""] | int]:
+        """The solvers that this one stands for, a program each, and the index of that for h."""
+
+    @abc.abstractmethod
+    def explicit_part(self, sde: SDE) -> SDE:
+        """The equation without the part of the drift that a step is exact in."""
+
     def init(self, terms: PyTree, t0, t1, y0: PyTree, args: PyTree) -> PyTree[Array]:
         """The solver's state before the first step."""
         here = self._here(terms, t0, y0, args)
@@ -72,8 +80,8 @@ class AbstractGeometricSolver(diffrax.AbstractSolver):
         return terms.terms[0].vf(t0, y0, args)
 
 
-class AbstractMemorylessSolver(AbstractGeometricSolver):
-    """A solver whose steps stand alone."""
+class AbstractStandaloneSolver(AbstractGeometricSolver):
+    """A solver of one program, whose steps stand alone."""
 
     def begin(self, sde: SDE, t, x: PyTree[Array]) -> None:
         """Nothing."""
@@ -83,3 +91,17 @@ class AbstractMemorylessSolver(AbstractGeometricSolver):
     ) -> tuple[PyTree[Array], None]:
         """`advance`, whatever came before."""
         return self.advance(sde, t, h, x, dw), None
+
+    def variants(
+        self, sde: SDE, x: PyTree[Array], h: Float[Array, ""]
+    ) -> tuple[Sequence[diffrax.AbstractSolver], int]:
+        """This one, for every step length."""
+        return [self], 0
+
+
+class AbstractMemorylessSolver(AbstractStandaloneSolver):
+    """A solver of one program, whose steps stand alone and are exact in no part of the drift."""
+
+    def explicit_part(self, sde: SDE) -> SDE:
+        """All of it."""
+        return sde

@@ -1,5 +1,7 @@
 """One step of any solver from one state, with its increment given: what every loop is made of."""
 
+from collections.abc import Sequence
+
 import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
@@ -11,7 +13,7 @@ from ._abstract import AbstractGeometricSolver
 
 def variants(
     solver: diffrax.AbstractSolver, sde: SDE, x: PyTree[Array], h: Float[Array, ""]
-) -> tuple[list[diffrax.AbstractSolver], Int[Array, ""] | int]:
+) -> tuple[Sequence[diffrax.AbstractSolver], Int[Array, ""] | int]:
     """The solvers that stand for one, a program each, and the index of the one to use for h.
 
     **Arguments** `solver` and `sde`, which fit together; a state like `x`; the step length `h`.
@@ -27,8 +29,9 @@ def variants(
     >>> len(rqf.solvers.variants(solver, sde, jnp.eye(5), jnp.asarray(0.1))[0])
     3
     """
-    several = getattr(solver, "variants", None)
-    return ([solver], 0) if several is None else several(sde, x, h)
+    if not isinstance(solver, AbstractGeometricSolver):
+        return [solver], 0
+    return solver.variants(sde, x, h)
 
 
 def begin(solver: diffrax.AbstractSolver, sde: SDE, time, x: PyTree[Array]) -> PyTree[Array]:

@@ -53,7 +53,8 @@ def warn_of_long_steps(
         control = float(_control(sde.noise, like, jnp.asarray(longest)))
         h, rate = longest, 0.0
         if x is not None and _is_explicit(solver, sde):
-            explicit = _explicit_part(solver, sde)
+            ours = isinstance(solver, AbstractGeometricSolver)
+            explicit = solver.explicit_part(sde) if ours else sde
             # Arrays: another time or step compiles nothing.
             along = np.random.default_rng(0).normal(size=sum(y.size for y in jax.tree.leaves(x)))
             rates = [
@@ -103,12 +104,6 @@ def _controls(
     matrix = shared_matrix(noise)
     if matrix is not None:
         yield matrix.control(like.shape[-1], h)
-
-
-def _explicit_part(solver: diffrax.AbstractSolver, sde: SDE) -> SDE:
-    """The equation without what the solver does exactly."""
-    rest = getattr(solver, "explicit_part", None)
-    return sde if rest is None else rest(sde)
 
 
 def _is_explicit(solver: diffrax.AbstractSolver, sde: SDE) -> bool:

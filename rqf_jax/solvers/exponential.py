@@ -10,13 +10,13 @@ from .._sde import SDE
 from ..drifts.semilinear import AbstractSemilinear, Remainder
 from ..manifolds import AbstractLinearSpace, State
 from ..noises import NoNoise
-from ._abstract import AbstractMemorylessSolver
+from ._abstract import AbstractStandaloneSolver
 
 _TERMS = 14
 """Terms of the power series of φ_k, which is used for |z| < 1."""
 
 
-class ExponentialRungeKutta(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
+class ExponentialRungeKutta(AbstractStandaloneSolver, diffrax.AbstractItoSolver):
     """Exponential time differencing of order 4, for `drifts.AbstractSemilinear` without noise.
 
         a = E v + Q N(v),   b = E v + Q N(a),   c = E a + Q (2 N(b) - N(v)),

@@ -1,5 +1,8 @@
 """A step of Langevin's equation with momentum: kick, move, rub, move, kick."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import diffrax
 import jax
 from jaxtyping import Array, Float
@@ -11,16 +14,16 @@ from ..drifts.pull import decay, spread
 from ..manifolds import AbstractLinearSpace, State
 from ..noises import AbstractAdditiveNoise, NoNoise, Product
 from ..schedules import AbstractSchedule
-from ._abstract import AbstractMemorylessSolver
+from ._abstract import AbstractGeometricSolver
 
 
-class BAOAB(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
+class BAOAB(AbstractGeometricSolver, diffrax.AbstractItoSolver):
     """A symmetric splitting of underdamped Langevin dynamics.
 
         p ← p - (h/2) ∇U(q),  q ← q + (h/2) p/m,  p ← e^{-γh} p + noise,  and the first two back
 
-    The middle step, friction γ with noise, is exact in law. Weak order 2 and two evaluations of
-    the gradient a step, of which one is that of the step before. The stationary law of q is exact
+    The middle step, friction γ with noise, is exact in law. Weak order 2 for one evaluation of the
+    gradient a step: the one at the end serves the next step. The stationary law of q is exact
     for a quadratic potential at every stable step length (h < 2/ω), that of p is off by
     (ωh)²/4, relative. For `drifts.Momentum` in flat space with constant friction and additive
     noise on "p" alone.
@@ -28,25 +31,42 @@ class BAOAB(AbstractMemorylessSolver, diffrax.AbstractItoSolver):
     Source: Leimkuhler & Matthews, AMRX 2013 (recalled).
     """
 
+    def begin(self, sde: SDE, t, x: State) -> State:
+        """The gradient."""
+        return cast(Momentum, sde.drift).gradient(parts_of(x)[0])
+
     def advance(self, sde: SDE, t, h, x: State, dw: Float[Array, "*noise"]) -> State:
-        """The five parts."""
+        """A step with the gradient at its own start."""
+        return self.follow(sde, t, h, x, dw, self.begin(sde, t, x))[0]
+
+    def follow(
+        self, sde: SDE, t, h, x: State, dw: Float[Array, "*noise"], handed: State
+    ) -> tuple[State, State]:
+        """The five parts; the gradient at the end."""
         drift = sde.drift
         assert isinstance(drift, Momentum) and not isinstance(drift.friction, AbstractSchedule)
 
-        def kicked(q, p):
-            return jax.tree.map(lambda p, u: p - h / 2 * drift.gain * u, p, drift.gradient(q))
+        def kicked(p, gradient):
+            return jax.tree.map(lambda p, u: p - h / 2 * drift.gain * u, p, gradient)
 
         def moved(q, p):
             return jax.tree.map(lambda q, p: q + h / 2 * p / drift.mass, q, p)
 
         q, p = parts_of(x)
-        p = kicked(q, p)
+        p = kicked(p, handed)
         q = moved(q, p)
         kept, wide = decay(drift.friction, h), spread(drift.friction, h)
         noise = parts_of(sde.noise(t, x, dw))[1]
         p = jax.tree.map(lambda p, dx: kept * p + wide * dx, p, noise)
         q = moved(q, p)
-        return {"q": q, "p": kicked(q, p)}
+        handed = drift.gradient(q)
+        return {"q": q, "p": kicked(p, handed)}, handed
+
+    def variants(
+        self, sde: SDE, x: State, h: Float[Array, ""]
+    ) -> tuple[Sequence[diffrax.AbstractSolver], int]:
+        """This one, for every step length."""
+        return [self], 0
 
     def explicit_part(self, sde: SDE) -> SDE:
         """A particle without friction, of which a step is exact."""

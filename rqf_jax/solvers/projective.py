@@ -1,5 +1,6 @@
 """The projective flow: shared matrix noise on the sphere, exactly as a linear map."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import diffrax
@@ -7,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .._arguments import field, maybe, one_of
 from .._linalg.exponential import act, directions, expm1, taylor
@@ -88,6 +89,7 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
         """
         if self.level is None:
             solvers, index = self.variants(sde, x, h)
+            solvers = cast(Sequence[ProjectiveFlow], solvers)
             steps = [lambda s=solver: s.follow(sde, t, h, x, dw, handed) for solver in solvers]
             return lax.switch(index, steps) if len(steps) > 1 else steps[0]()
         manifold, (tokens, dim) = sde.manifold, x.shape
@@ -108,7 +110,9 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
             handed = self.begin(sde, t + h, x[tokens:])
             return manifold.project(x[:tokens] + handed * (h / 2)), handed
 
-    def variants(self, sde: SDE, x: Float[Array, "tokens dim"], h: Float[Array, ""]):
+    def variants(
+        self, sde: SDE, x: Float[Array, "tokens dim"], h: Float[Array, ""]
+    ) -> tuple[Sequence[diffrax.AbstractSolver], Int[Array, ""] | int]:
         """Solvers with one polynomial each, and the index of the first good for steps of length h.
 
         The choice costs as much as a step, so it is to be made once for many of them.
@@ -117,6 +121,10 @@ class ProjectiveFlow(AbstractGeometricSolver, diffrax.AbstractStratonovichSolver
             return [ProjectiveFlow(level=self.level or 0)], 0
         noise = cast(AbstractMatrixNoise, shared_matrix(sde.noise))
         return [ProjectiveFlow(level=i) for i in range(len(_FLOWS))], noise.level(x.shape[-1], h)
+
+    def explicit_part(self, sde: SDE) -> SDE:
+        """All of it."""
+        return sde
 
     def misfit(self, sde: SDE) -> str | None:
         """Anything but a shared matrix noise on the sphere, alone or with others."""

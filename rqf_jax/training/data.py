@@ -57,7 +57,25 @@ class AbstractSource(eqx.Module):
         """The examples of update `number`, and the memory after it."""
 
 
-class Whole(AbstractSource):
+class AbstractMemorylessSource(AbstractSource):
+    """A source whose examples depend on nothing but the key and the number of an update."""
+
+    @abc.abstractmethod
+    def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
+        """The examples of update `number`."""
+
+    def start(self, key: Key, weights: PyTree) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(
+        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
+    ) -> tuple[PyTree, tuple[()]]:
+        """The examples of update `number`."""
+        return self.at(key, number), memory
+
+
+class Whole(AbstractMemorylessSource):
     """A data set: a pytree of arrays of one length, such as (inputs, targets), all of it.
 
     Raises ValueError for arrays of different lengths and for NaN or infinite entries.
@@ -74,18 +92,12 @@ class Whole(AbstractSource):
         """The number of examples; None without data."""
         return _length(self.examples)
 
-    def start(self, key: Key, weights: PyTree) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def __call__(
-        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
-    ) -> tuple[PyTree, tuple[()]]:
+    def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
         """All examples."""
-        return self.examples, memory
+        return self.examples
 
 
-class Fresh(AbstractSource):
+class Fresh(AbstractMemorylessSource):
     """New examples in every update: a batch drawn by `law`, a function of one key."""
 
     law: Callable[[Key], PyTree]
@@ -100,15 +112,9 @@ class Fresh(AbstractSource):
         """None: they are endless."""
         return None
 
-    def start(self, key: Key, weights: PyTree) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def __call__(
-        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
-    ) -> tuple[PyTree, tuple[()]]:
+    def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
         """A batch that nobody saw before."""
-        return self.law(key), memory
+        return self.law(key)
 
 
 class Sampled(AbstractSource):
@@ -137,7 +143,7 @@ class Sampled(AbstractSource):
         return memory, memory
 
 
-class Tasks(AbstractSource):
+class Tasks(AbstractMemorylessSource):
     """One data set after another: the i-th from update `starts[i]` on, the first from update 0.
 
     All have examples of the same shapes, as many as each other. Learn a task, switch to another and
@@ -173,16 +179,10 @@ class Tasks(AbstractSource):
         """The number of examples of a task."""
         return _length(jax.tree.map(lambda leaf: leaf[0], self.tasks))
 
-    def start(self, key: Key, weights: PyTree) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def __call__(
-        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
-    ) -> tuple[PyTree, tuple[()]]:
+    def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
         """The examples of the task of this update."""
         task = jnp.sum(number >= self.starts) - 1
-        return jax.tree.map(lambda leaf: leaf[task], self.tasks), memory
+        return jax.tree.map(lambda leaf: leaf[task], self.tasks)
 
 
 def sourced(data: Any) -> AbstractSource:

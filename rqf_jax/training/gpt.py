@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from .._arguments import Key, fitting, host, integer, is_concrete, scalar
 from ..observables import singular_values
 from ._descent import AbstractDescent
-from .data import AbstractSource
+from .data import AbstractMemorylessSource, AbstractSource
 from .injections import AbstractInjection
 
 MATRICES = ("query", "key", "value", "output", "mlp_in", "mlp_out")
@@ -192,7 +192,7 @@ class GPT(AbstractDescent):
         return jnp.mean(jax.vmap(cross_entropy, (None, 0))(weights, batch))
 
 
-class _Pieces(AbstractSource):
+class _Pieces(AbstractMemorylessSource):
     """Pieces of one length at random places of a text."""
 
     text: Int[Array, " tokens"]
@@ -204,16 +204,10 @@ class _Pieces(AbstractSource):
         """None: pieces are drawn afresh."""
         return None
 
-    def start(self, key: Key, weights: PyTree) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def __call__(
-        self, key: Key, number: Int[Array, ""], weights: PyTree, memory: tuple[()]
-    ) -> tuple[Int[Array, "batch length"], tuple[()]]:
+    def at(self, key: Key, number: Int[Array, ""]) -> Int[Array, "batch length"]:
         """A batch of pieces."""
         places = jax.random.randint(key, (self.batch,), 0, self.text.size - self.length + 1)
-        return self.text[places[:, None] + jnp.arange(self.length)[None]], memory
+        return self.text[places[:, None] + jnp.arange(self.length)[None]]
 
 
 def _normalise(x: Float[Array, "length width"]) -> Float[Array, "length width"]:

@@ -46,6 +46,11 @@ class AbstractInjection(eqx.Module):
 
     __repr__ = described
 
+    @property
+    def white(self) -> Float[Array, ""] | None:
+        """σ, if all that it does is to add σ times fresh standard normals to the gradient."""
+        return None
+
     @abc.abstractmethod
     def start(self, point: PyTree, samples: int | None) -> PyTree:
         """The memory before the first update, for weights like `point`, which learn."""
@@ -81,11 +86,11 @@ class AbstractIndependentInjection(AbstractInjection):
 class AbstractBatch(AbstractInjection):
     """A way to choose `batch` of the examples."""
 
-    batch: eqx.AbstractVar[int]
+    batch: int = eqx.field(static=True, converter=partial(integer, "batch"))
 
-
-def _batch_size() -> Any:
-    return eqx.field(static=True, converter=partial(integer, "batch"))
+    @abc.abstractmethod
+    def share(self, samples: int) -> float:
+        """The covariance that adds up over many updates, in units of that of one gradient."""
 
 
 def _rows(draw: Draw, chosen: Int[Array, " batch"]) -> Draw:
@@ -98,36 +103,28 @@ def _count(draw: Draw) -> int:
     return jax.tree.leaves(draw.batch)[0].shape[0]
 
 
-class WithReplacement(AbstractBatch):
+class WithReplacement(AbstractBatch, AbstractIndependentInjection):
     """A batch of independent examples: gradients of covariance C/B."""
 
-    batch: int = _batch_size()
+    def share(self, samples: int) -> float:
+        """1/B."""
+        return 1 / self.batch
 
-    def start(self, point: PyTree, samples: int | None) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def __call__(
-        self, key: Key, number: Int[Array, ""], draw: Draw, point: PyTree, memory: tuple[()]
-    ) -> tuple[Draw, tuple[()]]:
+    def change(self, key: Key, draw: Draw, point: PyTree) -> Draw:
         """Some examples, perhaps some twice."""
-        return _rows(draw, jax.random.randint(key, (self.batch,), 0, _count(draw))), memory
+        return _rows(draw, jax.random.randint(key, (self.batch,), 0, _count(draw)))
 
 
-class WithoutReplacement(AbstractBatch):
+class WithoutReplacement(AbstractBatch, AbstractIndependentInjection):
     """A batch of different examples, anew in every update: covariance (C/B) (N - B)/(N - 1)."""
 
-    batch: int = _batch_size()
+    def share(self, samples: int) -> float:
+        """(N - B)/(B (N - 1))."""
+        return (samples - self.batch) / max(1, samples - 1) / self.batch
 
-    def start(self, point: PyTree, samples: int | None) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def __call__(
-        self, key: Key, number: Int[Array, ""], draw: Draw, point: PyTree, memory: tuple[()]
-    ) -> tuple[Draw, tuple[()]]:
+    def change(self, key: Key, draw: Draw, point: PyTree) -> Draw:
         """Some examples, none twice."""
-        return _rows(draw, jax.random.permutation(key, _count(draw))[: self.batch]), memory
+        return _rows(draw, jax.random.permutation(key, _count(draw))[: self.batch])
 
 
 class Reshuffled(AbstractBatch):
@@ -136,7 +133,9 @@ class Reshuffled(AbstractBatch):
     Whole batches only: what is left over at the end of an order waits for another.
     """
 
-    batch: int = _batch_size()
+    def share(self, samples: int) -> float:
+        """0: the rest of an epoch takes the noise back."""
+        return 0.0
 
     def start(self, point: PyTree, samples: int | None) -> Int[Array, " samples"]:
         """An order that the first update replaces."""
@@ -162,7 +161,9 @@ class Reshuffled(AbstractBatch):
 class InOrder(AbstractBatch):
     """Batches in the order of the data, over and over; what is left over at the end is unused."""
 
-    batch: int = _batch_size()
+    def share(self, samples: int) -> float:
+        """0: the rest of an epoch takes the noise back."""
+        return 0.0
 
     def start(self, point: PyTree, samples: int | None) -> tuple[()]:
         """Nothing."""
@@ -276,6 +277,11 @@ class Langevin(AbstractIndependentInjection):
     """σ ξ on the gradient, standard normals ξ: stochastic gradient Langevin dynamics."""
 
     sigma: Float[Array, ""] = eqx.field(converter=scalar("sigma", minimum=0))
+
+    @property
+    def white(self) -> Float[Array, ""]:
+        """σ."""
+        return self.sigma
 
     def change(self, key: Key, draw: Draw, point: PyTree) -> Draw:
         """A tilted gradient."""

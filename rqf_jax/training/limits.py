@@ -15,7 +15,7 @@ from ..manifolds import AbstractManifold, Euclidean, State
 from ..noises import AbstractNoise, Calculus, NoNoise
 from ._descent import AbstractDescent
 from .data import Whole
-from .injections import InOrder, Langevin, Reshuffled, WithoutReplacement, WithReplacement
+from .injections import AbstractBatch
 
 
 class FirstWeights(AbstractLaw):
@@ -77,24 +77,21 @@ def limit(process: AbstractDescent, *, learning_rate: Any) -> SDE:
         )
     if jax.tree.leaves(eqx.filter_eval_shape(process.start, jax.random.key(0)).frozen):
         raise ValueError("`process` must have weights that all learn; got some that do not.")
-    samples, temperature, sigma = _samples(process), 0.0, 0.0
+    share, white = 0.0, []
     for one in process.injections:
-        if isinstance(one, WithReplacement):
-            temperature = rate / one.batch
-        elif isinstance(one, WithoutReplacement):
-            temperature = rate / one.batch * (samples - one.batch) / max(1, samples - 1)
-        elif isinstance(one, Langevin):
-            sigma = sigma + rate * one.sigma**2
-        elif not isinstance(one, Reshuffled | InOrder):
+        if isinstance(one, AbstractBatch):
+            share = one.share(_samples(process))
+        elif one.white is not None:
+            white.append(rate * one.white**2)
+        else:
             raise ValueError(
                 "`process` must have no injections but batches and Langevin noise; got "
                 f"{type(one).__name__}. See `slow_flow` for some others."
             )
-    drift = Descent(process)
-    if isinstance(temperature, float) and isinstance(sigma, float):
-        return SDE(drift, NoNoise(), Euclidean())
-    noise = GradientNoise(process, jnp.asarray(temperature), jnp.sqrt(jnp.asarray(sigma)))
-    return SDE(drift, noise, Euclidean())
+    if not share and not white:
+        return SDE(Descent(process), NoNoise(), Euclidean())
+    noise = GradientNoise(process, rate * share, jnp.sqrt(sum(white, jnp.zeros_like(rate))))
+    return SDE(Descent(process), noise, Euclidean())
 
 
 class Descent(AbstractDrift):

@@ -54,8 +54,8 @@ class Subspace(eqx.Module):
 
     def __init__(self, law: Callable[[Key], PyTree], dimension: int):
         self.law = function_of("a key")("law", law)
-        shapes = jax.tree.leaves(eqx.filter_eval_shape(law, jax.random.key(0)))
-        count = sum(math.prod(one.shape) for one in shapes if hasattr(one, "shape"))
+        learning, _, _ = divided(eqx.filter_eval_shape(law, jax.random.key(0)))
+        count = sum(math.prod(one.shape) for one in jax.tree.leaves(learning))
         self.dimension = integer("dimension", dimension, maximum=max(1, count))
 
     def __call__(self, key: Key) -> Coordinates:

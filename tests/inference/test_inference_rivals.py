@@ -275,12 +275,11 @@ def test_what_cannot_be_weighed_is_one_clear_error():
         explain([shorter, *data])
 
 
-def test_a_figure_of_rivals_names_all_but_the_zero_line():
+def test_a_figure_of_rivals_names_all_but_the_zero_line(refused):
     rng = np.random.default_rng(3)
     x = tokens(rng, SHORT[:5], 16)
     result = explain(sentences(x, layer("shared matrix", rng, x)), folds=2)
     ax = rqf.plot.rivals(result)
     labels = ax.get_legend_handles_labels()[1]
     assert set(result.names) - set(labels) == {"private noise"}
-    with pytest.raises(ValueError, match=r"`explanation` must be an `inference.Explanation`"):
-        rqf.plot.rivals(3)
+    refused(lambda: rqf.plot.rivals(3), "`explanation` must be an `inference.Explanation`")

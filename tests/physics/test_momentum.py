@@ -151,3 +151,19 @@ def test_the_splitting_has_the_moments_of_its_linear_map_and_weak_order_two():
     exact = (lasting + expm(generator) @ (start2 - lasting)).reshape(2, 2)
     coarse, fine = (np.abs(second_moment(h) - exact).max() for h in (0.05, 0.025))
     assert coarse / fine == pytest.approx(4, rel=0.02)
+
+
+def test_a_step_of_a_particle_in_a_bath_asks_for_one_gradient():
+    asked = []
+
+    def gradient(q):
+        asked.append(q)
+        return q
+
+    sde = underdamped_langevin(gradient, friction=1.0, temperature=1.0, mass=1.0)
+    solver, time, x = rqf.solvers.BAOAB(), jnp.zeros(()), {"q": jnp.ones(2), "p": jnp.zeros(2)}
+    handed = solver.begin(sde, time, x)
+    dw = jnp.zeros(sde.noise.shape(x))
+    x, handed = solver.follow(sde, time, jnp.asarray(0.1), x, dw, handed)
+    assert len(asked) == 2
+    np.testing.assert_array_equal(handed, x["q"])

@@ -83,6 +83,13 @@ def test_an_observable_with_parts_is_stored_part_by_part(tmp_path, monkeypatch):
         np.testing.assert_array_equal(run["state.q"], run["q"])
 
 
+def test_a_fit_of_particles_is_refused_with_a_way_that_is_open(whole, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", str(whole)])
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the run is of particles" in told and "`rqf_jax.fit`" in told and "--set" not in told
+
+
 @pytest.mark.parametrize("potential", ["quadratic", "quartic"])
 def test_the_closed_forms_of_a_particle_are_integrals_of_boltzmanns_law(potential):
     section = config.parse(PARTICLE, [f"potential={potential}"]).model

@@ -1,12 +1,14 @@
 """Hidden states and weights in the formats of models: read as they are, or one clear error."""
 
 import json
+import os
 import pickle
 import struct
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray
 
 import rqf_jax as rqf
 from rqf_jax.io import DataFileError, as_hidden_states, read_hidden_states, write_hidden_states
@@ -307,3 +309,17 @@ def test_a_series_of_checkpoints_is_a_path_of_spectra(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataFileError, match="must hold checkpoints"):
         rqf.io.read_checkpoints(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_files_are_open_to_whom_the_umask_lets_in(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_hidden_states(tmp_path / "own.npz", STATES)
+        dataset = xarray.Dataset({"x": ("n", [1.0])})
+        rqf.io.save_dataset(dataset, tmp_path / "run.zarr", attributes={})
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert {path.stat().st_mode & 0o777 for path in files} == {mode}

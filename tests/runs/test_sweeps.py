@@ -177,7 +177,20 @@ def test_another_sweep_does_not_replace_one(tmp_path):
     assert _store.Draft.find(out) is None
     look.look(out, tmp_path / "figures", Console(quiet=True), form="svg")
     drawn = sorted(file.name for file in (tmp_path / "figures").iterdir())
-    assert drawn == ["comparison.csv", "overlaps.svg"]
+    assert drawn == ["overlaps.svg"]
+
+
+def test_a_sweep_without_closed_forms_writes_no_table_and_is_drawn_once(tmp_path):
+    out, folder = tmp_path / "run.zarr", tmp_path / "run"
+    given = Design((Axis.parse("model.sigma=0.3"),)), "run.members=20", 'save=["polar_order"]'
+    swept(out, *given).close()
+    assert [path.name for path in folder.iterdir()] == ["polar_order.png"]
+    drawn = (folder / "polar_order.png").stat().st_mtime_ns
+    swept(out, *given).close()
+    assert (folder / "polar_order.png").stat().st_mtime_ns == drawn
+    (folder / "comparison.csv").write_text("of another run")
+    look.look(out, folder, Console(quiet=True))
+    assert [path.name for path in folder.iterdir()] == ["polar_order.png"]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from _ensembles import assert_mean
 from rqf_jax.laws import Fixed, Normal, Product, Zeros
 from rqf_jax.training import LeastSquares, Process, Subspace, data, train
 from rqf_jax.training.injections import (
+    AbstractIndependentInjection,
     AntiCorrelated,
     DropConnect,
     Dropout,
@@ -348,3 +349,41 @@ def test_a_bad_process_has_one_clear_error(changes, message, unchecked):
 def test_a_bad_part_of_a_process_has_one_clear_error(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class Push(AbstractIndependentInjection):
+    """Standard normals on the gradient, drawn as `fresh` draws them."""
+
+    def change(self, key, draw, point):
+        return draw.tilted(jnp.ones(()), fresh(key)[0])
+
+
+def fresh(key):
+    return jax.random.normal(key, (1, 2000))
+
+
+@pytest.mark.parametrize(
+    ("source", "pushes"), [(True, 1), (False, 2)], ids=["data and injection", "injections"]
+)
+def test_parts_of_a_process_that_share_a_key_draw_different_numbers(source, pushes):
+    # Two equal draws would make a variance of 4.
+    common = jax.random.key(11)
+    process = Process(
+        (lambda w, batch: jnp.vdot(w, batch[0])) if source else (lambda w, _: 0.0 * jnp.sum(w)),
+        Zeros((2000,)), data.Fresh(fresh, common=common) if source else (),
+        optimiser=optax.sgd(1.0), injections=[Push(common=common) for _ in range(pushes)],
+    )  # fmt: skip
+    moved = train(process, [0, 1], seeds=2, key=KEY).ys[:, 1]
+    np.testing.assert_array_equal(moved[0], moved[1])
+    assert_mean(moved[0] ** 2, 2.0)
+
+
+def test_a_network_whose_functions_were_not_saved_is_observed_with_advice():
+    def law(key):
+        return eqx.nn.MLP(2, "scalar", 3, 1, activation=jnp.tanh, key=key)
+
+    loss = LeastSquares(lambda net, batch: jax.vmap(net)(batch[0]) - batch[1])
+    runs = train(Process(loss, law, LINE, optimiser=SGD), [0, 1], seeds=1, key=KEY)
+    assert runs.observe(lambda net: net.layers[0].weight).shape == (1, 2, 3, 2)
+    with pytest.raises(ValueError, match="were not saved; to call the network give `save`"):
+        runs.observe(lambda net: net(jnp.ones(2)))

@@ -158,6 +158,9 @@ class AbstractNamed(Section, abc.ABC):
     known: ClassVar[dict[str, type["AbstractNamed"]]] = {}
     """The final classes of one kind, by name."""
 
+    name: str
+    """The first key, as fields of a base class stand before those of the class itself."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         if AbstractNamed in cls.__bases__:

@@ -73,14 +73,12 @@ class UnderdampedLangevin(AbstractModel):
         )
 
 
-class HeavyBall(AbstractModel):
-    """`rqf_jax.models.heavy_ball`: Polyak's heavy ball in continuous time."""
+class AbstractOptimiser(AbstractModel):
+    """An optimiser with momentum in continuous time, on a strongly convex loss."""
 
     state: ClassVar[State] = PARTICLES
     needs_space: ClassVar[str | None] = _NO_TOKENS
 
-    name: Literal["heavy_ball"]
-    """The model."""
     potential: Potential
     """The loss of every coordinate: "quadratic" is strength q²/2, "quartic" strength q⁴/4."""
     strength: Annotated[NonNegative, Field(examples=[4.0])]
@@ -88,7 +86,14 @@ class HeavyBall(AbstractModel):
     convexity: Annotated[NonNegative, Field(examples=[1.0])]
     """The least curvature of the loss that the optimiser is told."""
     step: NonNegative = 0.0
-    """Step length of the optimiser; 0 is the limit of short steps."""
+    """Step length of the optimiser; 0 is the limit of short steps, the same for both optimisers."""
+
+
+class HeavyBall(AbstractOptimiser):
+    """`rqf_jax.models.heavy_ball`: Polyak's heavy ball in continuous time."""
+
+    name: Literal["heavy_ball"]
+    """The model."""
 
     def sde(self, dim: int) -> SDE:
         """The same for every dimension."""
@@ -100,22 +105,11 @@ class HeavyBall(AbstractModel):
         return _rate(self.potential, self.strength, self.convexity, 0.0, self.step)
 
 
-class Nesterov(AbstractModel):
+class Nesterov(AbstractOptimiser):
     """`rqf_jax.models.nesterov`: Nesterov's accelerated gradient, for a strongly convex loss."""
-
-    state: ClassVar[State] = PARTICLES
-    needs_space: ClassVar[str | None] = _NO_TOKENS
 
     name: Literal["nesterov"]
     """The model."""
-    potential: Potential
-    """The loss of every coordinate: "quadratic" is strength q²/2, "quartic" strength q⁴/4."""
-    strength: Annotated[NonNegative, Field(examples=[4.0])]
-    """Its strength."""
-    convexity: Annotated[NonNegative, Field(examples=[1.0])]
-    """The least curvature of the loss that the optimiser is told."""
-    step: NonNegative = 0.0
-    """Step length of the optimiser; 0 is the limit of short steps, where it is the heavy ball."""
 
     def sde(self, dim: int) -> SDE:
         """The same for every dimension."""
