@@ -63,9 +63,11 @@ class FitResult:
     def log_density(self) -> Callable[[Mapping[str, Any]], Any]:
         """The log likelihood as a function of a dict like `estimate`, for a sampler.
 
-        It is a JAX function, differentiable, with no prior in it; that of `fit_noise` is a pytree
-        of its data, so that those of many fits stack under `jax.vmap`. Raises ValueError for fits
-        that have no likelihood.
+        It is a JAX function, differentiable, with no prior in it. Its maximum is the estimate and
+        its curvature there that of the covariance, but for what a fit says of its bias: steps of
+        finite length are corrected, and pairs that share their noise are weighted down. That of
+        `fit_noise` is a pytree of its data, so that those of many fits stack under `jax.vmap`.
+        Raises ValueError for fits that have no likelihood.
         """
         if self.density is None:
             raise ValueError(f"`method` {self.method} has no likelihood.")

@@ -23,8 +23,12 @@ from .noise import fit_noise
 from .whitening import choose, whiten
 
 _CLOSEST = 0.02
-_MOST_CORRELATED = 0.98
+_SINGULAR = 1e3
+"""So many roundings of the information about β must be left where strength is fitted too."""
+
 _ROUNDS = 40
+_HALVINGS = 8
+_ONE_ERROR = math.erf(1 / math.sqrt(2))
 _REACH = np.sinh(np.linspace(-4.0, 4.0, 61)) / 2.5
 
 
@@ -90,20 +94,24 @@ def fit_attention(
     Steps with a missing token are left out, because its pull on the others is unknown.
 
     Two sources of information add up. In the range of the noise, increments by `logarithm` at the
-    start of a step, whose mean is the drift exactly: an error ~ 1/√T at every dt. In directions
+    start of a step, whose mean is the drift: an error ~ 1/√T at every dt. In directions
     that symmetric noise leaves free only its commutators are in the way: half-angle increments at
     midpoints, of variance σ_s⁴ dt² (n+2)/8, with an error ~ √(dt/T) that dense observation makes
-    as small as one likes. The latter needs three tokens; it is used if the residual `null_ratio` is
-    between 0.3 and 3, so that data made with one step per observation, or with antisymmetric noise,
-    do not look precise. `bound` is that of the range alone; the error may be below it.
+    as small as one likes. Both take the pull as constant over a step: what it changes there, about
+    dt · strength/2 relative, enters no error. The latter needs three tokens; it is used if the
+    residual `null_ratio` is between 0.3 and 3, so that data made with one step per observation, or
+    with antisymmetric noise, do not look precise. `bound` is that of the range alone; the error may
+    be below it.
 
     **Returns** a `FitResult`. Intervals of strength and β together are those of the profile
-    likelihood, infinite where it does not fall. Goodness holds the noise seen in the range over
+    likelihood, infinite where it does not fall: short paths may fix a combination of the two and
+    hardly each of them. Goodness holds the noise seen in the range over
     σ_s²; its z counts what is beyond the error of finite steps, 0.4 n σ_s² dt, and knows the error
     of σ_s.
     **Raises** ValueError as `fit_noise` does and for bad options; `IdentifiabilityError` where
-    tokens do not pull on each other, and where strength and β have a correlation above 0.98, with
-    the combination that the data do fix. Source: derived for this library.
+    tokens do not pull on each other, where no β is one standard error worse than the best, with the
+    combination that the data do fix, and where the likelihood rises without end along β.
+    Source: derived for this library.
 
     **Example**
 
@@ -143,7 +151,7 @@ def fit_attention(
     dtype = data.xs.dtype
     unit = jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, unit)
     p = jnp.asarray(sigma**2, data.xs.dtype)
-    beta, sums = float(unit.beta), _sums(data, unit, p)
+    sums = _sums(data, unit, p)
     if not float(sums.steps):
         raise ValueError("`runs` must have a step in which no token is missing; got none.")
     used_null, ratio = _null_is_noise(sums)
@@ -156,28 +164,16 @@ def fit_attention(
     inner = _inner(sums, used_null)
     if not inner[1, 1] > 1e-6 * inner[0, 0] / max(float(sums.dof), 1.0):
         raise IdentifiabilityError("tokens do not pull on each other: strength is not in the data.")
-    strength = inner[0, 1] / inner[1, 1]
-    for _ in range(_ROUNDS if len(names) == 2 else 0):
-        jacobian = inner[1:, 1:] * np.array([[1, strength], [strength, strength**2]])
-        _refuse_collinear(jacobian, beta)
-        residual = inner[0, 1:] - strength * inner[1, 1:]
-        step = np.linalg.solve(jacobian, residual * np.array([1, strength]))
-        held = float(np.clip(step[1], -1, 1))
-        beta = beta + held
+    beta = float(unit.beta)
+    if len(names) == 2:
+        beta = _climbed(lambda b: _inner(_at(data, unit, b, p), used_null), beta, dtype)
         sums = _at(data, unit, beta, p)
         inner = _inner(sums, used_null)
-        strength = inner[0, 1] / inner[1, 1]
-        if abs(held) < 1e-6 * (1 + abs(beta)):
-            break
-    else:
-        if len(names) == 2:
-            raise IdentifiabilityError("`beta` has no best value: fit `strength` with a known one.")
+    strength = inner[0, 1] / inner[1, 1]
     ends = np.array([1, strength])[: len(names)]
     size = 1 + len(names)
     fisher = inner[1:size, 1:size] * np.outer(ends, ends)
     in_span = np.asarray(sums.span, float)[1:size, 1:size] * np.outer(ends, ends)
-    if len(names) == 2:
-        _refuse_collinear(fisher, beta)
     covariance = np.linalg.inv(fisher)
     bounds = np.sqrt(np.diagonal(np.linalg.pinv(in_span)))
     estimate = dict(zip(names, (strength, beta), strict=False))
@@ -200,8 +196,11 @@ def fit_attention(
     if len(names) == 2:
         unit = eqx.tree_at(lambda a: a.beta, unit, jnp.asarray(beta, unit.beta.dtype))
         betas = beta + errors[1] * _REACH
-        inner = [_inner(_at(data, unit, b, p), used_null) for b in betas]
-        curve = betas, np.array([m[0, 1] for m in inner]), np.array([m[1, 1] for m in inner])
+        inner = np.stack([_inner(_at(data, unit, b, p), used_null) for b in betas])
+        here = np.all(np.isfinite(inner), axis=(1, 2)) & (inner[:, 1, 1] > 0)
+        curve = betas[here], inner[here, 0, 1], inner[here, 1, 1]
+        if all(map(math.isinf, _profiled(curve, _ONE_ERROR)["beta"])):
+            raise _untold(fisher / np.outer(ends, ends), strength, beta)
     steps = round(float(sums.steps))
     return FitResult(
         estimate={name: float(value) for name, value in estimate.items()},
@@ -275,15 +274,48 @@ def _null_is_noise(sums: Sums) -> tuple[bool, float]:
     return bool(0.3 < ratio < 3), float(ratio)
 
 
-def _refuse_collinear(fisher, beta: float) -> None:
-    scale = math.sqrt(max(fisher[0, 0] * fisher[1, 1], 1e-300))
-    correlation = fisher[0, 1] / scale
-    if abs(correlation) > _MOST_CORRELATED or fisher[1, 1] <= 0:
-        slope = fisher[0, 1] / fisher[0, 0]
-        raise IdentifiabilityError(
-            f"strength and beta have the correlation {-correlation:+.3f} near beta = {beta:.3g}: "
-            f"the data fix strength {slope:+.3g} beta alone. Fit `strength` with a known beta."
-        )
+def _climbed(products, beta: float, dtype) -> float:
+    """β at the maximum of the profile likelihood u²/2v, from `products`(β) of (V, b, ∂b/∂β).
+
+    The bend is that of the last two slopes, where they bend down, and else the information about β
+    that an unknown strength leaves. Steps are held at 1 and halved until the likelihood rises.
+    """
+    inner, step, before = products(beta), 0.0, 0.0
+    for _ in range(_ROUNDS):
+        strength = inner[0, 1] / inner[1, 1]
+        left = inner[2, 2] - inner[1, 2] ** 2 / inner[1, 1]
+        if not left > _SINGULAR * np.finfo(dtype).eps * inner[2, 2]:
+            raise _untold(inner[1:, 1:], strength, beta)
+        slope = strength * (inner[0, 2] - strength * inner[1, 2])
+        bend = (before - slope) / step if step else 0.0
+        bend = bend if bend > 0 else strength**2 * left
+        step = float(np.clip(slope / max(bend, 1e-300), -1.0, 1.0))
+        if abs(step) < 1e-6 * (1 + abs(beta)):
+            return beta
+        for _ in range(_HALVINGS):
+            higher = products(beta + step)
+            if higher[0, 1] ** 2 * inner[1, 1] > inner[0, 1] ** 2 * higher[1, 1]:
+                break
+            step /= 2
+        else:
+            return beta  # it is the top, to rounding
+        beta, inner, before = beta + step, higher, slope
+    raise IdentifiabilityError(
+        f"`beta` has no best value: the likelihood still rises at {beta:.3g}. Fit `strength` with "
+        "a known one."
+    )
+
+
+def _untold(products, strength: float, beta: float) -> IdentifiabilityError:
+    """The error that names what the data do fix, from the `products` of (b, ∂b/∂β)."""
+    size = math.sqrt(max(products[0, 0] * products[1, 1], 1e-300))
+    correlation = -math.copysign(products[0, 1] / size, products[0, 1] * strength)
+    slope = strength * products[0, 1] / products[0, 0]
+    return IdentifiabilityError(
+        f"`beta` is not in the data: none is one standard error worse than the best, {beta:.3g}, "
+        f"with the correlation {correlation:+.5f} to strength. They fix strength {slope:+.3g} beta "
+        "alone. Fit `strength` with a known beta."
+    )
 
 
 @eqx.filter_jit

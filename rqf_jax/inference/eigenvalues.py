@@ -84,8 +84,10 @@ def fit_dyson(
 
     "cir" maximises the exact likelihood of these two, at every step length and for every β, and
     takes the bias of its maximum off by simulation (rates of paths that last T are too high by
-    about 2/T). "tamed" replaces its equation for β by that of every eigenvalue,
-    Σ φ_i (λ'_i - a λ_i - β g² h Σ 1/(λ_i - λ_j)) = 0 with φ_i = Σ_j d/(d² + 4g²h), d = λ_i - λ_j,
+    about 2/T). That leaves the logarithms without bias: with an error s of ln β the mean of β̂ is
+    e^{s²/2} β, 3 % too high at s = 0.25, and its median is β. "tamed" replaces its equation for β
+    by that of every eigenvalue, Σ φ_i (λ'_i - a λ_i - β g² h Σ 1/(λ_i - λ_j)) = 0 with
+    φ_i = Σ_j d/(d² + 4g²h), d = λ_i - λ_j,
     with errors of the sandwich form. It is more precise while steps are short: at β = 2 it is too
     low by up to 0.3 √c, c = 4 g² h over the square of a typical gap, and warns where that may
     exceed half of its error. The likelihood of Euler's scheme has 1/d in place of φ, which the

@@ -13,11 +13,12 @@ from jaxtyping import Array, Float
 from .._arguments import flag, one_of
 from .._linalg.jacobi import inverse
 from ._checks import Checks, checks, rounding_warning
-from ._data import Observed, double_precision, in_own_precision, observed
+from ._data import Observed, in_own_precision, observed
 from ._density import OfPositive
 from ._goodness import in_out, null_error, scatter
-from ._likelihood import deviance, information, levy_floor, maximise, start, total, without_mixed
-from ._result import FitResult, IdentifiabilityError, chi_square, log_normal
+from ._likelihood import information, levy_floor, maximise, start, total, without_mixed
+from ._noise_density import NAMES, LogDensity, corrected, two_intervals
+from ._result import FitResult, IdentifiabilityError, chi_square
 from ._step_error import SHAPE, Corrected, correct, sample_size
 from ._steps import Steps, whitened_steps
 from .increments import LARGEST_ANGLE
@@ -29,18 +30,6 @@ METHODS = ("qmle", "robust")
 
 SUMS = "steps dof tokens s o a ss so oo sa oa aa n_s n_o n_a floor".split()
 """The names of `summary`, in the order in which they are stacked."""
-
-
-class LogDensity(eqx.Module):
-    """The log quasi-likelihood of whitened steps at strengths given by name."""
-
-    steps: Steps
-    names: tuple[str, ...] = eqx.field(static=True)
-
-    def __call__(self, parameters: dict[str, Array]) -> Float[Array, ""]:
-        """Up to a constant, at `parameters` like `FitResult.estimate`."""
-        logs = jnp.stack([2 * jnp.log(parameters[name]) for name in self.names])
-        return -total(deviance(logs.astype(self.steps.dt.dtype), self.steps)) / 2
 
 
 class NoiseFit(eqx.Module):
@@ -120,7 +109,7 @@ def fit_noise(
     seen, found = jax.device_get((look, fit))
     if not seen.rate > 0:
         raise ValueError("`runs` must hold tokens that move; got the same state at all times.")
-    sums, simulated = _named(found.sums), None
+    sums, simulated, seen_theta = _named(found.sums), None, found.theta
     if antisymmetric and sums["tokens"] < 1.0 + 1e-6:
         raise IdentifiabilityError(
             "in no step two tokens are well apart, which shows symmetric² + antisymmetric² alone. "
@@ -133,7 +122,10 @@ def fit_noise(
         size, key = sample_size(members * (count - 1), dim), jax.random.key(0)
         found = jax.device_get(_without_step_error(fit, steps, data, look.rate, key, size, robust))
         simulated = _named(found.sums)
-    return _report(found, steps, sums, simulated, seen, data, tokens, method)
+    inexact = float(np.trace(found.covariance @ found.fisher)) / parameters
+    used = without_mixed(steps) if robust else steps
+    density = corrected(used, seen_theta, found.theta, inexact if simulated else 1.0)
+    return _report(found, density, sums, simulated, seen, data, tokens, method)
 
 
 @eqx.filter_jit
@@ -227,7 +219,7 @@ def _candidates(data: Observed) -> Observed:
 
 def _report(
     fit: NoiseFit,
-    steps: Steps,
+    density: LogDensity,
     n: dict[str, float],
     simulated: dict[str, float] | None,
     seen: Checks,
@@ -238,7 +230,7 @@ def _report(
     members, count, _, dim = data.xs.shape
     theta = np.asarray(fit.theta, float)
     covariance = np.asarray(fit.covariance, float)
-    names = ("symmetric", "antisymmetric")[: theta.size]
+    names = NAMES[: theta.size]
     squares = np.exp(theta)
     strengths = np.sqrt(squares)
     scale = strengths / 2
@@ -335,14 +327,13 @@ def _report(
         errors = np.sqrt(np.diagonal(covariance))
         correlation = covariance[0, 1] / errors.prod()
         identifiability = f"correlation of the two logarithms {correlation:+.2f}"
-        intervals = partial(_two_intervals, names, theta, covariance, steps, method == "robust")
+        intervals = partial(two_intervals, names, theta, covariance, density)
         if errors[1] > 0.5:
             warnings.append("`antisymmetric` cannot be told from 0; its interval starts there.")
     else:
         intervals = partial(chi_square, names[0], squares[0], 2 / covariance[0, 0])
         if tokens == 1:
             identifiability = "one token shows the sum symmetric² + antisymmetric²"
-    used = without_mixed(steps) if method == "robust" else steps
     return FitResult(
         estimate=dict(zip(names, map(float, strengths), strict=True)),
         covariance=covariance * np.outer(scale, scale),
@@ -350,7 +341,7 @@ def _report(
         bound=dict(zip(names, map(float, bound), strict=True)),
         method=method,
         intervals=intervals,
-        density=OfPositive(LogDensity(used, names), names),
+        density=OfPositive(density, names),
         dof_used=n["dof"] if method == "qmle" else n["n_s"] + n["n_o"],
         dof_available=float(full),
         steps_used=round(n["steps"]),
@@ -362,37 +353,3 @@ def _report(
         identifiability=identifiability,
         warnings=tuple(warnings),
     )
-
-
-def _two_intervals(names, theta, covariance, steps, robust, level):
-    """Normal in ln σ; from 0 to the profile likelihood's end for a σ_a that may be 0."""
-    from scipy.special import ndtri
-
-    errors = np.sqrt(np.diagonal(covariance))
-    found = log_normal(names, np.exp(theta / 2), errors / 2, level)
-    if errors[1] > 0.5:
-        used = without_mixed(steps) if robust else steps
-        grid = np.linspace(theta[0] - 12, theta[0] + 3, 151)
-        with double_precision(steps.dt.dtype == np.float64):
-            log_p, log_r = (jnp.asarray(part, steps.dt.dtype) for part in (theta[0], grid))
-            profile = np.asarray(_profile(used, log_p, log_r), float)
-        inside = np.flatnonzero(profile - profile.min() <= ndtri((1 + level) / 2) ** 2)
-        found[names[1]] = (0.0, math.exp(float(grid[min(inside[-1] + 1, 150)]) / 2))
-    return found
-
-
-@eqx.filter_jit
-def _profile(steps, log_p, grid):
-    """-2 ln likelihood at every ln r of the grid, the best ln p found by Newton's method."""
-
-    def at(log_r):
-        def objective(point):
-            return total(deviance(jnp.stack([point, log_r]), steps))
-
-        def move(_, point):
-            slope, curvature = jax.grad(objective)(point), jax.grad(jax.grad(objective))(point)
-            return point - jnp.clip(slope / jnp.abs(curvature), -0.5, 0.5)
-
-        return objective(jax.lax.fori_loop(0, 8, move, log_p))
-
-    return jax.lax.map(at, grid)

@@ -76,14 +76,25 @@ def test_data_of_one_step_per_observation_do_not_look_precise():
 
 
 @pytest.mark.slow
-def test_equal_overlaps_do_not_show_beta():
+def test_equal_overlaps_leave_strength_and_beta_nearly_one_thing_with_honest_intervals():
     basis = np.eye(DIM)[:TOKENS] + 0.4
-    x = basis / np.linalg.norm(basis, axis=1, keepdims=True)
-    law = rqf.laws.Fixed(x)
+    law = rqf.laws.Fixed(basis / np.linalg.norm(basis, axis=1, keepdims=True))
     sde = rqf.models.noisy_attention(beta=BETA, sigma=0.01, strength=STRENGTH)
     short = rqf.simulate(sde, law, TS, substeps=2, members=60, key=jax.random.key(1))
-    with pytest.raises(IdentifiabilityError, match=r"the data fix strength .* beta alone"):
-        fit_attention(short, attention=ATTENTION, noise=0.01, parameters=("strength", "beta"))
+    start, both = rqf.drifts.Attention(1.0), ("strength", "beta")
+    result = fit_attention(short, attention=start, noise=0.01, parameters=both)
+    assert "correlation +0.99" in result.identifiability
+    for name, truth in (("strength", STRENGTH), ("beta", BETA)):
+        low, high = result.interval(0.99)[name]
+        assert low < truth < high and high - low > 4 * result.stderr[name]
+
+
+@pytest.mark.slow
+def test_tokens_that_see_one_token_each_do_not_show_beta():
+    ring = np.roll(np.eye(TOKENS, dtype=bool), 1, axis=0)
+    attention = rqf.drifts.Attention(BETA, mask=ring)
+    with pytest.raises(IdentifiabilityError, match="`beta` is not in the data"):
+        fit_attention(runs(), attention=attention, noise=SIGMA, parameters=("strength", "beta"))
 
 
 def test_missing_tokens_take_their_step_with_them():
@@ -130,7 +141,8 @@ def test_free_directions_are_the_more_precise_the_denser_the_path_and_the_range_
 
 @pytest.mark.slow
 def test_strength_and_beta_have_honest_intervals_from_short_paths():
-    # Intervals of the normal law held beta in 0.76 of fits, and goodness refused 0.39 of them.
+    # Intervals of the normal law held beta in 0.76 of fits, and goodness refused 0.39 of them;
+    # half of the paths were refused, though in 0.97 of those no interval is without end.
     sde = rqf.models.noisy_attention(beta=0.7, sigma=0.5, strength=2.0)
     law, ts, key = rqf.laws.Uniform(4, 3), 0.01 * jnp.arange(61.0), jax.random.key(1)
     paths = rqf.simulate(sde, law, ts, substeps=8, members=200, key=key)
@@ -141,7 +153,7 @@ def test_strength_and_beta_have_honest_intervals_from_short_paths():
             fits.append(fit_attention(x, ts, attention=start, parameters=both))
         except IdentifiabilityError:
             continue
-    assert len(fits) > 60
+    assert len(fits) > 190
     for name, truth in (("strength", 2.0), ("beta", 0.7)):
         inside = [low < truth < high for low, high in (fit.interval()[name] for fit in fits)]
         assert abs(np.mean(inside) - 0.95) < 4 * np.sqrt(0.05 * 0.95 / len(fits))
