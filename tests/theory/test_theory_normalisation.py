@@ -183,7 +183,7 @@ def test_exponents_of_any_strengths_reduce_to_those_of_a_field():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["pre", "peri"])
+@pytest.mark.parametrize("scheme", normalisation.INDEX)
 def test_close_tokens_part_or_meet_at_the_exponent(scheme):
     # The tangent flow of random layers per clock, n = 4, extrapolated in the step.
     def measured(step, members=4000, clocks=12):
@@ -192,7 +192,7 @@ def test_close_tokens_part_or_meet_at_the_exponent(scheme):
         x /= np.linalg.norm(x, axis=1, keepdims=True)
         d = rng.standard_normal((members, 4))
         d -= np.sum(d * x, 1, keepdims=True) * x
-        slope = 1.0 if scheme == "pre" else 3 / 2
+        slope = 1.0 if scheme in ("pre", "post") else 3 / 2
         total = np.zeros(members)
         steps = round(clocks / step)
         for k in range(steps):
@@ -202,6 +202,8 @@ def test_close_tokens_part_or_meet_at_the_exponent(scheme):
             d = d + np.sqrt(step * slope) * length * rng.standard_normal(x.shape)
             radius = np.linalg.norm(x, axis=1, keepdims=True)
             x, d = x / radius, d / radius
+            if scheme in ("post", "ngpt"):  # the stream is put back to the sphere
+                d = d - np.sum(d * x, 1, keepdims=True) * x
             size = np.linalg.norm(d, axis=1, keepdims=True)
             if k >= steps // 4:
                 total += np.log(size[:, 0])
