@@ -59,8 +59,8 @@ MEASURED_PAIRS = {
 """(E z, E z², E ln sin φ) under Pre-LN by (n, r_2) and time, σ_s = σ_a = 1, r_1 = 1, z_0 = 1/2.
 
 Simulated, 400 000 pairs, extrapolated in the step; standard errors .003, .001, .004. A simulation
-that shares no code with it, 800 000 pairs extrapolated to second order, has E ln sin φ = -1.537 with
-standard error .004 at n = 4, r_2 = 2 and t = 100; extrapolation of first order stops at -1.524.
+that shares no code with it, 800 000 pairs extrapolated to second order, has E ln sin φ = -1.537
+with standard error .004 at n = 4, r_2 = 2 and t = 100.
 """
 
 # ---- a pair of tokens that keep their radii
