@@ -177,6 +177,20 @@ def test_rounded_numbers_are_seen_where_they_matter():
     assert fine.estimate["symmetric"] == pytest.approx(fit().estimate["symmetric"], rel=1e-3)
 
 
+def test_tokens_that_keep_their_direction_of_motion_are_not_taken_for_noise_alone():
+    # Half of every increment is that of the step before.
+    ys, kept = np.array(runs().ys), np.zeros((MEMBERS, TOKENS, DIM))
+    path = [ys[:, 0]]
+    for step in np.moveaxis(np.diff(ys, axis=1), 1, 0):
+        kept = kept / 2 + step
+        x = path[-1] + kept - np.sum(kept * path[-1], -1, keepdims=True) * path[-1]
+        path.append(x / np.linalg.norm(x, axis=-1, keepdims=True))
+    result = fit_noise(np.stack(path, 1), TS)
+    lag, score = result.goodness["lag-1 correlation"]
+    assert lag > 0.3 and score > 5
+    assert warned(result, "positively correlated: something else than noise moves")
+
+
 @pytest.mark.slow
 def test_single_precision_gives_the_same_numbers():
     found = fit_noise(np.asarray(runs().ys, np.float32), np.asarray(TS, np.float32))
