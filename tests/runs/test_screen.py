@@ -13,7 +13,7 @@ import rqf_jax as rqf
 from rqf_jax.cli import main
 from rqf_jax.runs.config import parse
 from rqf_jax.runs.figures import literal
-from rqf_jax.runs.screen import Screen, visible
+from rqf_jax.runs.screen import Screen, compiling, visible
 
 HOSTILE = [
     "[/INST]",
@@ -126,3 +126,10 @@ def test_every_text_survives_the_way_through_a_config():
     """
     config = parse(table)
     assert config.law.tokens[0] == text and parse(config.toml()) == config
+
+
+def test_a_compilation_is_told_while_it_lasts_and_timed_afterwards():
+    console = Screen(file=(printed := io.StringIO()))
+    with compiling(console):
+        assert "Compiling the program" in printed.getvalue()
+    assert "Compiled, or read from the cache, in 0.0 s." in printed.getvalue()
