@@ -86,6 +86,7 @@ def test_many_members_are_kalmans_filter_for_a_linear_equation(method):
     np.testing.assert_allclose(errors.mean(0), exact_errors, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_the_filter_on_the_sphere_stays_there_and_sees_more_than_the_observations():
     sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(0.3), rqf.manifolds.Sphere())
     law, times = rqf.laws.Uniform(1, 3), np.linspace(0.0, 2.0, 41)

@@ -24,7 +24,15 @@ SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT", "rqf.training.B
 SLOW |= {"rqf.analysis.find_equilibria", "rqf.layers.transformer"}
 SLOW |= {
     f"rqf.inference.{name}"
-    for name in ("fit_attention", "fit_filtered", "fit_noise_observed", "fit_noise", "fit_dyson")
+    for name in (
+        "fit_attention",
+        "fit_filtered",
+        "fit_shooting",
+        "ensemble_kalman",
+        "fit_noise_observed",
+        "fit_noise",
+        "fit_dyson",
+    )
 }
 SLOW |= {f"rqf.inference.{name}" for name in ("fit_pairs", "predicted_error", "recover_noise")}
 
