@@ -571,3 +571,17 @@ def test_residual_layers_lose_log_sine_at_a_rate_corrected_by_width_times_step()
         found[h] = (np.log(np.sin(theta)).mean() / h + 1) / h
     limit = 2 * found[0.05] - found[0.1]
     assert limit == pytest.approx((3 * dim - 10) / 2, rel=0.1)
+
+
+@pytest.mark.slow
+def test_pairs_in_single_precision_coincide_as_often_as_the_page_on_conventions_says():
+    start, ts = Fixed(jnp.eye(2, 3, dtype=jnp.float32)), [0.0, 8.0, 10.0, 12.0]
+    runs = rqf.simulate(
+        isotropic(1.0), start, ts, substeps=160, members=20_000, key=jax.random.key(9)
+    )
+    assert runs.ys.dtype == jnp.float32
+    x, y = np.moveaxis(np.asarray(runs.ys)[:, 1:], 2, 0)
+    equal = np.all(x == y, -1).mean(0)
+    errors = np.sqrt(equal * (1 - equal) / 20_000)
+    # The page says so many in one or two digits.
+    assert np.all(np.abs(equal - [0.004, 0.023, 0.07]) < 5 * errors + [5e-4, 5e-4, 5e-3]), equal
