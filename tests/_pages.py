@@ -23,6 +23,7 @@ SLOW = {
     "docs/tour.md": {3, 4},
     "docs/inference.md": {0, 1, 2},
     "docs/recipes.md": {2, 3, 4, 6, 7, 10, 12},
+    "docs/common_noise.md": {2, 3},
 }
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy.optimize import root
 
 import rqf_jax as rqf
 from rqf_jax.laws import Fixed, Product
@@ -83,6 +84,38 @@ def test_both_teachers_lead_to_one_equilibrium_which_solves_its_equations():
         np.testing.assert_allclose(b @ w, a @ CROSS @ a.T, atol=1e-10)
         np.testing.assert_allclose(b.T @ b, a @ a.T, atol=1e-10)
         assert np.linalg.norm(a) > 0.5
+
+
+def test_equilibria_of_two_features_are_at_most_eight_orbits():
+    # S = AᵀA solves three quadratic equations, (XS + λ)(SX + λ) = YᵀSY: at most 2³ roots.
+    decay, one = 0.05, np.eye(2)
+
+    def symmetric(v):
+        return np.array([[v[0], v[1]], [v[1], v[2]]])
+
+    def off(v):
+        s = symmetric(v)
+        miss = (INPUTS @ s + decay * one) @ (s @ INPUTS + decay * one) - CROSS.T @ s @ CROSS
+        return miss[[0, 0, 1], [0, 1, 1]]
+
+    found = []
+    for _ in range(200):
+        a = RNG.standard_normal((2, 2)) * RNG.uniform(0.1, 1.5)
+        solved = root(off, (a.T @ a)[[0, 0, 1], [0, 1, 1]], tol=1e-14)
+        # Of a gram matrix alone, and each once.
+        new = all(np.abs(solved.x - old).max() > 1e-6 for old in found)
+        if np.abs(off(solved.x)).max() < 1e-12 and new:
+            if np.linalg.eigvalsh(symmetric(solved.x))[0] > -1e-9:
+                found.append(solved.x)
+    assert 2 <= len(found) <= 8
+    sde = stop_gradient_flow(X, Y, decay=decay)
+    turn = np.linalg.qr(RNG.standard_normal((4, 4)))[0][:, :2]
+    for v in found:
+        values, axes = np.linalg.eigh(symmetric(v))
+        a = turn @ (axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T
+        b = np.linalg.solve(a @ INPUTS @ a.T + decay * np.eye(4), (a @ CROSS @ a.T).T).T
+        x = {"A": jnp.asarray(a), "B": jnp.asarray(b)}
+        np.testing.assert_allclose(ravel_pytree(sde.drift(jnp.zeros(()), x))[0], 0, atol=1e-10)
 
 
 def test_the_gradient_of_both_sides_always_collapses():
