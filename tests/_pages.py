@@ -22,6 +22,7 @@ PROGRAMS = {
 SLOW = {
     "docs/tour.md": {3, 4},
     "docs/inference.md": {0, 1, 2},
+    "docs/learned_dynamics.md": {1, 3},
     "docs/recipes.md": {2, 3, 4, 6, 7, 10, 12},
     "docs/common_noise.md": {2, 3},
 }

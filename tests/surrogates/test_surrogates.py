@@ -200,7 +200,7 @@ def test_a_trained_transformer_has_the_entropy_rate_of_an_autoregression(name):
         law,
         surrogates.windows(path[:30_000], 5, every=2),
         optimiser=optax.adam(optax.cosine_decay_schedule(1e-2, 1500)),
-        injections=[rqf.training.injections.Minibatches(64)],
+        injections=[rqf.training.injections.WithReplacement(64)],
     )
     test = jnp.asarray(surrogates.windows(path[30_000:], 5))
 
