@@ -1,6 +1,9 @@
 """Runs by fused kernels are the runs by XLA's scan, and say when they are not."""
 
 import inspect
+import os
+import subprocess
+import sys
 
 import diffrax
 import equinox as eqx
@@ -119,6 +122,37 @@ def test_members_have_the_same_bits_in_any_company(fused):
     np.testing.assert_array_equal(run((sde, law), members=100, batch_size=37), whole)
     np.testing.assert_array_equal(run((sde, law), members=5), whole[:5])
     np.testing.assert_array_equal(run((sde, law), members=5, first_member=60), whole[60:65])
+
+
+CORES = """
+import hashlib, os, sys
+os.sched_setaffinity(0, {int(core) for core in sys.argv[1:]})
+import jax, numpy as np, rqf_jax as rqf
+sde = rqf.models.noisy_attention(1.0, 1.0)
+for fused, members, tokens, dim in (("1", 1000, 2, 3), ("0", 1000, 2, 3), ("0", 40, 8, 24)):
+    os.environ["RQF_JAX_FUSED"] = fused
+    law = rqf.laws.Fixed(np.eye(tokens, dim, dtype=np.float32))
+    runs = rqf.simulate(
+        sde, law, [0.0, 0.5, 1.0], substeps=64, members=members, key=jax.random.key(0)
+    )
+    print(fused, dim, hashlib.sha256(np.asarray(runs.ys)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two cores, and a system that says which ones a process may use",
+)
+def test_kernels_and_scans_have_the_same_bits_on_any_number_of_cores():
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    told = []
+    for cores in ([first], [first, second]):
+        arguments = [sys.executable, "-c", CORES, *map(str, cores)]
+        told.append(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+    assert told[0] == told[1]
+    # The kernel, the scan and the larger state are three different things.
+    assert len(set(told[0].splitlines())) == 3
 
 
 @pytest.mark.slow
