@@ -8,8 +8,7 @@ from ..drifts import Geometric, Network, Pull, Sum
 from ..manifolds import Euclidean
 from ..noises import LinearNoise, TokenNoise
 
-
-@takes(
+_of_a_network = takes(
     state=sizes,
     rate=nonnegative,
     sigma=nonnegative,
@@ -18,6 +17,9 @@ from ..noises import LinearNoise, TokenNoise
     depth=whole(),
     bound=nonnegative,
 )
+
+
+@_of_a_network
 def neural_langevin(
     state: tuple[int, ...],
     *,
@@ -62,15 +64,7 @@ def neural_langevin(
     return SDE(drift, TokenNoise(sigma), Euclidean())
 
 
-@takes(
-    state=sizes,
-    rate=nonnegative,
-    sigma=nonnegative,
-    key=prng_key,
-    width=whole(),
-    depth=whole(),
-    bound=nonnegative,
-)
+@_of_a_network
 def neural_linear_noise(
     state: tuple[int, ...],
     *,
