@@ -92,7 +92,7 @@ class Recurrence(eqx.Module):
 
     def outputs(self) -> Float[Array, "tokens channels"]:
         """y for all tokens at once, by an associative scan of logarithmic depth."""
-        return jnp.sum(self.read * scanned(*self._whole), 1)
+        return jnp.sum(self.read * _scanned(*self._whole), 1)
 
     def one_by_one(self) -> Float[Array, "tokens channels"]:
         """y, token after token, with one hidden state in memory."""
@@ -123,7 +123,7 @@ class Recurrence(eqx.Module):
         return jnp.moveaxis(rows, 2, 0)
 
 
-def scanned(
+def _scanned(
     keep: Float[Array, "tokens *state"], entering: Float[Array, "tokens *state"]
 ) -> Float[Array, "tokens *state"]:
     """h_i = keep_i h_{i-1} + entering_i for all i at once."""
