@@ -1,10 +1,11 @@
 """The engine: a batch of members through all save times, and its derivatives.
 
 The outer loop is a scan on the save index k = 0, 1, …, K, an integer: at each k the states are
-saved and moved to the next save time, by an `interval.Batch`. The real times are looked up, so that
-irregular save times cost nothing and no number of saves is too large for a float. Forward mode goes
-through the scan as it is. Reverse mode keeps nothing of the forward pass: it starts again from the
-keys, for a part of the members at a time, and holds about 2 √K states of each.
+saved and moved to the next save time, by a batch, such as `interval.Batch` of an equation. The real
+times are looked up, so that irregular save times cost nothing and no number of saves is too large
+for a float. Forward mode goes through the scan as it is. Reverse mode keeps nothing of the forward
+pass: it starts again from the keys, for a part of the members at a time, and holds about 2 √K states
+of each.
 """
 
 import math
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
+from .abstract import AbstractBatch, AbstractProblem
 from .compiled import compiled
 from .interval import Batch, rematerialised
 from .members import member_keys
@@ -34,22 +36,19 @@ Status = Int[Array, " members"]
 
 @compiled
 def ensemble(
-    problem: Problem, first: UInt32[Array, ""], members: int, batch_size: int, reverse: bool
+    problem: AbstractProblem, first: UInt32[Array, ""], members: int, batch_size: int, reverse: bool
 ) -> tuple[PyTree[Array], Status]:
     """Saved values and status of members first, …, first + members - 1, batch after batch.
 
     With `reverse` the derivative is by reverse mode alone, in little memory.
     """
-    # What `save` closes over becomes part of it, and so can be differentiated.
-    save = eqx.filter_closure_convert(problem.save, eqx.filter_eval_shape(problem.law, problem.key))
-    problem = eqx.tree_at(lambda p: p.save, problem, save)
-    sizes = (members, batch_size)
+    problem, sizes = problem.closed(), (members, batch_size)
     return _reversible(problem, first, sizes) if reverse else _batches(problem, first, sizes)[:2]
 
 
 @compiled
 def segment(
-    problem: Problem,
+    problem: AbstractProblem,
     first: UInt32[Array, ""],
     sizes: tuple[int, int, int],
     interval: tuple[Int[Array, ""], Int[Array, ""]],
@@ -69,7 +68,7 @@ def segment(
     def batch(ids, x, status):
         law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(problem.key, ids)
         x = lax.cond(start == 0, lambda: jax.vmap(problem.law)(law_keys), lambda: x)
-        batch = Batch(problem, noise_keys)
+        batch = problem.batch(noise_keys)
         ys, x, status, _ = _path(problem, batch, batch.enter(x), status, (start, stop, most))
         return ys, status, batch.leave(x)
 
@@ -77,7 +76,7 @@ def segment(
 
 
 def _batches(
-    problem: Problem, first: UInt32[Array, ""], sizes: tuple[int, int]
+    problem: AbstractProblem, first: UInt32[Array, ""], sizes: tuple[int, int]
 ) -> tuple[PyTree[Array], Status, Status]:
     """Saved values, status, and status of the states alone, a batch at a time."""
 
@@ -90,16 +89,18 @@ def _batches(
     return in_batches(batch, first, sizes)
 
 
-def _begin(problem: Problem, ids: UInt32[Array, " members"]) -> tuple[Batch, PyTree[Array]]:
+def _begin(
+    problem: AbstractProblem, ids: UInt32[Array, " members"]
+) -> tuple[AbstractBatch, PyTree[Array]]:
     """The members `ids` as a batch, and their initial states."""
     law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(problem.key, ids)
-    batch = Batch(problem, noise_keys)
+    batch = problem.batch(noise_keys)
     return batch, batch.enter(jax.vmap(problem.law)(law_keys))
 
 
 def _path(
-    problem: Problem,
-    batch: Batch,
+    problem: AbstractProblem,
+    batch: AbstractBatch,
     x: PyTree[Array],
     status: Status,
     interval: tuple[Int[Array, ""] | int, Int[Array, ""] | int, int],

@@ -18,25 +18,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int, Key, PyTree, UInt32
+from jaxtyping import Array, Int, Key, PyTree, UInt32
 
 from .._brownian.path import area_stream, draw, increment, levy_area, stream
 from .._linalg.unrolled import LIMIT
 from .._sde import SDE, in_dtype, state_dtype
 from ..solvers import begin, micro_step, variants
+from .abstract import AbstractBatch
 from .kernel import Interval, advance
-from .problem import CACHE_BYTES, Problem
 from .times import SaveTimes
 from .validity import noise_shape
+
+CACHE_BYTES = 2**20
+"""The noise that is held at a time: what fits a core's cache."""
 
 _BLOCK_STEPS = 16
 
 
-class Batch(eqx.Module):
-    """Members that are together in memory, and all that is the same in every save interval.
-
-    A state of the batch has one more axis than that of a member: `axis`.
-    """
+class Batch(AbstractBatch):
+    """Members of an equation, and all that is the same in every save interval."""
 
     sde: SDE
     solver: diffrax.AbstractSolver
@@ -47,44 +47,31 @@ class Batch(eqx.Module):
     substeps: int = eqx.field(static=True)
     fused: bool = eqx.field(static=True)
 
-    def __init__(self, problem: Problem, noise_keys: Key[Array, " members"]):
-        one = problem.state
-        dtype = state_dtype(one)
-        self.sde = in_dtype(problem.sde, dtype)
-        self.solver, self.substeps = problem.chosen, problem.substeps
-        self.fused = problem.fused
-        self.times = problem.times.astype(dtype)
+    def __init__(
+        self,
+        model: tuple[SDE, diffrax.AbstractSolver],
+        times: SaveTimes,
+        noise_keys: Key[Array, " members"],
+        *,
+        like: PyTree[jax.ShapeDtypeStruct],
+        substeps: int,
+        fused: bool,
+    ):
+        dtype = state_dtype(like)
+        self.sde, self.solver = in_dtype(model[0], dtype), model[1]
+        self.substeps, self.fused = substeps, fused
+        self.times = times.astype(dtype)
         self.streams = jax.vmap(stream, out_axes=-1)(noise_keys)
-        self.shape = noise_shape(self.sde.noise, one)
-        leaves = jax.tree.leaves(one)
+        self.shape = noise_shape(self.sde.noise, like)
+        leaves = jax.tree.leaves(like)
         tiny = all(leaf.ndim < 2 or leaf.shape[-1] <= LIMIT for leaf in leaves)
         self.axis = -1 if tiny else 0
-
-    def enter(self, x: PyTree[Array]) -> PyTree[Array]:
-        """States (members, ...) with the members' axis where this batch has it."""
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, self.axis), x)
-
-    def leave(self, x: PyTree[Array]) -> PyTree[Array]:
-        """The way back of `enter`."""
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, self.axis, 0), x)
 
     def taken(
         self, x: PyTree[Array], places: Int[Array, " members"]
     ) -> tuple[UInt32[Array, "2 members"], PyTree[Array]]:
         """Streams and states of the members at `places`."""
         return self.streams[:, places], jax.tree.map(lambda y: jnp.take(y, places, self.axis), x)
-
-    def finite(self, x: PyTree[Array], axis: int | None = None) -> Bool[Array, " members"]:
-        """The members of whose floats none is NaN or infinite."""
-
-        def one(x: PyTree[Array]) -> Bool[Array, ""]:
-            # 0 · x is 0 for finite and NaN for other numbers: one pass, and no overflow of sums.
-            leaves = [leaf for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
-            bad = [jnp.isnan(jnp.sum(0 * leaf)) for leaf in leaves]
-            return ~jnp.any(jnp.stack(bad)) if bad else jnp.asarray(True)
-
-        axis = self.axis if axis is None else axis
-        return jax.vmap(one, axis)(x)
 
     def advance(self, index: Int[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
         """States one save interval later than save `index`."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from .. import solvers
 from .._arguments import Key, function_of, integer, is_concrete, part
@@ -20,25 +20,23 @@ from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
 from ..manifolds import AbstractManifold, misfit, stray
 from ..solvers._step_size import warn_of_long_steps
-from .kinds import kind_of, once_for_each_kind
+from .abstract import AbstractProblem, is_finite, shape_of_start
+from .interval import CACHE_BYTES, Batch
+from .kinds import once_for_each_kind
 from .members import member_keys, typed_key, whole_state
 from .times import SaveTimes
 from .validity import check_parts, check_span, noise_shape, path_name, shapes_of
-
-CACHE_BYTES = 2**20
-"""The noise that is held at a time: what fits a core's cache."""
 
 TOLERANCE = 1e-5
 """How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
 
 
-class Problem(eqx.Module):
-    """An ensemble apart from how many members it has: the arguments of `simulate`.
+class Problem(AbstractProblem):
+    """An ensemble of an equation: the arguments of `simulate`.
 
     Making one is cheap and checks the times alone; `checked` checks everything that can be found
     without compiling, and `look_at` the values of an initial state. Without a `solver`, the default
-    one is meant. With `points`, so many ensembles that differ in values alone: every array has one
-    more axis, the first.
+    one is meant.
     """
 
     sde: SDE
@@ -83,39 +81,20 @@ class Problem(eqx.Module):
         """The same with the default solver in the place of None."""
         return self if self.solver is not None else dataclasses.replace(self, solver=self.chosen)
 
-    @classmethod
-    def stack(cls, problems: "Sequence[Problem]") -> "Problem":
-        """All of these, which must be of one `structure`, as one."""
-        parts = [eqx.partition(problem, eqx.is_array) for problem in problems]
-        arrays = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(arrays for arrays, _ in parts))
-        return dataclasses.replace(eqx.combine(arrays, parts[0][1]), points=len(problems))
+    def closed(self) -> "Problem":
+        """The same, with all that `save` closes over a part of it, so that it is differentiated."""
+        save = eqx.filter_closure_convert(self.save, eqx.filter_eval_shape(self.law, self.key))
+        return eqx.tree_at(lambda p: p.save, self, save)
 
-    @property
-    def first(self) -> "Problem":
-        """The first of the points, or the problem itself."""
-        if self.points is None:
-            return self
-        arrays, static = eqx.partition(self, eqx.is_array)
-        one = eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), static)
-        return dataclasses.replace(one, points=None)
+    def batch(self, noise_keys: Array) -> Batch:
+        """Members with these keys, together."""
+        model = self.sde, self.chosen
+        options = {"substeps": self.substeps, "fused": self.fused}
+        return Batch(model, self.times, noise_keys, like=self.state, **options)
 
-    @property
-    def state(self) -> PyTree[jax.ShapeDtypeStruct]:
-        """Shape and dtype of one state."""
-        one = self.first
-        return shape_of_start(one.law, one.key)
-
-    @property
-    def structure(self) -> Hashable:
-        """All that a program is compiled for: everything but the values of arrays."""
-        return kind_of(self)
-
-    def outputs(self) -> PyTree[jax.ShapeDtypeStruct]:
-        """The saved values of one member, (times, ...) each, found without compiling."""
-        one = self.first
-        ys = eqx.filter_eval_shape(lambda p: p.save(p.law(p.key)), one)
-        times = one.times.intervals + 1
-        return jax.tree.map(lambda y: jax.ShapeDtypeStruct((times, *y.shape), y.dtype), ys)
+    def sound(self, x: PyTree[Array]) -> Bool[Array, ""]:
+        """True for an initial state that is finite and on the manifold."""
+        return is_finite(x) & ~(self.sde.manifold.defect(x) > TOLERANCE)
 
     def batch_size(self, members: int) -> int:
         """Equal batches of members, as few as let the noise of one step fit a CPU's cache."""
@@ -140,21 +119,6 @@ class Problem(eqx.Module):
         steps = [(at[k], lengths[k] / self.substeps) for k in {0, int(np.argmax(lengths))}]
         like = self.state if x0 is None else x0
         warn_of_long_steps(self.chosen, sde, steps, like, x0)
-
-
-@once_for_each_kind
-def shape_of_start(law: AbstractLaw, key: Key) -> PyTree[jax.ShapeDtypeStruct]:
-    """Shape and dtype of the state that a law draws."""
-    drawn = eqx.filter_eval_shape(law, key)
-    # Nothing of the devices among which this was first asked.
-    return jax.tree.map(
-        lambda leaf: (
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-            if isinstance(leaf, jax.ShapeDtypeStruct)
-            else leaf
-        ),
-        drawn,
-    )
 
 
 @once_for_each_kind

@@ -19,8 +19,8 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
+from .abstract import AbstractProblem
 from .engine import ensemble, segment
-from .problem import Problem
 
 _EVERYWHERE, _SPLIT = PartitionSpec(), PartitionSpec("members")
 _SPLIT_POINTS = PartitionSpec(None, "members")
@@ -51,10 +51,10 @@ class Program:
     """
 
     def __init__(
-        self, problem: Problem, batch: int, devices: Sequence[Any], every: int | None = None
+        self, problem: AbstractProblem, batch: int, devices: Sequence[Any], every: int | None = None
     ):
         self.batch = batch
-        self._last: tuple[Problem, tuple[Any, PyTree[Array]]] | None = None
+        self._last: tuple[AbstractProblem, tuple[Any, PyTree[Array]]] | None = None
         self.every = every if every and every < problem.times.intervals else None
         self._use(devices)
         if len(devices) > 1 and devices[0].platform == "cpu":
@@ -82,7 +82,9 @@ class Program:
             return 0
         return sizes.temp_size_in_bytes + sizes.output_size_in_bytes + sizes.argument_size_in_bytes
 
-    def __call__(self, problem: Problem, first: int, count: int) -> tuple[PyTree, np.ndarray]:
+    def __call__(
+        self, problem: AbstractProblem, first: int, count: int
+    ) -> tuple[PyTree, np.ndarray]:
         """Saved values and status of members first, …, first + count - 1, as NumPy arrays.
 
         (members, times, ...) and (members,), behind the axis of the points if there are some.
@@ -98,7 +100,7 @@ class Program:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis)[kept], *parts)
 
     def segments(
-        self, problem: Problem, first: int, count: int, after: Segment | None = None
+        self, problem: AbstractProblem, first: int, count: int, after: Segment | None = None
     ) -> Iterator[Segment]:
         """The path of these members segment by segment, from the start or `after` one of them."""
         assert self.every is not None
@@ -125,7 +127,7 @@ class Program:
             yield Segment(stop, ys, status, x)
             start = stop
 
-    def _prepared(self, problem: Problem) -> tuple[Any, PyTree[Array]]:
+    def _prepared(self, problem: AbstractProblem) -> tuple[Any, PyTree[Array]]:
         """The compiled program for a problem, and the arrays of the problem where they belong.
 
         Kept for the last problem, as most calls are for other members of the same.
@@ -135,7 +137,7 @@ class Program:
             self._last = problem, (_compile(*what), arrays)
         return self._last[1]
 
-    def _what(self, problem: Problem) -> tuple[tuple[Any, ...], PyTree[Array]]:
+    def _what(self, problem: AbstractProblem) -> tuple[tuple[Any, ...], PyTree[Array]]:
         """The arguments of `_compile` for a problem, and its arrays where they belong."""
         arrays, static = eqx.partition(problem.solved(), eqx.is_array)
         arrays = jax.device_put(arrays, self._everywhere)

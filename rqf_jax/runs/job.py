@@ -8,7 +8,7 @@ from typing import ClassVar
 import xarray
 from rich.console import Console
 
-from .._ensemble.problem import Problem
+from .._ensemble.abstract import AbstractProblem
 from .._store import Record, Result, Variable
 from .worker import Worker
 
@@ -26,7 +26,7 @@ class AbstractJob(abc.ABC):
 
     text: str
     files: dict[str, str]
-    problem: Problem
+    problem: AbstractProblem
     every: int | None
     members: int
     chunk: int | None

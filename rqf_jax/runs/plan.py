@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .._ensemble.problem import Problem
+from .._ensemble.abstract import AbstractProblem
 from .._ensemble.program import Program, free_bytes
 
 SMALLEST = 8
@@ -32,7 +32,11 @@ class OutOfMemoryError(MemoryError):
 
 
 def portions(
-    problem: Problem, members: int, chunk: int | None, every: int | None, devices: Sequence[Any]
+    problem: AbstractProblem,
+    members: int,
+    chunk: int | None,
+    every: int | None,
+    devices: Sequence[Any],
 ) -> tuple[int, int]:
     """Members of a chunk and of a batch, for segments of `every` intervals.
 
@@ -54,7 +58,9 @@ def portions(
     return min(members, chunk or batch * places * _BATCHES), batch
 
 
-def fitting(problem: Problem, batch: int, every: int | None, devices: Sequence[Any]) -> Program:
+def fitting(
+    problem: AbstractProblem, batch: int, every: int | None, devices: Sequence[Any]
+) -> Program:
     """A program for `batch` members a device, or for half, a quarter, ... that fits the memory."""
     needed, free = 0, 0
     for _ in range(_HALVINGS + 1):

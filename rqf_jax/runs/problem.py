@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from .. import _store, laws
 from .._ensemble.members import member_keys, member_range
-from .._ensemble.problem import TOLERANCE, Problem
+from .._ensemble.problem import Problem
 from .._ensemble.program import free_bytes
 from .._ensemble.times import SaveTimes
 from .._ensemble.trajectories import variables_of
@@ -145,9 +145,7 @@ def _doubtful(problems: Sequence[Problem]) -> np.ndarray:
         left = iter(mine)
         leaves = [next(left) if differs else c[0] for c, differs in zip(columns, own, strict=True)]
         problem: Problem = jax.tree.unflatten(structure, leaves)
-        x = problem.law(member_keys(problem.key, 0)[0])
-        finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]))
-        return ~finite | (problem.sde.manifold.defect(x) > TOLERANCE)
+        return ~problem.sound(problem.law(member_keys(problem.key, 0)[0]))
 
     if not values:
         return np.zeros(len(problems), bool)

@@ -7,7 +7,7 @@ import numpy as np
 import xarray
 from jaxtyping import Float
 
-from .._ensemble.problem import Problem
+from .._ensemble.abstract import AbstractProblem
 from .._ensemble.trajectories import NonFiniteError
 from .._store import Record, Summary, Variable, edges
 
@@ -33,7 +33,7 @@ _DIMS = {
 
 
 def variables(
-    problem: Problem, keep: Keep, inner: Mapping[str, int] | None = None
+    problem: AbstractProblem, keep: Keep, inner: Mapping[str, int] | None = None
 ) -> tuple[Variable, ...]:
     """The arrays of a store that chunks fill: saved values if they are kept, and member's status.
 

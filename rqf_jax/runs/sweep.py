@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .. import _store
-from .._ensemble.problem import Problem
+from .._ensemble.abstract import AbstractProblem
 from .._store import Record, Result, Summary, Variable
 from . import session
 from .config import Config, ConfigError
@@ -72,7 +72,7 @@ class SweepJob(AbstractJob):
 
     config: Config
     design: Design
-    problems: Sequence[Problem]
+    problems: Sequence[AbstractProblem]
     block: int
 
     unit: ClassVar[str] = "points"
@@ -161,8 +161,8 @@ class SweepJob(AbstractJob):
         return whole.reshape(tuple(self.design.shape.values()) + whole.shape[1:])
 
 
-def _stacked(problems: Sequence[Problem], block: int) -> Problem:
+def _stacked(problems: Sequence[AbstractProblem], block: int) -> AbstractProblem:
     """A block of points as one problem, the last of them repeated if it is not full."""
     if block == 1:
         return problems[0]
-    return Problem.stack([*problems, *[problems[-1]] * (block - len(problems))])
+    return AbstractProblem.stack([*problems, *[problems[-1]] * (block - len(problems))])

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 from rich.console import Console
 
-from .._ensemble.problem import Problem
+from .._ensemble.abstract import AbstractProblem
 from .._ensemble.program import Program, Segment, is_out_of_memory, joined
 from .._ensemble.trajectories import variables_of
 from .._store import Draft, Repair
@@ -27,7 +27,7 @@ class Worker:
         self.program, self.work, self.bar, self.console = program, work, bar, console
 
     def members(
-        self, problem: Problem, chunk: int, first: int, count: int
+        self, problem: AbstractProblem, chunk: int, first: int, count: int
     ) -> tuple[PyTree, np.ndarray]:
         """Saved values and status of members first, …, first + count - 1 of `chunk`."""
         while True:
@@ -48,7 +48,7 @@ class Worker:
             self.work.set_batch(self.program.batch)
 
     def _path(
-        self, problem: Problem, chunk: int, first: int, count: int
+        self, problem: AbstractProblem, chunk: int, first: int, count: int
     ) -> tuple[PyTree, np.ndarray]:
         """The same segment by segment, each on disk before the next."""
         safe = self.work.segments(chunk)

@@ -12,14 +12,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
-from .._arguments import Key, flag, function_of, host, integer, maybe, part, prng_key
+from .._arguments import Key, flag, function_of, integer, maybe, part, prng_key
 from .._ensemble.members import member_keys, raise_failed, typed_key
 from .._ensemble.trajectories import Trajectories
 from .._ensemble.validity import checked_process
 from ._abstract import AbstractProcess
-
-CACHE_BYTES = 2**17
-"""The states that are updated at a time: with what is made of them on the way, a core's cache."""
+from ._problem import counted, equal_batches, updated
 
 
 def whole_weights(weights: PyTree) -> PyTree:
@@ -81,7 +79,7 @@ def train(
     function_of("the weights")("save", save)
     maybe(function_of("the share that is done"))("progress", progress)
     throw = flag("throw", throw)
-    counts = _counts(updates)
+    counts = counted(updates)
     seeds = integer("seeds", seeds, maximum=2**32 - 1)
     first_seed = integer("first_seed", first_seed, minimum=0, maximum=2**32 - seeds)
     key = typed_key(prng_key("key", key))
@@ -137,18 +135,7 @@ def _start(process, keys):
 def _advance(process, keys, states, first, last):
     """Every batch of seeds by the updates first, …, last - 1."""
 
-    def batch(keys_and_states):
-        keys, states = keys_and_states
-
-        def one(number, states):
-            def of_a_seed(key, state):
-                return process.update(jax.random.fold_in(key, number), number, state)
-
-            return jax.vmap(of_a_seed)(keys, states)
-
-        return lax.fori_loop(first, last, one, states)
-
-    return lax.map(batch, (keys, states))
+    return lax.map(lambda xs: updated(process, *xs, first, last), (keys, states))
 
 
 @eqx.filter_jit
@@ -171,26 +158,6 @@ def _status(finite: Bool[Array, "times seeds"]) -> Int[Array, " seeds"]:
     return jnp.where(finite.all(0), 0, jnp.maximum(jnp.argmax(failed, 0), 1)).astype(jnp.int32)
 
 
-def _counts(updates: Any) -> np.ndarray:
-    host("updates", updates)
-    counts = np.asarray(updates)
-    if counts.ndim != 1 or counts.size < 2 or not np.issubdtype(counts.dtype, np.integer):
-        raise ValueError(
-            "`updates` must be at least 2 whole numbers along one axis; got dtype "
-            f"{counts.dtype} and shape {counts.shape}."
-        )
-    if counts[0] < 0 or counts[-1] >= 2**31:
-        raise ValueError(f"`updates` must be from 0 to 2³¹ - 1; got {counts[0]} to {counts[-1]}.")
-    wrong = np.flatnonzero(np.diff(counts) <= 0)
-    if wrong.size:
-        i = int(wrong[0])
-        raise ValueError(
-            f"`updates` must be strictly increasing; got {counts[i]} then {counts[i + 1]} at index "
-            f"{i}."
-        )
-    return counts
-
-
 def _batch_size(process: AbstractProcess, key: Key, seeds: int, asked: Any) -> int:
     """Equal batches, as few as asked for or as fit a CPU's cache."""
     if asked is not None:
@@ -198,7 +165,5 @@ def _batch_size(process: AbstractProcess, key: Key, seeds: int, asked: Any) -> i
     elif jax.default_backend() != "cpu":
         limit = seeds
     else:
-        state = jax.tree.leaves(eqx.filter_eval_shape(process.start, key))
-        size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in state)
-        limit = max(1, CACHE_BYTES // max(1, size))
+        return equal_batches(eqx.filter_eval_shape(process.start, key), seeds)
     return math.ceil(seeds / math.ceil(seeds / limit))
