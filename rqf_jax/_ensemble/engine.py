@@ -4,8 +4,8 @@ The outer loop is a scan on the save index k = 0, 1, …, K, an integer: at each
 saved and moved to the next save time, by a batch, such as `interval.Batch` of an equation. The real
 times are looked up, so that irregular save times cost nothing and no number of saves is too large
 for a float. Forward mode goes through the scan as it is. Reverse mode keeps nothing of the forward
-pass: it starts again from the keys, for a part of the members at a time, and holds about 2 √K states
-of each.
+pass: it starts again from the keys, for a part of the members at a time, and holds about 2 √K
+states of each.
 """
 
 import math
@@ -240,6 +240,7 @@ def _sound_path(problem: Problem, ids: UInt32[Array, " members"], fate: Status) 
     again.
     """
     batch, x = _begin(problem, ids)
+    assert isinstance(batch, Batch)
     last = problem.times.intervals
     x = _led(batch, x, batch.finite(x))[1]
 

@@ -43,11 +43,27 @@ class Problem(AbstractProblem):
     law: AbstractLaw
     times: SaveTimes = eqx.field(converter=SaveTimes.of)
     key: Array
-    save: Callable[[PyTree], PyTree] = whole_state
-    substeps: int = eqx.field(static=True, default=1)
-    solver: diffrax.AbstractSolver | None = None
-    points: int | None = eqx.field(static=True, default=None)
-    fused: bool = eqx.field(static=True, default_factory=wanted)
+    save: Callable[[PyTree], PyTree]
+    substeps: int = eqx.field(static=True)
+    solver: diffrax.AbstractSolver | None
+    points: int | None = eqx.field(static=True)
+    fused: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        sde: SDE,
+        law: AbstractLaw,
+        times: Any,
+        key: Array,
+        save: Callable[[PyTree], PyTree] = whole_state,
+        substeps: int = 1,
+        solver: diffrax.AbstractSolver | None = None,
+        points: int | None = None,
+        fused: bool | None = None,
+    ):
+        self.sde, self.law, self.times, self.key = sde, law, times, key
+        self.save, self.substeps, self.solver, self.points = save, substeps, solver, points
+        self.fused = wanted() if fused is None else fused
 
     def checked(self) -> "Problem":
         """The same with its solver; ValueError for parts that break a rule or do not fit together.

@@ -12,7 +12,7 @@ NUMERICS = 1
 """Raised by every change of this package that moves a bit of a stored result, and by no other."""
 
 _PACKAGES = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray", "zarr")
-_PARTS_OF_A_RESULT = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "llvmlite")
+_PARTS_OF_A_RESULT = ("rqf_jax", "jax", "jaxlib", "diffrax", "equinox", "llvmlite", "optax")
 _SETTINGS = (
     "jax_threefry_partitionable",
     "jax_default_prng_impl",

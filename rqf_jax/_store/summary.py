@@ -68,13 +68,12 @@ class Summary:
     def __add__(self, other: "Summary") -> "Summary":
         count = self.count + other.count
         share = other.count / np.maximum(count, 1)
-        step = other.mean - self.mean
-        return Summary(
-            count,
-            self.mean + step * share,
-            self.squares + other.squares + step**2 * self.count * share,
-            self.histogram + other.histogram,
-        )
+        # Members on their way to infinity may differ by more than the root of the largest number.
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = other.mean - self.mean
+            mean = self.mean + step * share
+            squares = self.squares + other.squares + step**2 * self.count * share
+        return Summary(count, mean, squares, self.histogram + other.histogram)
 
     @property
     def variance(self) -> Float[np.ndarray, "*shape"]:

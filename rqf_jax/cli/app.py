@@ -74,7 +74,7 @@ def new(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="A model; leave it out to list them.",
+            help="A model or process; leave it out to list them.",
             autocompletion=complete.models,
         ),
     ] = None,
@@ -128,7 +128,7 @@ def run(
 
     Writes the ensemble to runs/CONFIG.zarr, and figures and comparison.csv to runs/CONFIG. If a run
     was stopped or killed, the same command continues it. If it is finished, the command only checks
-    its files.
+    its files. A config with a section sweep is run at all values that it names.
 
     [bold]Examples[/]
 
@@ -138,11 +138,16 @@ def run(
 
     srun rqf-jax run configs/demo.toml --hosts auto
     """
-    from ..runs import config as configs, ensemble as runs
+    from ..runs import config as configs, design as designs, ensemble as runs, sweep as sweeps
 
     screen = _screen(hosts, compiles=True)
     out = Path("runs", f"{config.stem}.zarr") if out is None else out
-    runs.run(configs.read(config, changes or ()), out, force=force, console=screen, form=form)
+    one = configs.read(config, changes or ())
+    if one.sweep is None:
+        runs.run(one, out, force=force, console=screen, form=form)
+        return
+    design = designs.Design.named(one.sweep)
+    sweeps.sweep(one, design, out, force=force, console=screen, form=form)
 
 
 @app.command()

@@ -6,10 +6,12 @@ import typer
 
 
 def models(incomplete: str) -> list[str]:
-    """The models that a config may name."""
+    """The models and processes that a config may name."""
     from ..runs import catalogue
 
-    return [one for one in catalogue.names(catalogue.AbstractModel) if one.startswith(incomplete)]
+    kinds = catalogue.AbstractModel, catalogue.AbstractProcess
+    every = [name for kind in kinds for name in catalogue.names(kind)]
+    return [name for name in every if name.startswith(incomplete)]
 
 
 def changes(context: typer.Context, incomplete: str) -> list[str]:
@@ -17,13 +19,13 @@ def changes(context: typer.Context, incomplete: str) -> list[str]:
     import tomllib
 
     from ..runs import keys
-    from ..runs.config import Config
+    from ..runs.config import kind_of
 
     path = next(iter(context.args), None)  # CONFIG, which is not parsed while words are completed
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig")) if path else {}
     except (OSError, ValueError, RecursionError):
         return []
-    sections = keys.sections(Config, table)
+    sections = keys.sections(kind_of(table), table)
     every = [f"{name}.{key}=" for name, kind in sections.items() for key in kind.model_fields]
     return [key for key in every if key.startswith(incomplete)]

@@ -7,17 +7,28 @@
     [report]     times and pairs of the comparison with closed forms      (optional)
     [companion]  a run in 3 dimensions, for the figure of the sphere      (optional)
 
+or, of a training process,
+
+    [run]        seed, members, chunk, segment, save, keep, failures
+    [updates]    stop and points, or values
+    [process]    name and its parameters
+
+and of either, to run it at many values of some keys,
+
+    [sweep]      axes, zipped                                             (optional)
+
 Every key that is left out gets its default, so that the config stored with a run is complete.
 A key that does not exist, is missing or has a wrong value is an error that names it in full.
 """
 
+import abc
 import json
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import ValidationError, model_validator
@@ -26,12 +37,17 @@ from . import catalogue, keys, shipped
 from .catalogue import (
     Companion,
     ConfigError as ConfigError,
+    Ensemble,
     Law,
     Model,
+    Process,
     Report,
     Run,
     Section,
+    Seeds,
+    Sweep,
     Times,
+    Updates,
 )
 
 _LARGEST_FILE = 2**20
@@ -39,8 +55,36 @@ _LARGEST_FILE = 2**20
 _DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 
-class Config(Section):
+class AbstractConfig(Section, abc.ABC):
     """Everything that determines a run. Construct it with `read` or `parse`."""
+
+    swept: ClassVar[tuple[str, ...]]
+    """The sections whose numbers a sweep may change."""
+
+    run: Ensemble
+    sweep: Sweep | None = None
+
+    @abc.abstractmethod
+    def grid(self) -> np.ndarray:
+        """The save times (times,)."""
+
+    def toml(self) -> str:
+        """The config with all defaults filled in; `parse` reads it back."""
+        parts = []
+        for name, section in self.model_dump(exclude_none=True).items():
+            lines = (f"{key} = {toml_value(value)}\n" for key, value in section.items())
+            parts.append(f"[{name}]\n{''.join(lines)}")
+        return "\n".join(parts)
+
+    def once(self) -> "AbstractConfig":
+        """The same without its sweep."""
+        return self.model_copy(update={"sweep": None})
+
+
+class Config(AbstractConfig):
+    """The config of an ensemble of an equation."""
+
+    swept: ClassVar[tuple[str, ...]] = ("model", "law")
 
     run: Run
     times: Times
@@ -106,17 +150,40 @@ class Config(Section):
             )
         return self
 
-    def toml(self) -> str:
-        """The config with all defaults filled in; `parse` reads it back."""
-        parts = []
-        for name, section in self.model_dump(exclude_none=True).items():
-            lines = (f"{key} = {toml_value(value)}\n" for key, value in section.items())
-            parts.append(f"[{name}]\n{''.join(lines)}")
-        return "\n".join(parts)
+    def grid(self) -> np.ndarray:
+        """The save times."""
+        return self.times.grid()
+
+
+class ProcessConfig(AbstractConfig):
+    """The config of many seeds of a training process."""
+
+    swept: ClassVar[tuple[str, ...]] = ("process",)
+
+    run: Seeds
+    updates: Updates
+    process: Process
+
+    @model_validator(mode="after")
+    def _saves_exist(self) -> "ProcessConfig":
+        for place, saved in enumerate(self.run.save):
+            if saved not in self.process.saves:
+                raise ValueError(
+                    f"run.save[{place}] {catalogue.unknown(saved, self.process.saves)}"
+                )
+        return self
+
+    def grid(self) -> np.ndarray:
+        """The numbers of updates."""
+        return self.updates.grid()
 
 
 def toml_value(value: Any) -> str:
-    """A number, a text or lists of them, which JSON and TOML write alike but for one character."""
+    """A number, a text, lists of them, which JSON and TOML write alike but for one character, or a
+    table of those on one line."""
+    if isinstance(value, Mapping):
+        entries = (f"{toml_value(key)} = {toml_value(one)}" for key, one in value.items())
+        return f"{{{', '.join(entries)}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -127,7 +194,7 @@ def laws_of(state: catalogue.State) -> list[str]:
     return [law.name for law in laws if state in law.states]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def read(path: str | os.PathLike, changes: Iterable[str] = ()) -> Config:
+def read(path: str | os.PathLike, changes: Iterable[str] = ()) -> AbstractConfig:
     """The config of a TOML file, with `changes` such as "model.sigma=0.5" put into it.
 
     The name of a config that comes with the package, such as "demo", stands for that file. Raises
@@ -159,7 +226,7 @@ def parse(
     *,
     source: str = "config",
     folder: Path = Path(),
-) -> Config:
+) -> AbstractConfig:
     """The config of a TOML text, with `changes` such as "model.sigma=0.5" put into it.
 
     Raises `ConfigError` for text that is not TOML and for every key that is unknown, missing or
@@ -168,10 +235,10 @@ def parse(
     """
     table = loaded(text, source)
     match table:
-        case {"law": {"file": str(file)} as law}:
-            law["file"] = str(folder / file)
+        case {"law": {"file": str(file)} as section} | {"process": {"file": str(file)} as section}:
+            section["file"] = str(folder / file)
     for change in changes:
-        keys.put(Config, table, change)
+        keys.put(kind_of(table), table, change)
     return validated(table, source)
 
 
@@ -189,12 +256,18 @@ def loaded(text: str, source: str) -> dict[str, Any]:
         raise ConfigError(f"{source}: a number has too many digits ({error}).") from error
 
 
-def validated(table: Mapping[str, Any], source: str) -> Config:
+def kind_of(table: Mapping[str, Any]) -> type[AbstractConfig]:
+    """The kind of config that a table means: of a process if it has that section."""
+    return ProcessConfig if "process" in table else Config
+
+
+def validated(table: Mapping[str, Any], source: str) -> AbstractConfig:
     """The config of a table; ConfigError with a line for everything that is wrong."""
+    kind = kind_of(table)
     try:
-        return Config.model_validate(table)
+        return kind.model_validate(table)
     except ValidationError as error:
-        problems = keys.explained(Config, dict(table), error)
+        problems = keys.explained(kind, dict(table), error)
     lines = "\n".join(f"  {problem}" for problem in problems)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     raise ConfigError(f"{source}: {count}\n{lines}")

@@ -12,12 +12,13 @@ import numpy as np
 
 from .. import io
 from . import config as configs, keys
-from .config import Config, ConfigError, toml_value
+from .catalogue import Sweep
+from .config import AbstractConfig, ConfigError, toml_value
 
 # A random sweep draws its points by the seed of the run, but not from the members' numbers.
 _DRAWS = 0x5EED
-# What an axis may be besides a key of [model] or [law]; any other key labels equal ensembles.
-_SWEPT = ("run.seed", "run.substeps")
+# Keys of [run] that an axis may be; any other one labels equal ensembles.
+_SWEPT = ("seed", "substeps")
 _MOST_POINTS = 1_000_000
 
 
@@ -92,6 +93,11 @@ class Design:
         return cls(tuple(axes), zipped=True)
 
     @classmethod
+    def named(cls, sweep: Sweep) -> "Design":
+        """The design of a config's own section."""
+        return cls(tuple(Axis(key, values) for key, values in sweep.axes.items()), sweep.zipped)
+
+    @classmethod
     def stored(cls, text: str) -> "Design | None":
         """The design in the text that `toml` wrote behind a config; None if there is none."""
         table = configs.loaded(text, "the stored config").get("sweep")
@@ -117,19 +123,20 @@ class Design:
         columns = zip(*(points[i] for i in where), strict=True)
         return cls(tuple(map(Axis, (axis.key for axis in design.axes), columns)), zipped=True)
 
-    def of(self, config: Config) -> "Design":
+    def of(self, config: AbstractConfig) -> "Design":
         """The same with full keys: a bare one stands for the only key of `config` of that name.
 
         Raises `ConfigError` for a key that cannot be swept.
         """
-        table = {name: getattr(config, name).model_dump() for name in ("model", "law")}
+        table = {name: getattr(config, name).model_dump() for name in config.swept}
         known = [f"{section}.{name}" for section, keys in table.items() for name in keys]
-        numbers = [*(key for key in known if _is_number(table, key)), *_SWEPT]
+        besides = [f"run.{name}" for name in _SWEPT if name in type(config.run).model_fields]
+        numbers = [*(key for key in known if _is_number(table, key)), *besides]
 
         def full(axis: Axis) -> Axis:
             if axis.key in known:  # of another type, which the error of its value says
                 return axis
-            if axis.key.startswith(("model.", "law.")):  # unknown, and told with its section
+            if axis.key.partition(".")[0] in config.swept:  # unknown, and told with its section
                 return axis
             return Axis(keys.full(axis.key, numbers, "cannot be swept"), axis.values)
 
@@ -156,7 +163,7 @@ class Design:
         columns = np.array(self.points()).T
         return sorted({int(find(column)) for column in columns for find in (np.argmin, np.argmax)})
 
-    def configs(self, config: Config) -> Iterator[Config]:
+    def configs(self, config: AbstractConfig) -> Iterator[AbstractConfig]:
         """The config of every point; ConfigError for one whose values are not possible."""
         table = tomllib.loads(config.toml())
         places: dict[str, list[tuple[str, int]]] = {}

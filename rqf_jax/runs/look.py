@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from .. import _store, io, plot
-from . import comparison, config as configs, figures, swept
+from . import comparison, config as configs, figures, learned, swept
 from .catalogue import ClosedForms, ConfigError
 from .comparison import Row
-from .config import Config
+from .config import AbstractConfig, Config, ProcessConfig
 from .design import Design
 
 Form = Literal["png", "pdf", "svg"]
@@ -38,11 +38,19 @@ def look(out: Path, folder: Path, console: Console, *, form: Form = "png") -> No
     with io.load(out) as dataset:
         config = stored_config(dataset)
         design = Design.stored(dataset.attrs["config"])
+        if isinstance(config, ProcessConfig):
+            seen = learned.Seen.of(dataset, config, design)
+            rows = learned.compare(seen)
+            comparison.show(rows, dataset, console)
+            draw(lambda: learned.figures(seen), rows, folder, console, form)
+            return
         if design is not None:
+            assert isinstance(config, Config)
             rows = swept.compare(dataset, config, design)
             comparison.show(rows, dataset, console)
             draw(lambda: swept.figures(dataset, design, rows), rows, folder, console, form)
             return
+        assert isinstance(config, Config)
         if dataset.attrs.get("failed"):
             dataset = dataset.isel(member=np.flatnonzero(dataset.status == 0))
         members = dataset.sizes["member"]
@@ -84,12 +92,13 @@ def is_drawn(out: Path, folder: Path) -> bool:
     return max(path.stat().st_mtime_ns for path in files) >= begun
 
 
-def stored_config(dataset: xarray.Dataset) -> Config:
+def stored_config(dataset: xarray.Dataset) -> AbstractConfig:
     """The config of a stored run or sweep; `io.DataFileError` if no config made it."""
     text = dataset.attrs.get("config", "")
     table = configs.loaded(text if isinstance(text, str) else "", "the stored config")
     swept = table.pop("sweep", None) is not None
-    for name in ("config",) if swept else ("config", "dim", "tokens"):
+    alone = swept or configs.kind_of(table) is ProcessConfig
+    for name in ("config",) if alone else ("config", "dim", "tokens"):
         if name not in dataset.attrs:
             raise io.DataFileError(
                 f"no config made this store: it lacks the attribute {name}, which `rqf-jax run` "

@@ -11,17 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .. import _store, laws
+from .. import _store, io, laws
+from .._ensemble.abstract import AbstractProblem
 from .._ensemble.members import member_keys, member_range
 from .._ensemble.problem import Problem
 from .._ensemble.program import free_bytes
 from .._ensemble.times import SaveTimes
 from .._ensemble.trajectories import variables_of
 from .._sde import SDE
-from ..manifolds import State
-from .catalogue import ConfigError, Start
-from .config import Config
+from ..training._problem import Counts, Training
+from .catalogue import ConfigError, Learning, Start
+from .config import AbstractConfig, Config, ProcessConfig
 
+_ARGUMENT = r"`(\w+)`"
 # Problems whose first states are drawn together.
 _TOGETHER = 2**8
 
@@ -29,9 +31,9 @@ _TOGETHER = 2**8
 class Save(eqx.Module):
     """A state to a dict of the values that a config asks to save of it."""
 
-    functions: tuple[tuple[str, Callable[[State], PyTree]], ...] = eqx.field(static=True)
+    functions: tuple[tuple[str, Callable[[Any], PyTree]], ...]
 
-    def __call__(self, x: State) -> dict[str, Array]:
+    def __call__(self, x: Any) -> dict[str, Array]:
         """Each value under its own name; of one with parts, each part under `name.part`."""
         return variables_of({name: function(x) for name, function in self.functions})
 
@@ -44,6 +46,16 @@ def initial(config: Config) -> Start:
         raise
     except ValueError as error:
         raise ConfigError(f"law: {error}") from error
+
+
+def learning(config: ProcessConfig) -> Learning:
+    """The training process of a config; ConfigError if there is none."""
+    try:
+        return config.process.learning()
+    except (ConfigError, io.DataFileError):
+        raise
+    except ValueError as error:
+        raise ConfigError(f"process.{re.sub(_ARGUMENT, _named, str(error))}") from error
 
 
 def equation(config: Config, size: tuple[int, ...]) -> SDE:
@@ -76,8 +88,43 @@ class Poser:
         """The initial law of a config and its labels."""
         return self._once(config.law, lambda: initial(config))
 
-    def problem(self, config: Config) -> Problem:
+    def learning(self, config: ProcessConfig) -> Learning:
+        """The training process of a config."""
+        return self._once(config.process, lambda: learning(config))
+
+    def source(self, config: AbstractConfig) -> Start | Learning:
+        """The part of a config that reads files."""
+        if isinstance(config, ProcessConfig):
+            return self.learning(config)
+        assert isinstance(config, Config)
+        return self.start(config)
+
+    def problem(self, config: AbstractConfig) -> AbstractProblem:
         """The ensemble of a config, not yet checked."""
+        if isinstance(config, ProcessConfig):
+            return self._training(config)
+        assert isinstance(config, Config)
+        return self.equation(config)
+
+    def _training(self, config: ProcessConfig) -> Training:
+        known = self.learning(config)
+        names = config.run.save or config.process.saves
+        one = Training(
+            known.process,
+            self._once(config.updates, lambda: Counts.of(config.grid())),
+            self._once(config.run.seed, lambda: jax.random.key(config.run.seed)),
+            self._once(
+                (config.process, names),
+                lambda: Save(tuple((name, known.observables[name]) for name in names)),
+            ),
+        )
+        try:
+            return one.checked()
+        except ValueError as error:
+            raise ConfigError(f"process: {error}") from error
+
+    def equation(self, config: Config) -> Problem:
+        """The ensemble of the config of an equation, not yet checked."""
         run, start = config.run, self.start(config)
         observables = config.model.state.observables
         law = start.law
@@ -96,12 +143,12 @@ class Poser:
         )
 
 
-def inputs(start: Start) -> dict[str, str]:
+def inputs(start: Start | Learning) -> dict[str, str]:
     """The SHA-256 of every file that a config reads, by its key."""
     return {key: _store.fingerprint(Path(file))[0] for key, file in start.files.items()}
 
 
-def check(problem: Problem, members: int) -> None:
+def check(problem: AbstractProblem, members: int) -> None:
     """ConfigError, with the keys of a config, for a problem that `simulate` would refuse."""
     try:
         _check_size(problem)
@@ -110,10 +157,12 @@ def check(problem: Problem, members: int) -> None:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(re.sub(r"`(\w+)`", _named, str(error))) from error
+        raise ConfigError(re.sub(_ARGUMENT, _named, str(error))) from error
 
 
-def check_all(problems: Sequence[Problem], members: int, corners: Sequence[int]) -> list[Problem]:
+def check_all(
+    problems: Sequence[AbstractProblem], members: int, corners: Sequence[int]
+) -> list[AbstractProblem]:
     """`check` many problems, far faster than one by one; return one of each kind.
 
     Problems of a kind differ in the values of arrays alone. One of each kind is checked in full,
@@ -134,7 +183,7 @@ def check_all(problems: Sequence[Problem], members: int, corners: Sequence[int])
     return [problems[places[0]] for places in alike.values()]
 
 
-def _doubtful(problems: Sequence[Problem]) -> np.ndarray:
+def _doubtful(problems: Sequence[AbstractProblem]) -> np.ndarray:
     """For each problem of a kind, whether its first state is not finite or off its manifold."""
     structure = jax.tree.structure(problems[0])
     columns = list(zip(*map(jax.tree.leaves, problems), strict=True))
@@ -144,7 +193,7 @@ def _doubtful(problems: Sequence[Problem]) -> np.ndarray:
     def one(mine: list[Any]) -> Array:
         left = iter(mine)
         leaves = [next(left) if differs else c[0] for c, differs in zip(columns, own, strict=True)]
-        problem: Problem = jax.tree.unflatten(structure, leaves)
+        problem: AbstractProblem = jax.tree.unflatten(structure, leaves)
         return ~problem.sound(problem.law(member_keys(problem.key, 0)[0]))
 
     if not values:
@@ -162,7 +211,7 @@ def _together(arrays: Sequence[Array]) -> PyTree[Array]:
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(arrays[0]))  # pyright: ignore[reportArgumentType]
 
 
-def _check_size(problem: Problem) -> None:
+def _check_size(problem: AbstractProblem) -> None:
     """ConfigError if one member alone needs more memory than there is."""
     leaves = jax.tree.leaves((problem.state, problem.outputs()))
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

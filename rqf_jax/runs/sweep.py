@@ -23,7 +23,7 @@ from .. import _store
 from .._ensemble.abstract import AbstractProblem
 from .._store import Record, Result, Summary, Variable
 from . import session
-from .config import Config, ConfigError
+from .config import AbstractConfig, ConfigError
 from .design import Design
 from .job import AbstractJob
 from .look import Form, is_drawn, look, place_of_figures
@@ -36,7 +36,7 @@ _TOGETHER = 2**12
 
 
 def sweep(
-    config: Config,
+    config: AbstractConfig,
     design: Design,
     out: Path,
     *,
@@ -56,7 +56,8 @@ def sweep(
     Raises `ConfigError` for a point that cannot be run, before anything is compiled, and see
     `session.carry_out`.
     """
-    folder, design = place_of_figures(out), design.of(config)
+    folder, config = place_of_figures(out), config.once()
+    design = design.of(config)
     points = math.prod(design.shape.values())
     console.print(f"{points:,} points of {config.run.members:,} members\n")
     job = SweepJob.of(config, design, console)
@@ -70,7 +71,7 @@ def sweep(
 class SweepJob(AbstractJob):
     """The ensembles of all points of a design, in blocks of points. Construct it with `of`."""
 
-    config: Config
+    config: AbstractConfig
     design: Design
     problems: Sequence[AbstractProblem]
     block: int
@@ -78,7 +79,7 @@ class SweepJob(AbstractJob):
     unit: ClassVar[str] = "points"
 
     @classmethod
-    def of(cls, config: Config, design: Design, console: Console) -> "SweepJob":
+    def of(cls, config: AbstractConfig, design: Design, console: Console) -> "SweepJob":
         """The job of a config and a design with full keys; ConfigError for an impossible point."""
         poser, problems = Poser(), []
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -102,7 +103,7 @@ class SweepJob(AbstractJob):
             kept += variables(problems[0], run.keep, {"member": run.members})
         return cls(
             text=config.toml() + design.toml(),
-            files=inputs(poser.start(config)),
+            files=inputs(poser.source(config)),
             problem=_stacked(problems[:block], block),
             every=run.segment,
             members=run.members,
@@ -144,7 +145,7 @@ class SweepJob(AbstractJob):
             failed += record.failed
             parts.append(record.summaries)
         whole = {n: Summary.combined(self._whole, [part[n] for part in parts]) for n in parts[0]}
-        dataset = summarised(whole, np.array(self.config.times.grid()), tuple(self.design.shape))
+        dataset = summarised(whole, self.config.grid().astype(float), tuple(self.design.shape))
         if failed:
             console.print(
                 f"{failed:,} of {len(self.problems):,} points have failed members.",

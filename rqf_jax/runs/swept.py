@@ -38,6 +38,7 @@ def compare(dataset: xarray.Dataset, config: Config, design: Design) -> list[Row
     for place, one in enumerate(design.configs(config)):
         if not np.all(spread[place] == 0) or not np.isfinite(means[place]):
             continue
+        assert isinstance(one, Config)
         dim = one.law.start().dim
         known = one.model.closed_forms(dim).moments
         moments = None if known is None else known(time, start[place].reshape(1, -1))

@@ -7,23 +7,43 @@ import typing
 from pydantic.fields import FieldInfo
 
 from . import catalogue, keys
-from .catalogue import AbstractLaw, AbstractModel, ConfigError, Section
-from .config import Config, laws_of, toml_value
+from .catalogue import AbstractLaw, AbstractModel, AbstractProcess, ConfigError, Section
+from .config import Config, ProcessConfig, laws_of, toml_value
 
 _WIDTH = 88
 
 
 def models() -> list[tuple[str, str]]:
-    """The models by name, with the first line of their descriptions."""
-    names = catalogue.names(AbstractModel)
-    return [(name, _about(type(catalogue.example(AbstractModel, name)))) for name in names]
+    """Models and processes by name, with the first line of their descriptions."""
+    return [
+        (name, _about(type(catalogue.example(kind, name))))
+        for kind in (AbstractModel, AbstractProcess)
+        for name in catalogue.names(kind)
+    ]
 
 
-def config(model: str, law: str | None = None) -> str:
-    """The text of a config for a model, with a law that draws such states.
+def config(name: str, law: str | None = None) -> str:
+    """The text of a config for a model, with a law that draws such states, or for a process.
 
-    Raises `ConfigError` for a model that does not exist and a law that does not draw its states.
+    Raises `ConfigError` for a name that does not exist and a law that does not draw such states.
     """
+    processes = catalogue.names(AbstractProcess)
+    if name in processes:
+        if law is not None:
+            raise ConfigError(f"--law: must be left out for the process {name}; got {law!r}.")
+        process = catalogue.example(AbstractProcess, name)
+        given = {
+            "updates": {"stop": 1000, "points": 11},
+            "process": process.model_dump(exclude_none=True),
+        }
+        return _written(name, keys.sections(ProcessConfig, {"process": {"name": name}}), given)
+    models = catalogue.names(AbstractModel)
+    if name not in models:
+        raise ConfigError(f"{name}: {catalogue.unknown(name, [*models, *processes])}")
+    return _of_model(name, law)
+
+
+def _of_model(model: str, law: str | None) -> str:
     moved = catalogue.example(AbstractModel, model)
     fitting = laws_of(moved.state)
     if law is None and "pair" in fitting and moved.needs_space is None:
@@ -41,10 +61,13 @@ def config(model: str, law: str | None = None) -> str:
         "law": chosen.model_dump(exclude_none=True),
     }
     table = {"model": {"name": model}, "law": {"name": chosen.name}}
-    kinds = keys.sections(Config, table)
-    parts = [f"# {_about(kinds['model'])}\n#\n#     rqf-jax run {model}.toml\n"]
-    for name, kind in kinds.items():
-        parts.append(_section(name, kind, given.get(name, {})))
+    return _written(model, keys.sections(Config, table), given)
+
+
+def _written(name: str, kinds: dict[str, type[Section]], given: dict[str, typing.Any]) -> str:
+    about = _about(kinds["model"] if "model" in kinds else kinds["process"])
+    parts = [f"# {about}\n#\n#     rqf-jax run {name}.toml\n"]
+    parts += [_section(key, kind, given.get(key, {})) for key, kind in kinds.items()]
     return "\n".join(parts)
 
 

@@ -50,7 +50,18 @@ class Training(AbstractProblem):
     times: Counts
     key: Key
     look: Callable[[PyTree], PyTree]
-    points: int | None = eqx.field(static=True, default=None)
+    points: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        process: AbstractProcess,
+        times: Counts,
+        key: Key,
+        look: Callable[[PyTree], PyTree],
+        points: int | None = None,
+    ):
+        self.process, self.times, self.key = process, times, key
+        self.look, self.points = look, points
 
     @property
     def law(self) -> Callable[[Key], PyTree]:
@@ -106,7 +117,15 @@ class Seeds(AbstractBatch):
     process: AbstractProcess
     updates: Int[Array, " saves"]
     keys: Keys[Array, " seeds"]
-    axis: int = eqx.field(static=True, default=0)
+    axis: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        process: AbstractProcess,
+        updates: Int[Array, " saves"],
+        keys: Keys[Array, " seeds"],
+    ):
+        self.process, self.updates, self.keys, self.axis = process, updates, keys, 0
 
     def advance(self, index: Int[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
         """States one save interval later than save `index`."""

@@ -135,7 +135,7 @@ def _start(process, keys):
 def _advance(process, keys, states, first, last):
     """Every batch of seeds by the updates first, …, last - 1."""
 
-    return lax.map(lambda xs: updated(process, *xs, first, last), (keys, states))
+    return lax.map(lambda xs: updated(process, xs[0], xs[1], first, last), (keys, states))
 
 
 @eqx.filter_jit

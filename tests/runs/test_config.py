@@ -109,7 +109,10 @@ def test_a_relative_path_starts_at_the_config_and_in_an_override_at_the_working_
     ("override", "message"),
     [
         ("run.memebers=3", "run.memebers: unknown key. Did you mean members? Keys here: seed, mem"),
-        ("extra.x=1", "extra: unknown key. Keys here: run, times, model, law, report, companion."),
+        (
+            "extra.x=1",
+            "extra: unknown key. Keys here: run, sweep, times, model, law, report, companion.",
+        ),
         ("law.dime=1", "law.dime: unknown key. Did you mean dim? Keys here: name, angle, dim."),
         ("companion={}", "companion.tokens: missing. Keys here: tokens."),
         ("run.members=0", "run.members: must be greater than or equal to 1; got 0."),

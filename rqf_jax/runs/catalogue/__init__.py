@@ -1,4 +1,4 @@
-"""The sections of a config: initial laws, models with their closed forms, and general ones.
+"""The sections of a config: initial laws, models, training processes, and general ones.
 
 A model is one section. To add one, write a final class with the members of `AbstractModel`; the
 command line, the comparison and the figures follow. A section names its own closed forms, so that
@@ -10,10 +10,14 @@ from ._section import (
     AbstractLaw as AbstractLaw,
     AbstractModel as AbstractModel,
     AbstractNamed as AbstractNamed,
+    AbstractProcess as AbstractProcess,
     ConfigError as ConfigError,
+    Fact as Fact,
     Floats as Floats,
     Law as Law,
+    Learning as Learning,
     Model as Model,
+    Process as Process,
     Section as Section,
     Start as Start,
     State as State,
@@ -28,9 +32,13 @@ from ._section import (
 from .closed_forms import ClosedForms as ClosedForms, Statistic as Statistic
 from .general import (
     Companion as Companion,
+    Ensemble as Ensemble,
     Report as Report,
     Run as Run,
+    Seeds as Seeds,
+    Sweep as Sweep,
     Times as Times,
+    Updates as Updates,
 )
 from .laws import (
     EigenvaluesLaw as EigenvaluesLaw,
@@ -47,6 +55,7 @@ from .momentum import (
     UnderdampedLangevin as UnderdampedLangevin,
 )
 from .normalised import NormalisedLayers as NormalisedLayers
+from .processes import Classifier as Classifier, LinearRegression as LinearRegression
 from .states import (
     EIGENVALUES as EIGENVALUES,
     PARTICLES as PARTICLES,

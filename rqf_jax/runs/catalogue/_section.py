@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ... import laws, manifolds
+from ... import laws, manifolds, training
 from ..._sde import SDE
 from .closed_forms import ClosedForms
 
@@ -207,6 +207,48 @@ class AbstractModel(AbstractNamed):
         """The closed forms for that size."""
 
 
+@dataclass(frozen=True)
+class Fact:
+    """A number that theory knows, and the number of every seed (seeds,) whose mean it is."""
+
+    quantity: str
+    label: str
+    theory: float
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A training process of a config: the process itself, and what may be saved of its weights.
+
+    `files` are the files that it reads, by the key of the config that names them.
+    """
+
+    title: str
+    process: training.AbstractProcess
+    observables: Mapping[str, Callable[[PyTree], PyTree[Array]]]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+class AbstractProcess(AbstractNamed):
+    """Parameters of one training process, and what theory knows of it."""
+
+    saves: ClassVar[tuple[str, ...]]
+    """What `run.save` may name; everything by default."""
+
+    @abc.abstractmethod
+    def learning(self) -> Learning:
+        """The process itself; ValueError for parameters that no such process has."""
+
+    @abc.abstractmethod
+    def means(self, updates: np.ndarray) -> Mapping[str, np.ndarray]:
+        """The means over seeds that are known, by the name of what is saved: (saves,)."""
+
+    @abc.abstractmethod
+    def facts(self, updates: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
+        """What is known besides, from what was saved of all seeds, by name: (seeds, saves, ...)."""
+
+
 def find(kind: type[Named], name: str) -> type[Named] | None:
     """The section of that name, of this package or of another one that is installed."""
     if name not in kind.known:
@@ -292,3 +334,4 @@ def example(kind: type[Named], name: str) -> Named:
 
 Law = Annotated[SerializeAsAny[AbstractLaw], _chosen(AbstractLaw)]
 Model = Annotated[SerializeAsAny[AbstractModel], _chosen(AbstractModel)]
+Process = Annotated[SerializeAsAny[AbstractProcess], _chosen(AbstractProcess)]
