@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import norm
 
+from ..systems import Exponents
 from ..theory import sphere
 from ..theory._rapidity import Values
 from .catalogue import ClosedForms
@@ -79,7 +80,8 @@ def compare(
 
         E ln det G(t)  = ln det G(0) - N(N-1) rate t
 
-    At the last save, means of other observables where `means` knows them.
+    At the last save, means of other observables where `means` knows them. Lyapunov exponents, of
+    which those in theory may be measured: the errors of both make the standard error.
 
     At `one_point_times`, E<x(t), x(0)>, the mean over tokens. At `spectrum_times`, the last save if
     there are none, moments and laws of eigenvalues. Members that start differently are
@@ -103,6 +105,8 @@ def compare(
             continue
         end = np.asarray(dataset[name][:, -1], float).reshape(dataset.sizes["member"], -1)
         rows.append(Row(f"E {name}", f"at t = {time:g}", theory, *_mean(end.mean(1))))
+    if dataset.sizes.get("exponent_member") and forms.exponents is not None:
+        rows += _exponents(dataset.exponents, forms.exponents)
     if "log_det_gram" in dataset and np.all(np.isfinite(dataset.log_det_gram[:, 0])):
         for time in log_det_times:
             rate = forms.volume_rate
@@ -315,6 +319,18 @@ def _splits(overlaps: xarray.DataArray, stable: Callable[[int, int], bool]) -> l
     found = np.array([known[int(count)] for count in same], float)
     error = float(found.std() / np.sqrt(len(found)))
     return [Row("P(stable split)", f"of {len(found)} on one axis", 1.0, float(found.mean()), error)]
+
+
+def _exponents(found: xarray.DataArray, known: Exponents) -> list[Row]:
+    """The exponents of members beside known ones, the largest first."""
+    rates = np.asarray(found, float)
+    rows, members = [], rates.shape[0]
+    for i, (theory, error) in enumerate(zip(known.values, known.stderr, strict=True)):
+        if i < rates.shape[1]:
+            mean, stderr = _mean(rates[:, i]) if members > 1 else (float(rates[0, i]), math.nan)
+            label = f"of {members} members"
+            rows.append(Row(f"λ{i + 1}", label, theory, mean, math.hypot(stderr, error)))
+    return rows
 
 
 def _log_det(log_det: xarray.DataArray, tokens: int, time: float, rate: float) -> Row:

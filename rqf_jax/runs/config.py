@@ -23,6 +23,7 @@ A key that does not exist, is missing or has a wrong value is an error that name
 
 import abc
 import json
+import math
 import os
 import re
 import tomllib
@@ -112,6 +113,8 @@ class Config(AbstractConfig):
         }
         if self.report.angle_time is not None:
             wanted["report.angle_time"] = self.report.angle_time
+        if self.report.exponents_from is not None:
+            wanted["report.exponents_from"] = self.report.exponents_from
         grid = self.times.grid() if wanted else np.zeros(1)
         for name, time in wanted.items():
             if np.min(np.abs(time - grid)) > 1e-6 * grid[-1]:
@@ -147,6 +150,21 @@ class Config(AbstractConfig):
             raise ValueError(
                 'report.one_point_times must be empty unless run.coordinates is "full" and '
                 f'run.save has "state"; got {list(self.report.one_point_times)}'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _exponents_have_room(self) -> "Config":
+        if self.report.exponents and self.run.coordinates != "full":
+            raise ValueError(
+                'report.exponents must be 0 unless run.coordinates is "full", for they are of all '
+                f"tangent directions; got {self.report.exponents}"
+            )
+        last = self.times.grid()[-1] if self.report.exponents else math.inf
+        if (self.report.exponents_from or 0) >= last:
+            raise ValueError(
+                f"report.exponents_from must be before the last save time, {last:g}; got "
+                f"{self.report.exponents_from}"
             )
         return self
 

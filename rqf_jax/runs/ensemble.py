@@ -18,7 +18,7 @@ from .. import laws
 from .._ensemble.problem import Problem
 from .._ensemble.simulate import simulate
 from .._store import Record
-from . import session
+from . import exponents, session
 from .catalogue import TOKENS, Learning, Start
 from .config import AbstractConfig, Config, ProcessConfig
 from .job import AbstractEnsembleJob, whole
@@ -104,6 +104,7 @@ class EnsembleJob(AbstractEnsembleJob):
         for token in config.report.angle_pair if start.tokens else ():
             start.place(token)
         check(one, config.run.members)
+        exponents.check(one, config.report)
         companion = None if config.companion is None else _companion(config, one)
         return cls(**whole(config, one, inputs(start)), start=start, companion=companion)
 
@@ -113,12 +114,16 @@ class EnsembleJob(AbstractEnsembleJob):
         return self.start.title
 
     def finish(self, records: Iterator[Record], console: Console) -> xarray.Dataset:
-        """Summaries of all members, the language model's layers and the companion run."""
+        """Summaries of all members, exponents, the language model's layers, the companion run."""
         start, dataset = self.start, self.summarised(records, console)
         if start.layers is not None:
             dataset["layer_overlaps"] = (("layer", "pair"), start.layers)
         if self.companion is not None:
             dataset["companion"] = (("time", "companion_token", "axis"), _path(self.companion))
+        if self.config.report.exponents:
+            report, members = self.config.report, self.config.run.members
+            found = exponents.rates(self.problem, report, members, console)
+            dataset["exponents"] = (("exponent_member", "exponent"), found)
         pair = [start.place(token) for token in self.config.report.angle_pair if start.tokens]
         facts = {
             "tokens": start.labels(),

@@ -29,6 +29,8 @@ _DIMS = {
     "p": ("dim",),
     "q_squared": ("dim",),
     "p_squared": ("dim",),
+    "x": ("dim",),
+    "x_squared": ("dim",),
 }
 
 

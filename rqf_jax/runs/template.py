@@ -58,7 +58,7 @@ def _of_model(model: str, law: str | None) -> str:
         },
         "times": {"stop": 4.0, "points": 17},
         "model": moved.model_dump(exclude_none=True),
-        "law": chosen.model_dump(exclude_none=True),
+        "law": chosen.model_dump(exclude_none=True) | dict(moved.examples.get(chosen.name, {})),
     }
     table = {"model": {"name": model}, "law": {"name": chosen.name}}
     return _written(model, keys.sections(Config, table), given)

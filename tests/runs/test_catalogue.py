@@ -36,6 +36,11 @@ PARAMETERS = {
     ),
     "heavy_ball": 'potential = "quadratic"\nstrength = 2.0\nconvexity = 0.5\nstep = 0.1',
     "nesterov": 'potential = "quadratic"\nstrength = 2.0\nconvexity = 0.5\nstep = 0.1',
+    "lorenz_63": "noise = 0.3\nsigma = 9.0\nrho = 20.0\nbeta = 2.0",
+    "lorenz_96": "forcing = 7.0",
+    "rossler": "a = 0.1\nb = 0.3\nc = 5.0",
+    "thomas": "friction = 0.3",
+    "double_well": "noise = 0.6\nbarrier = 0.5\nposition = 1.5",
 }
 PAIR = 'name = "pair"\nangle = 1.0\ndim = 3'
 LAWS = {
@@ -47,6 +52,8 @@ LAWS = {
         ("q", 'name = "rest"\nposition = [1.0, 0.0, 0.0]'),
     ),
 }
+SYSTEMS = {"lorenz_63": 3, "lorenz_96": 5, "rossler": 3, "thomas": 3, "double_well": 2}
+LAWS |= {name: ("x", f'name = "normal"\nmean = {[1.0] * size}') for name, size in SYSTEMS.items()}
 POTENTIALS = {"quadratic": rqf.potentials.Quadratic, "quartic": rqf.potentials.Quartic}
 
 
@@ -91,7 +98,7 @@ def test_the_parameters_of_every_model_are_those_of_the_model_in_the_library():
     assert {section.model_fields["name"].annotation.__args__[0] for section in sections()} == set(
         PARAMETERS
     )
-    for name in PARAMETERS:
+    for name in PARAMETERS.keys() - SYSTEMS.keys():
         section = model(name)
         build = getattr(rqf.models, name)
         given = {key: value for key, value in section.model_dump().items() if key != "name"}
@@ -105,6 +112,17 @@ def test_the_parameters_of_every_model_are_those_of_the_model_in_the_library():
         if "potential" in given:  # of which the library takes the gradient
             given["gradient"] = POTENTIALS[given.pop("potential")](given.pop("strength")).slope
         assert eqx.tree_equal(section.sde(3), build(**given)), name
+
+
+def test_the_parameters_of_every_system_are_those_of_its_flow_in_the_library():
+    for name, size in SYSTEMS.items():
+        section = model(name)
+        given = section.model_dump(exclude={"name", "noise"})
+        sizes = {"size": size} if name == "lorenz_96" else {}
+        flow = getattr(rqf.systems, type(section).__name__)(**sizes, **given)
+        noise = rqf.noises.TokenNoise(section.noise) if section.noise else rqf.noises.NoNoise()
+        sde = rqf.SDE(flow, noise, rqf.manifolds.Euclidean())
+        assert eqx.tree_equal(section.sde(size), sde), name
 
 
 def sections():
@@ -187,7 +205,7 @@ def test_only_random_quadratic_forms_are_compared_with_their_own_closed_forms():
         {"tokens": ["0", "1", "2"]},
     )
     for name in PARAMETERS:
-        forms = model(name).closed_forms(3)
+        forms = model(name).closed_forms(SYSTEMS.get(name, 3))
         rows = report.compare(dataset, forms, labels=["0", "1", "2"], log_det_times=[50.0])
         assert len(rows) == (8 if name == "random_quadratic_form" else 0), name
         figure = figures._order(dataset, forms)

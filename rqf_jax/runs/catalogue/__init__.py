@@ -44,6 +44,7 @@ from .laws import (
     EigenvaluesLaw as EigenvaluesLaw,
     EquiangularLaw as EquiangularLaw,
     HiddenStatesLaw as HiddenStatesLaw,
+    NormalLaw as NormalLaw,
     PairLaw as PairLaw,
     RestLaw as RestLaw,
     UniformLaw as UniformLaw,
@@ -58,10 +59,18 @@ from .normalised import NormalisedLayers as NormalisedLayers
 from .processes import Classifier as Classifier, LinearRegression as LinearRegression
 from .states import (
     EIGENVALUES as EIGENVALUES,
+    NUMBERS as NUMBERS,
     PARTICLES as PARTICLES,
     RECTANGULAR as RECTANGULAR,
     SQUARE as SQUARE,
     TOKENS as TOKENS,
+)
+from .systems import (
+    DoubleWell as DoubleWell,
+    Lorenz63 as Lorenz63,
+    Lorenz96 as Lorenz96,
+    Rossler as Rossler,
+    Thomas as Thomas,
 )
 from .tokens import (
     ForcedRQF as ForcedRQF,

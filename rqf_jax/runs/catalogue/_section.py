@@ -197,6 +197,9 @@ class AbstractModel(AbstractNamed):
     needs_space: ClassVar[str | None] = None
     """Why tokens must be written in the axes of the space; None where coordinates in their span
     keep the law of overlaps: isotropic shared noise with a drift made of overlaps."""
+    examples: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Keys of laws, by a law's name, that suit the model better in a new config than their own
+    examples."""
 
     @abc.abstractmethod
     def sde(self, *args: Any, **kwargs: Any) -> SDE:

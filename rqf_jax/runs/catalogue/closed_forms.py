@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...systems import Exponents
 from ...theory._rapidity import Values
 
 SYNCHRONISED = 6.0
@@ -60,6 +61,8 @@ class ClosedForms:
     means: Mapping[str, Callable[[float], Values]] = field(default_factory=dict)
     """The mean of an observable over members and its own axes, by the observable's name, from the
     time since the start; NaN at times at which it is not known."""
+    exponents: Exponents | None = None
+    """Lyapunov exponents, the largest first, with their own standard errors."""
     stable_split: Callable[[int, int], bool] | None = None
     """Whether tokens without noise can stay at the two ends of one axis, so many at each."""
     notes: tuple[str, ...] = ()

@@ -60,8 +60,9 @@ class Run(Ensemble):
     """The values that are saved of each state. Of tokens: "state", "overlaps", "angles", "gram",
     "polar_order", "nematic_order", "log_det_gram", "cluster_signs", and of tokens with radii
     "cosines", "radii", "squared_radii", "log_radius_ratio". Of matrices: "spectrum" if
-    they are square, else "singular_values". Of particles: "q", "p", "q_squared", "p_squared". The
-    comparison and the figures of tokens need "overlaps", its volumes "log_det_gram"."""
+    they are square, else "singular_values". Of particles: "q", "p", "q_squared", "p_squared". Of
+    other numbers: "x", "x_squared". The comparison and the figures of tokens need "overlaps", its
+    volumes "log_det_gram"."""
 
 
 class Seeds(Ensemble):
@@ -156,6 +157,15 @@ class Report(Section):
     """The two tokens, by text or by number, of the figure of angles."""
     angle_time: Time | None = None
     """The save time of the figure of angles; without it there is none."""
+
+    exponents: Annotated[int, Field(ge=0, le=_DRAWN)] = 0
+    """Number of Lyapunov exponents to compute, the largest first; needs "full" coordinates. It
+    takes the first members once more, each with its tangent vectors. A sweep has none."""
+    exponent_members: Annotated[Members, Field(le=_DRAWN)] = 64
+    """The exponents are those of so many members, or of all if there are fewer."""
+    exponents_from: Time | None = None
+    """The save time from which on exponents count, when states have found their attractor; by
+    default the first."""
 
 
 class Companion(Section):

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from ... import io, laws
 from ._section import MOST, AbstractLaw, ConfigError, Floats, Size, Start, State
-from .states import EIGENVALUES, PARTICLES, RECTANGULAR, SQUARE, TOKENS
+from .states import EIGENVALUES, NUMBERS, PARTICLES, RECTANGULAR, SQUARE, TOKENS
 
 
 def _token(value: Any) -> str | int:
@@ -224,3 +224,25 @@ class RestLaw(AbstractLaw):
         dim = len(self.position)
         law = laws.Product({"q": laws.Fixed(self.position), "p": laws.Zeros((dim,))})
         return Start(f"a particle in R^{dim}, at rest", law, dim)
+
+
+class NormalLaw(AbstractLaw):
+    """Independent normal numbers around a state, drawn anew for every member."""
+
+    name: Literal["normal"]
+    """The law."""
+    mean: Annotated[Floats, Field(min_length=1, examples=[[1.0, 1.0, 0.5]])]
+    """The state."""
+    scale: Annotated[float, Field(ge=0)] = 0.1
+    """Standard deviation of every number."""
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Numbers."""
+        return (NUMBERS,)
+
+    def start(self) -> Start:
+        """`laws.Normal`."""
+        count = len(self.mean)
+        law = laws.Normal((count,), self.scale, self.mean)
+        return Start(f"{count} numbers around a state", law, count)

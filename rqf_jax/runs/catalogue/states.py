@@ -24,6 +24,10 @@ def _momentum_squared(x):
     return x["p"] ** 2
 
 
+def _squared(x):
+    return x**2
+
+
 def _squared_radii(x):
     return observables.radii(x) ** 2
 
@@ -62,3 +66,4 @@ PARTICLES = State(
     },
     example=("q_squared", "p_squared"),
 )
+NUMBERS = State("numbers", {"x": _whole, "x_squared": _squared}, example=("x", "x_squared"))
