@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.special import hyp2f1
 
 from ._arguments import described, finite, integer, is_concrete, one_of, part, scalar
+from ._special import horner, sine, unit_overlap
 
 __all__ = [
     "ACTIVATIONS",
@@ -74,7 +74,7 @@ class PowerSeries(AbstractKernel):
 
     def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Σ_k c_k r^k."""
-        return _horner(self.coefficients, r)
+        return horner(self.coefficients, r)
 
 
 class MLP(AbstractKernel):
@@ -135,7 +135,7 @@ class MLP(AbstractKernel):
         if self.activation == "relu":
             return variance / 2 * _arc_cosine(correlation) + constant
         coefficients = _hermite_squares(ACTIVATIONS[self.activation], jnp.sqrt(variance))
-        return _horner(coefficients, correlation) + constant
+        return horner(coefficients, correlation) + constant
 
 
 class UnitOutput(AbstractKernel):
@@ -176,84 +176,6 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def unit_overlap(z: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape"]:
-    """f_n(z) of `UnitOutput`."""
-    return z * _unit_output_series(z, dim, slope=False)
-
-
-@unit_overlap.defjvp
-def _unit_overlap_slope(dim: int, primals: tuple, tangents: tuple):
-    (z,), (change,) = primals, tangents
-    return unit_overlap(z, dim), _unit_output_series(z, dim, slope=True) * change
-
-
-def _unit_output_series(z: Float[Array, "*shape"], dim: int, *, slope: bool):
-    """f_n(z)/z or f_n'(z) by the series that is short in this dimension."""
-    in_sine, smooth, rough = _unit_output_coefficients(dim, slope, str(z.dtype))
-    # Values, which are made in every step, need no guard at |z| = 1: F has no term in sin φ.
-    sine = _sine if slope else lambda z: jnp.sqrt(jnp.abs(1 - z * z))
-    u = sine(z) if in_sine else z * z
-    total = _horner(jnp.asarray(smooth, z.dtype), 2 * u - 1)
-    if rough:
-        u = jnp.maximum(u, jnp.finfo(z.dtype).tiny)
-        logarithm = u ** (dim - 2 * slope) * jnp.log(u)
-        total += logarithm * _horner(jnp.asarray(rough, z.dtype), 2 * u - 1)
-    return total
-
-
-@functools.cache
-def _unit_output_coefficients(dim: int, slope: bool, dtype: str):
-    """A variable u = z² or sin φ, z = cos φ, and polynomials p and q in 2u - 1: p + u^m log(u) q.
-
-        f_n(z)/z = F(1/2, z²)/F(1/2, 1),   f_n'(z) = F(3/2, z²)/F(1/2, 1),
-        F(b, y) = ₂F₁(1/2, b; n/2+1; y)
-
-    are functions of sin²φ plus sin^m φ, times log sin φ in even n, m = n or n - 2. They are fitted
-    by the first of three forms that needs few terms: in z² for large n, in sin φ, and with the
-    logarithm.
-    """
-    tolerance = max(float(np.finfo(dtype).eps) / 4, 2e-12)
-    angle = np.pi * (np.arange(_NODES) + 0.5) / _NODES
-    t = np.cos(angle)
-    u, one = (1 + t) / 2, np.ones(_NODES)
-    rough = u ** (dim - 2 * slope) * np.log(u)
-    for in_sine, factors, most in ((False, [one], 16), (True, [one], 24), (True, [one, rough], 16)):
-        y = 1 - u * u if in_sine else u
-        values = _hypergeometric(1.5 if slope else 0.5, dim, y) / _hypergeometric(0.5, dim, 1.0)
-        for length in range(2, most + 1):
-            basis = np.polynomial.chebyshev.chebvander(t, length - 1)
-            columns = np.hstack([(f / values)[:, None] * basis for f in factors])
-            found = np.linalg.lstsq(columns, one, rcond=None)[0]
-            if np.abs(columns @ found - 1).max() < tolerance:
-                break
-        else:
-            continue
-        break
-    series = map(np.polynomial.chebyshev.cheb2poly, np.split(found, len(factors)))
-    smooth, *others = (tuple(c.tolist()) for c in series)
-    return in_sine, smooth, others[0] if others else ()
-
-
-def _hypergeometric(b: float, dim: int, y: Any) -> Any:
-    """₂F₁(1/2, b; dim/2+1; y) on [0, 1]."""
-    c = dim / 2 + 1
-    if dim <= 40:
-        return hyp2f1(0.5, b, c, y)
-    term = total = np.ones_like(y)
-    for k in range(40):
-        term = term * y * ((0.5 + k) * (b + k) / ((c + k) * (k + 1)))
-        total = total + term
-    return total
-
-
-def _horner(coefficients: Float[Array, " degrees"], r: Float[Array, "*shape"]):
-    total = jnp.full_like(r, coefficients[-1])
-    for k in reversed(range(coefficients.size - 1)):
-        total = total * r + coefficients[k].astype(r.dtype)
-    return total
-
-
 @functools.cache
 def _hermite_functions() -> tuple[np.ndarray, np.ndarray]:
     """Nodes z, and w_i he_k(z_i)/√k! for Σ_i: the k-th normalised Hermite coefficient."""
@@ -273,19 +195,12 @@ def _hermite_squares(phi: Callable, scale: Float[Array, ""]) -> Float[Array, " d
 @jax.custom_jvp
 def _arc_cosine(rho: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """(√(1-ρ²) + ρ (π - θ)) / π with ρ = cos θ: twice E relu(ξ) relu(η) for unit variances."""
-    sine = _sine(rho)
-    return (sine + rho * (math.pi - jnp.atan2(sine, rho))) / math.pi
+    height = sine(rho)
+    return (height + rho * (math.pi - jnp.atan2(height, rho))) / math.pi
 
 
 @_arc_cosine.defjvp
 def _arc_cosine_slope(primals, tangents):
     # By hand, because the two terms have infinite slopes at the ends that cancel.
     (rho,), (change,) = primals, tangents
-    return _arc_cosine(rho), (math.pi - jnp.atan2(_sine(rho), rho)) / math.pi * change
-
-
-def _sine(rho: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    # Overlaps of unit vectors may exceed 1 by rounding.
-    square = (1 - rho) * (1 + rho)
-    inside = square > 0
-    return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1)), 0)
+    return _arc_cosine(rho), (math.pi - jnp.atan2(sine(rho), rho)) / math.pi * change

@@ -76,6 +76,42 @@ class AbstractManifold(eqx.Module):
         """A manifold for every part of a state; None where a state is one."""
         return None
 
+    def misfit(self, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
+        """The rule that shapes like `x` break as a state, for an error; None if they keep it."""
+        if self.parts is not None:
+            names, manifolds, treedef = _named(self.parts)
+            try:
+                states = treedef.flatten_up_to(x)
+            except ValueError:
+                return f"a state with the parts of the manifold, {', '.join(names)}"
+            found = [one.misfit(state) for one, state in zip(manifolds, states, strict=True)]
+            rules = [f"{rule} at `{name}`" for name, rule in zip(names, found, strict=True) if rule]
+            return rules[0] if rules else None
+        shape = getattr(x, "shape", None)
+        if self.axes is None:
+            return "an array with axes" if shape == () else None
+        sizes = dict(zip(self.axes, shape or (), strict=False))
+        if shape == tuple(sizes.get(axis) for axis in self.axes):
+            return None
+        names = f"({', '.join(self.axes)}{',' if len(self.axes) == 1 else ''})"
+        return f"{self.states}, an array of shape {names}"
+
+    def stray(self, x: State, tolerance: float) -> str:
+        """The rule that `x` breaks, which is off the manifold by more than `tolerance`."""
+        if self.parts is not None:
+            names, manifolds, treedef = _named(self.parts)
+            parts = zip(names, manifolds, treedef.flatten_up_to(x), strict=True)
+            name, one, state = max(parts, key=lambda part: float(part[1].defect(part[2])))
+            return f"at `{name}` {one.stray(state, tolerance)}"
+        if self.fault is not None:
+            return f"{self.states} {self.fault(x)}"
+        name = type(self).__name__
+        return (
+            f"{self.states} on the {name}, to {tolerance:g}; got one that is off by "
+            f"{float(self.defect(x)):.3g}. Project it first: "
+            f"`rqf_jax.manifolds.{name}().project(x0)`."
+        )
+
 
 class AbstractLinearSpace(AbstractManifold):
     """A linear subspace of R^d: its projection says it all, and straight lines are geodesics."""
@@ -257,44 +293,6 @@ def _is_manifold(part: Any) -> bool:
 
 def _leaves(manifolds: PyTree) -> list[Any]:
     return jax.tree.leaves(manifolds, is_leaf=_is_manifold)
-
-
-def misfit(manifold: AbstractManifold, x: PyTree[jax.ShapeDtypeStruct]) -> str | None:
-    """The rule that shapes like `x` break as a state, for an error; None if they keep it."""
-    if manifold.parts is not None:
-        names, manifolds, treedef = _named(manifold.parts)
-        try:
-            states = treedef.flatten_up_to(x)
-        except ValueError:
-            return f"a state with the parts of the manifold, {', '.join(names)}"
-        found = [misfit(one, state) for one, state in zip(manifolds, states, strict=True)]
-        rules = [f"{rule} at `{name}`" for name, rule in zip(names, found, strict=True) if rule]
-        return rules[0] if rules else None
-    shape = getattr(x, "shape", None)
-    if manifold.axes is None:
-        return "an array with axes" if shape == () else None
-    sizes = dict(zip(manifold.axes, shape or (), strict=False))
-    if shape == tuple(sizes.get(axis) for axis in manifold.axes):
-        return None
-    names = f"({', '.join(manifold.axes)}{',' if len(manifold.axes) == 1 else ''})"
-    return f"{manifold.states}, an array of shape {names}"
-
-
-def stray(manifold: AbstractManifold, x: State, tolerance: float) -> str:
-    """The rule that `x` breaks, which is off the manifold by more than `tolerance`."""
-    if manifold.parts is not None:
-        names, manifolds, treedef = _named(manifold.parts)
-        parts = zip(names, manifolds, treedef.flatten_up_to(x), strict=True)
-        name, one, state = max(parts, key=lambda part: float(part[1].defect(part[2])))
-        return f"at `{name}` {stray(one, state, tolerance)}"
-    if manifold.fault is not None:
-        return f"{manifold.states} {manifold.fault(x)}"
-    name = type(manifold).__name__
-    return (
-        f"{manifold.states} on the {name}, to {tolerance:g}; got one that is off by "
-        f"{float(manifold.defect(x)):.3g}. Project it first: "
-        f"`rqf_jax.manifolds.{name}().project(x0)`."
-    )
 
 
 def _named(

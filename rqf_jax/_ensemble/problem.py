@@ -18,7 +18,7 @@ from .._fused.switch import wanted
 from .._norm import check_directions
 from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
-from ..manifolds import AbstractManifold, misfit, stray
+from ..manifolds import AbstractManifold
 from ..solvers._step_size import warn_of_long_steps
 from .abstract import AbstractProblem, is_finite, shape_of_start
 from .interval import CACHE_BYTES, Batch
@@ -151,7 +151,7 @@ def state_shape(
         if not floats:
             name = f" at `{path_name(path)}`" if path else ""
             raise ValueError(f"`law` must draw one array of floats{name}; got {shapes_of(leaf)}.")
-    rule = misfit(manifold, state)
+    rule = manifold.misfit(state)
     if rule is not None:
         one = "" if isinstance(state, jax.ShapeDtypeStruct) else "one array of floats, "
         raise ValueError(f"`law` must draw {one}{rule}; got {shapes_of(state)}.")
@@ -182,7 +182,7 @@ def check_start(
         if not finite:
             raise ValueError(f"`law` must draw finite states; got {x0}.")
         if float(defect) > TOLERANCE:
-            raise ValueError(f"`law` must draw {stray(manifold, x0, TOLERANCE)}")
+            raise ValueError(f"`law` must draw {manifold.stray(x0, TOLERANCE)}")
         check_directions(given, x0)
     return x0
 

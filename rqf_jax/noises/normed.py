@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from .._arguments import part
 from .._norm import Norm
-from ..kernels import unit_overlap
+from .._special import unit_overlap
 from ..manifolds import AbstractLinearSpace, AbstractManifold, State
 from ._abstract import AbstractAdditiveNoise, AbstractNoise, Calculus
 from .field import AbstractFieldNoise
