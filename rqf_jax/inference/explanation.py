@@ -14,7 +14,8 @@ class RivalFit:
     """One explanation of one layer.
 
     `score` is the mean ln of the density of held-out sentences, in nats per number; `gain` that
-    over private noise, and `gain_stderr` its standard error from the scatter between folds. Angles
+    over private noise, and `gain_stderr` its standard error from the scatter between folds;
+    `fold_scores` are the scores of the folds (`LayerRivals.gain` compares two rivals). Angles
     are medians, in degrees, between held-out tokens and their prediction: of all, of those whose
     text is `repeated` in the sentences seen, of `novel` ones; NaN where there is none.
 
@@ -29,6 +30,7 @@ class RivalFit:
     score: float
     gain: float
     gain_stderr: float
+    fold_scores: Float[np.ndarray, " folds"]
     angle: float
     repeated: float
     novel: float
@@ -46,9 +48,14 @@ class RivalFit:
 
 @dataclass(frozen=True)
 class LayerRivals:
-    """The rivals of one layer, `turn` the median angle in degrees by which it turns tokens."""
+    """The rivals of one layer.
+
+    `turn` is the median angle in degrees by which it turns tokens, and `shares` the share of the
+    tokens that each fold holds.
+    """
 
     turn: float
+    shares: Float[np.ndarray, " folds"]
     rivals: tuple[RivalFit, ...]
 
     @property
@@ -58,6 +65,24 @@ class LayerRivals:
 
     def __getitem__(self, name: str) -> RivalFit:
         return {one.name: one for one in self.rivals}[name]
+
+    def gain(self, name: str, over: str) -> tuple[float, float]:
+        """The score of one rival less that of another, and its standard error.
+
+        Both were scored on the same sentences, so that the error is that of the differences of the
+        folds. It is smaller than that of two independent scores where both rivals find the same
+        sentences hard.
+        """
+        return paired(self[name].fold_scores - self[over].fold_scores, self.shares)
+
+
+def paired(
+    differences: Float[np.ndarray, " folds"], shares: Float[np.ndarray, " folds"]
+) -> tuple[float, float]:
+    """The mean of differences between folds, weighted by their tokens, and its standard error."""
+    mean = float(shares @ differences)
+    variance = shares**2 @ (differences - mean) ** 2 * len(shares) / (len(shares) - 1)
+    return mean, math.sqrt(variance)
 
 
 @dataclass(frozen=True)

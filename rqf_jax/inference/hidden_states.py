@@ -140,8 +140,8 @@ def fit_hidden_states(sentences: Sequence[Any], *, compare: bool = True) -> Hidd
       (two sentences at least, if `compare` is True);
     - fewer than `LAYERS` layers.
 
-    Standard errors from few sentences are uncertain themselves: in place of 5 of them it takes as
-    many as Student's law exceeds once in 1000, for instance 8.6 from 5 sentences.
+    Standard errors from few sentences, or folds of them, are uncertain themselves: in place of 5 of
+    them it takes as many as Student's law exceeds once in 1000, for instance 8.6 from 5 sentences.
 
     `sentences` have `states` (layers, tokens, dim) and `tokens`, as in `io.read_hidden_states`.
     The likelihood takes noise to be fresh in every sentence. `compare` says whether that is weighed
@@ -299,11 +299,11 @@ def _beaten(rivals: Explanation, moving) -> tuple[str, ...]:
         turning += bool(turns)
         series = layer[_MAP.name]
         noise = max((layer[one.name] for one in _MATRIX_NOISE), key=lambda one: one.score)
-        gain, error = series.gain - noise.gain, math.hypot(series.gain_stderr, noise.gain_stderr)
+        gain, stderr = layer.gain(_MAP.name, over=noise.name)
         linear = series.strengths["matrix"][0]
         bent = sum(value for name, (value, _) in series.strengths.items() if "degree" in name)
         # Lengths that a normalisation sets bend a linear map too, by far less.
-        if turns and gain > _TOO_FAR * error and bent > _BENT * linear:
+        if turns and gain > _limit(rivals.folds) * stderr and bent > _BENT * linear:
             found.append(gain)
     if len(found) <= turning / 2:
         return ()

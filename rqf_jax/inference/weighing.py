@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from .._arguments import each, integer, part
 from ._sentences import read
-from .explanation import Explanation, LayerRivals, RivalFit
+from .explanation import Explanation, LayerRivals, RivalFit, paired
 from .rivals import (
     AbstractRival,
     AttentionFlow,
@@ -24,7 +24,6 @@ from .rivals import (
     SharedMatrix,
     Tokens,
 )
-from .rivals._abstract import angles_between
 
 
 def default_rivals(*, causal: bool = False) -> tuple[AbstractRival, ...]:
@@ -78,7 +77,8 @@ def explain(
     **Returns** an `Explanation`.
 
     **Raises** ValueError for arguments that break a rule: layers that differ in shape, fewer than
-    two sentences, tokens that are all the same, two rivals of one name.
+    two sentences, tokens that are all the same, two rivals of one name, rivals of your own whose
+    kernels are no covariances.
 
     **Example**
 
@@ -105,11 +105,11 @@ def explain(
     )
     sentence = np.repeat(np.arange(len(kept)), [tokens.size for _, tokens in kept])
     texts = np.array([str(sentences[i].tokens[a]) for i, tokens in kept for a in tokens])
-    parts = [(np.flatnonzero(fold[sentence] != f), np.flatnonzero(fold[sentence] == f))
-             for f in range(groups)]  # fmt: skip
+    held_out = [np.flatnonzero(fold[sentence] == f) for f in range(groups)]
+    parts = [(np.setdiff1d(np.arange(texts.size), new), new) for new in held_out]
     seen_before = np.zeros(texts.size, bool)
-    for train, test in parts:
-        seen_before[test] = np.isin(texts[test], texts[train])
+    for seen, new in parts:
+        seen_before[new] = np.isin(texts[new], texts[seen])
     layers = tuple(
         _layer(states[i], states[i + 1], sentence, parts, seen_before, chosen)
         for i in range(len(states) - 1)
@@ -141,47 +141,47 @@ def _rivals(rivals: Any) -> tuple[AbstractRival, ...]:
     return chosen
 
 
-def _layer(before, after, sentence, parts, seen_before, rivals) -> LayerRivals:
+def _layer(before, after, sentence, folds, seen_before, rivals) -> LayerRivals:
     scale = math.sqrt(np.mean(np.sum(before**2, axis=1)))
     tokens, outputs = Tokens(before / scale, sentence), after / scale
     if np.ptp(tokens.directions, axis=0).max() < 1e-12:
         raise ValueError(
             "`sentences` must have tokens that differ; got one direction for all of them."
         )
-    weights = np.array([test.size for _, test in parts]) / len(before)
-    found = {rival.name: rival.weigh(tokens, outputs, parts) for rival in rivals}
+    shares = np.array([new.size for _, new in folds]) / len(before)
+    found = {one.name: one.weigh(tokens, outputs, folds) for one in rivals}
     base = next(one.name for one in rivals if isinstance(one, PrivateNoise))
-    plain = np.array([one.score for one in found[base][0]])
     fits = []
-    for name, (scored, facts) in found.items():
-        scores = np.array([one.score for one in scored])
-        angles = np.empty(len(before))
-        for (_, test), one in zip(parts, scored, strict=True):
-            angles[test] = one.angles
-        gain = float(weights @ (scores - plain))
-        spread = weights**2 @ (scores - plain - gain) ** 2 * len(parts) / (len(parts) - 1)
+    for name, weighed in found.items():
+        gain, stderr = paired(weighed.scores - found[base].scores, shares)
+        angles = _angles(weighed.predicted, outputs)
         fits.append(
             RivalFit(
                 name=name,
-                score=float(weights @ scores),
+                score=float(shares @ weighed.scores),
                 gain=gain,
-                gain_stderr=math.sqrt(spread),
+                gain_stderr=stderr,
+                fold_scores=weighed.scores,
                 angle=float(np.median(angles)),
                 repeated=_median(angles[seen_before]),
                 novel=_median(angles[~seen_before]),
-                **(_NOTHING | facts),
+                strengths=dict(weighed.strengths),
+                coefficients=dict(weighed.coefficients),
+                columns=weighed.columns,
+                whitened=weighed.whitened,
+                whitened_limit=weighed.whitened_limit,
             )
         )
-    return LayerRivals(float(np.median(angles_between(tokens.states, outputs))), tuple(fits))
+    turn = float(np.median(_angles(tokens.states, outputs)))
+    return LayerRivals(turn, shares, tuple(fits))
 
 
-_NOTHING: dict[str, Any] = {
-    "strengths": {},
-    "coefficients": {},
-    "columns": math.nan,
-    "whitened": math.nan,
-    "whitened_limit": math.nan,
-}
+def _angles(x, y) -> Float[np.ndarray, " tokens"]:
+    """Angles between the rows of two arrays, in degrees; 90 for a row of zeros."""
+    lengths = np.linalg.norm(x, axis=1, keepdims=True), np.linalg.norm(y, axis=1, keepdims=True)
+    u, v = (a / np.where(n > 0, n, 1.0) for a, n in zip((x, y), lengths, strict=True))
+    near, far = np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)
+    return np.degrees(2 * np.arctan2(near, far))
 
 
 def _median(values: Float[np.ndarray, "..."]) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rqf_jax as rqf
+from rqf_jax import inference
 from rqf_jax.inference import explain, rivals
 from rqf_jax.io import Sentence
 
@@ -177,6 +178,109 @@ def test_a_rival_of_the_users_own_wins_in_its_world():
     assert found.winners == ("neighbours",)
     value, error = found.layers[0]["neighbours"].strengths["neighbours"]
     assert abs(value - 0.04) < 3 * error
+
+
+class Centre(rivals.AbstractRival):
+    """A rival as a user writes it from nothing: every token becomes the mean of those seen."""
+
+    @property
+    def name(self):
+        return "centre"
+
+    def weigh(self, tokens, outputs, folds):
+        predicted, scores = np.empty_like(outputs), []
+        for seen, new in folds:
+            predicted[new] = outputs[seen].mean(0)
+            variance = np.mean((outputs[seen] - outputs[seen].mean(0)) ** 2)
+            square = np.mean((outputs[new] - predicted[new]) ** 2)
+            scores.append(-0.5 * (np.log(2 * np.pi * variance) + square / variance))
+        return rivals.Weighed(np.array(scores), predicted)
+
+
+def test_a_rival_that_is_neither_process_nor_map_scores_itself():
+    rng = np.random.default_rng(7)
+    start = tokens(rng, SHORT[:6], 32)
+    middle = rng.normal(size=32)
+    after = [middle + 0.3 * rng.normal(size=x.shape) for x in start]
+    found = explain(sentences(start, after), [Centre()], folds=3).layers[0]
+    assert found.best.name in ("centre", "private noise")  # whose bias is the same centre
+    assert abs(found.gain("centre", over="private noise")[0]) < 0.05
+    assert np.isnan(found["centre"].columns) and not found["centre"].rejected
+
+
+class OwnKernel(OwnRival):
+    matrix: np.ndarray
+
+    def kernels(self, tokens):
+        return {"own": self.matrix}
+
+
+class OwnMap(rivals.AbstractMap):
+    """A map that predicts numbers of one shape for any tokens."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def name(self):
+        return "own map"
+
+    def predict(self, before, after, new):
+        return np.ones(self.shape)
+
+
+def test_a_rival_that_is_no_covariance_or_no_prediction_is_named():
+    rng = np.random.default_rng(8)
+    x = tokens(rng, SHORT[:3], 8)
+    data, count = sentences(x, layer("private noise", rng, x)), sum(SHORT[:3])
+    bent = np.eye(count)
+    bent[0, 1] = bent[1, 0] = 1.25
+    skewed = np.eye(count)
+    skewed[0, 1] = 0.5
+    for rival, rule in (
+        (OwnKernel(bent), r"positive semidefinite; 'own' has the eigenvalue -0\.25, .*add 0\.25"),
+        (OwnKernel(-np.eye(count)), "positive semidefinite; 'own' has the eigenvalue -1"),
+        (OwnKernel(skewed), r"symmetric; 'own' differs from its transpose by 0\.5"),
+        (OwnKernel(np.eye(count - 1)), "finite, of shape"),
+        (OwnMap((2, 8)), "predictions that are finite, of shape .*; 'own map' has shape"),
+    ):
+        with pytest.raises(ValueError, match=f"`rivals` must have (kernels that are )?{rule}"):
+            explain(data, [rival], folds=2)
+    # The added number is enough, and a kernel of low rank is a covariance.
+    for kernel in (bent + 0.25 * np.eye(count), np.ones((count, count)), np.zeros((count, count))):
+        assert np.isfinite(explain(data, [OwnKernel(kernel)], folds=2).gains).all()
+
+
+def test_two_rivals_are_compared_on_the_same_sentences():
+    rng, dim = np.random.default_rng(9), 32
+    start = tokens(rng, SHORT[:8], dim)
+    matrix = 0.2 * rng.normal(size=(dim, dim)) / np.sqrt(dim)
+    # Some sentences are far harder to predict than others, for every rival.
+    loud = np.exp(rng.normal(size=len(start)))
+    after = [
+        x + x @ matrix.T + 0.1 * size * rng.normal(size=x.shape) / np.sqrt(dim)
+        for x, size in zip(start, loud, strict=True)
+    ]
+    own = [rivals.SharedMatrix(), rivals.Series(2), rivals.SentenceBias()]
+    found = explain(sentences(start, after), own, folds=4).layers[0]
+    for one in found.rivals:
+        gain, stderr = found.gain(one.name, over="private noise")
+        assert (gain, stderr) == (one.gain, one.gain_stderr)
+        assert found.shares @ one.fold_scores == pytest.approx(one.score, rel=1e-12)
+    gain, stderr = found.gain("shared matrix", over="sentence bias")
+    first, second = found["shared matrix"], found["sentence bias"]
+    assert gain == pytest.approx(first.score - second.score, rel=1e-9)
+    back = found.gain("sentence bias", over="shared matrix")
+    assert back == (pytest.approx(-gain), pytest.approx(stderr))
+    assert found.gain("series 1..2", over="series 1..2") == (0.0, 0.0)
+    # With equal folds it is the standard error of a mean of differences.
+    differences = first.fold_scores - second.fold_scores
+    equal = inference.LayerRivals(0.0, np.full(4, 1 / 4), found.rivals)
+    expected = differences.std(ddof=1) / np.sqrt(4)
+    assert equal.gain(first.name, over=second.name)[1] == pytest.approx(expected, rel=1e-12)
+    # Both gains hold the scatter of the loud sentences, and their difference does not.
+    near = found.gain("series 1..2", over="shared matrix")[1]
+    series, matrix = found["series 1..2"].gain_stderr, found["shared matrix"].gain_stderr
+    assert near < 0.3 * np.hypot(series, matrix)
 
 
 def test_given_queries_keys_and_values_are_told_from_wrong_ones():

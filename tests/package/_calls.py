@@ -612,6 +612,7 @@ PARTICULAR = {
     },
     "inference.rivals.Series": {"degrees": 3},
     "inference.rivals.Tokens": None,
+    "inference.rivals.Weighed": None,
     "inference.fit_matrix_ou": {
         "runs": Later(lambda: made("weights")),
         "target": TARGET,

@@ -58,6 +58,7 @@ MADE = {
     "rqf.inference.HiddenStatesFit",
     "rqf.inference.Layer",
     "rqf.inference.Whitened",
+    "rqf.inference.rivals.Weighed",
     "rqf.io.Checkpoints",
     "rqf.io.WeightMatrix",
     "rqf.io.Weights",

@@ -19,7 +19,7 @@ To add a rival of your own, subclass `AbstractProcess` with its kernels and feat
 `Tokens`), or `AbstractMap` with a prediction.
 """
 
-from ._abstract import AbstractMap, AbstractProcess, AbstractRival, Tokens
+from ._abstract import AbstractMap, AbstractProcess, AbstractRival, Tokens, Weighed
 from ._attention import AttentionFlow, AttentionValues
 from ._fields import (
     Field,
@@ -49,6 +49,7 @@ __all__ = [
     "Series",
     "SharedMatrix",
     "Tokens",
+    "Weighed",
 ]
 
 

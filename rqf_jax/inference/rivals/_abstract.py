@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..._arguments import described
 from .. import _process as process
 
 _SIGMAS = 5.0
+# Negative eigenvalues below this share of the mean diagonal are rounding: private noise hides them.
+_ROUNDING = 1e-8
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,25 @@ class Tokens:
 
 Kernels = Mapping[str, Float[np.ndarray, "tokens tokens"]]
 Features = Mapping[str, Float[np.ndarray, "tokens dim"]]
-Parts = Sequence[tuple[np.ndarray, np.ndarray]]
-"""For each fold the tokens that a rival is fitted to, and those that it predicts."""
+Outputs = Float[np.ndarray, "tokens dim"]
+Folds = Sequence[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]
 
 
-class Fold:
-    """The score of one rival on one fold, and the angles of its tokens."""
+@dataclass(frozen=True)
+class Weighed:
+    """A rival of one layer on sentences that were held out.
 
-    def __init__(self, score: float, mean: np.ndarray, truth: np.ndarray):
-        self.score = score
-        self.angles = angles_between(mean, truth)
+    `scores` are ln of the density of each fold, per number, and `predicted` every token after the
+    layer as it was predicted when it was held out. The others are as in `RivalFit`.
+    """
+
+    scores: Float[np.ndarray, " folds"]
+    predicted: Float[np.ndarray, "tokens dim"]
+    strengths: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    coefficients: Mapping[str, float] = field(default_factory=dict)
+    columns: float = math.nan
+    whitened: float = math.nan
+    whitened_limit: float = math.nan
 
 
 class AbstractRival(eqx.Module):
@@ -66,10 +77,11 @@ class AbstractRival(eqx.Module):
         """The rival in tables: a few words."""
 
     @abc.abstractmethod
-    def weigh(
-        self, tokens: Tokens, outputs: Float[np.ndarray, "tokens dim"], parts: Parts
-    ) -> tuple[list[Fold], dict[str, Any]]:
-        """A `Fold` for each of `parts`, and fields of a `RivalFit` that only this kind knows."""
+    def weigh(self, tokens: Tokens, outputs: Outputs, folds: Folds) -> Weighed:
+        """Predict the `outputs` of the tokens of every fold from those of the other folds.
+
+        `folds` are pairs of indices of tokens: those seen, and those held out.
+        """
 
 
 class AbstractProcess(AbstractRival):
@@ -83,38 +95,44 @@ class AbstractProcess(AbstractRival):
     def features(self, tokens: Tokens) -> Features:
         """Parts of the mean, by name, each with an unknown coefficient."""
 
-    def weigh(
-        self, tokens: Tokens, outputs: Float[np.ndarray, "tokens dim"], parts: Parts
-    ) -> tuple[list[Fold], dict[str, Any]]:
-        """Predictions by the process whose strengths are most likely on the other folds."""
+    def weigh(self, tokens: Tokens, outputs: Outputs, folds: Folds) -> Weighed:
+        """Fit strengths and coefficients by likelihood; predict by conditioning."""
         count, dim = outputs.shape
         kernels = {"private": np.eye(count), "bias": np.ones((count, count))}
-        kernels |= _checked("kernels", self.kernels(tokens), (count, count))
-        features = {"x": tokens.states} | _checked("features", self.features(tokens), (count, dim))
+        for name, value in self.kernels(tokens).items():
+            kernels[name] = _covariance(name, _array("kernels", name, value, (count, count)))
+        features = {"x": tokens.states}
+        for name, value in self.features(tokens).items():
+            features[name] = _array("features", name, value, (count, dim))
         moments = process.Moments.of(list(kernels.values()), outputs, list(features.values()))
         whole = process.maximise(moments)
         arrays = np.stack([outputs, *features.values()])
-        folds = []
-        for train, test in parts:
-            fitted = process.maximise(moments.among(train), whole)
-            mean, spread = process.predict(fitted, moments.kernels, arrays, train, test)
-            score = process.log_density(mean, spread, outputs[test])
-            folds.append(Fold(score, mean, outputs[test]))
+        scores, predicted = [], np.empty_like(outputs)
+        for seen, new in folds:
+            fitted = process.maximise(moments.among(seen), whole)
+            mean, spread = process.predict(fitted, moments.kernels, arrays, seen, new)
+            scores.append(process.log_density(mean, spread, outputs[new]))
+            predicted[new] = mean
         columns = min(whole.columns, float(dim))
         scale = np.sqrt(np.maximum(np.diag(whole.fisher), 1e-300))
         inverse = np.linalg.pinv(whole.fisher / np.outer(scale, scale), hermitian=True)
-        errors = np.sqrt(np.diag(inverse) / columns) / scale
         size = dim * np.trace(moments.kernels, axis1=1, axis2=2) / count
+        values = whole.strengths * size
+        errors = np.sqrt(np.diag(inverse) / columns) / scale * size
         modes = process.whitened(whole, dim, tokens.overlaps)
-        strengths = zip(kernels, whole.strengths * size, errors * size, strict=True)
-        return folds, {
-            "strengths": {name: (float(value), float(error)) for name, value, error in strengths},
-            "coefficients": dict(zip(features, map(float, whole.coefficients), strict=True)),
-            "columns": columns,
-            "whitened": float(np.var(modes) * columns / 2),
-            # Squares of so many modes, each of kurtosis 12/columns besides that of Gauss's.
-            "whitened_limit": 1 + _SIGMAS * math.sqrt((2 + 12 / columns) / count),
-        }
+        return Weighed(
+            np.array(scores),
+            predicted,
+            strengths={
+                name: (float(value), float(error))
+                for name, value, error in zip(kernels, values, errors, strict=True)
+            },
+            coefficients=dict(zip(features, map(float, whole.coefficients), strict=True)),
+            columns=columns,
+            whitened=float(np.var(modes) * columns / 2),
+            # A sum of squares of as many modes, each of kurtosis 12/columns besides Gauss's.
+            whitened_limit=1 + _SIGMAS * math.sqrt((2 + 12 / columns) / count),
+        )
 
 
 class AbstractMap(AbstractRival):
@@ -129,40 +147,49 @@ class AbstractMap(AbstractRival):
     ) -> Float[np.ndarray, "new dim"]:
         """The tokens `new` after the layer."""
 
-    def weigh(
-        self, tokens: Tokens, outputs: Float[np.ndarray, "tokens dim"], parts: Parts
-    ) -> tuple[list[Fold], dict[str, Any]]:
-        """Predictions by the map that the other folds make, with white noise."""
-        folds = []
-        for train, test in parts:
-            seen, after = tokens.states[train], outputs[train]
-            off = self.predict(seen, after, seen) - after
-            variance = max(float(np.mean(off**2)), 1e-12)
-            mean = self.predict(seen, after, tokens.states[test])
-            square = float(np.mean((mean - outputs[test]) ** 2))
-            score = -0.5 * (math.log(2 * math.pi * variance) + square / variance)
-            folds.append(Fold(score, mean, outputs[test]))
-        return folds, {}
+    def weigh(self, tokens: Tokens, outputs: Outputs, folds: Folds) -> Weighed:
+        """Make the map from the tokens seen; its errors there are the variance of the noise."""
+        scores, predicted = [], np.empty_like(outputs)
+
+        def through(seen, new):
+            found = self.predict(tokens.states[seen], outputs[seen], tokens.states[new])
+            return _array("predictions", self.name, found, outputs[new].shape)
+
+        for seen, new in folds:
+            variance = max(float(np.mean((through(seen, seen) - outputs[seen]) ** 2)), 1e-12)
+            predicted[new] = through(seen, new)
+            square = float(np.mean((predicted[new] - outputs[new]) ** 2))
+            scores.append(-0.5 * (math.log(2 * math.pi * variance) + square / variance))
+        return Weighed(np.array(scores), predicted)
 
 
-def angles_between(
-    x: Float[np.ndarray, "tokens dim"], y: Float[np.ndarray, "tokens dim"]
-) -> Float[np.ndarray, " tokens"]:
-    """Angles between the rows of two arrays, in degrees; 90 for a row of zeros."""
-    lengths = np.linalg.norm(x, axis=1, keepdims=True), np.linalg.norm(y, axis=1, keepdims=True)
-    u, v = (a / np.where(n > 0, n, 1.0) for a, n in zip((x, y), lengths, strict=True))
-    near, far = np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)
-    return np.degrees(2 * np.arctan2(near, far))
+def _array(kind: str, name: str, value: Any, shape: tuple[int, int]) -> np.ndarray:
+    """`value` as numbers of that shape."""
+    array = np.asarray(value, float)
+    if array.shape != shape or not np.all(np.isfinite(array)):
+        raise ValueError(
+            f"`rivals` must have {kind} that are finite, of shape {shape}; {name!r} has shape "
+            f"{array.shape}."
+        )
+    return array
 
 
-def _checked(kind: str, given: Any, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    found = {}
-    for name, value in given.items():
-        array = np.asarray(value, float)
-        if array.shape != shape or not np.all(np.isfinite(array)):
-            raise ValueError(
-                f"`rivals` must have {kind} that are finite, of shape {shape}; {name!r} has shape "
-                f"{array.shape}."
-            )
-        found[name] = array
-    return found
+def _covariance(name: str, kernel: np.ndarray) -> np.ndarray:
+    """`kernel`, if it is the covariance of tokens: symmetric and positive semidefinite."""
+    skew, largest = np.abs(kernel - kernel.T).max(), np.abs(kernel).max()
+    if skew > _ROUNDING * largest:
+        raise ValueError(
+            f"`rivals` must have kernels that are symmetric; {name!r} differs from its transpose "
+            f"by {skew:.3g}, and its largest entry is {largest:.3g}. Use (K + K.T)/2."
+        )
+    count, size = len(kernel), np.mean(np.diag(kernel))
+    try:
+        np.linalg.cholesky(kernel + max(_ROUNDING * size, 1e-300) * np.eye(count))
+    except np.linalg.LinAlgError:
+        lowest = float(np.linalg.eigvalsh(kernel)[0])
+        raise ValueError(
+            f"`rivals` must have kernels that are positive semidefinite; {name!r} has the "
+            f"eigenvalue {lowest:.3g}, and its mean diagonal is {size:.3g}. Compute it in float64 "
+            f"as a covariance, such as A @ A.T, or add {-lowest:.3g} to its diagonal."
+        ) from None
+    return kernel
