@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo ci test test-all lint docs dist benchmark benchmark-gpu aot accuracy clean
+.PHONY: help demo ci test test-all networks lint docs dist benchmark benchmark-gpu aot accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,6 +23,9 @@ test: $(VENV)/.installed-test ## the default tests
 
 test-all: $(VENV)/.installed-test ## the default and the slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+
+networks: $(VENV)/.installed-test $(VENV)/.installed-models ## untrained networks of transformers beside theory
+	$(BIN)/python -m pytest -m "" tests/theory/test_untrained_networks.py
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff format --check .

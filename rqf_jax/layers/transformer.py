@@ -34,10 +34,9 @@ def transformer(architecture) -> AbstractLayer:
     Tokens are divided by √dim, so that x·x is the mean square K of `theory.initialisation`, whose
     `gram` is the limit of wide layers: `propagate(transformer(a), law, a.layers, ...)`. "pre" and
     "peri" models keep the radius of the stream, "post" ones live on the sphere. The hidden width,
-    query heads and rotary positions are the model's own. Every query head gets keys and values of
-    its own, also in a model that shares them (`key_heads`), and GELU's approximations by tanh are
-    replaced by GELU. `architecture` is one of `theory.initialisation`, such as `gpt2(...)` or
-    `from_config(path)`. Raises ValueError for another object.
+    heads, shared keys and values, and rotary positions are the model's own; GELU's approximations
+    by tanh are replaced by GELU. `architecture` is one of `theory.initialisation`, such as
+    `gpt2(...)` or `from_config(path)`. Raises ValueError for another object.
 
     **Example**
 
@@ -54,6 +53,7 @@ def transformer(architecture) -> AbstractLayer:
         a.head_dim,
         a.attention_variance / a.dim,
         a.score_variance,
+        key_heads=a.key_heads,
         causal=a.causal,
         frequencies=rotary_frequencies(planes, a.rotary_base) if planes else None,
     )

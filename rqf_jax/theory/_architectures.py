@@ -21,7 +21,10 @@ class Architecture:
 
     **Fields:**
 
-    - `name`, `dim` = d, `layers` = L, `heads`, `head_dim`, `inner` = d_ff: its sizes.
+    - `name`, `dim` = d, `layers` = L, `heads`, `key_heads`, `head_dim`, `inner` = d_ff: its sizes.
+      `key_heads` are the heads of keys and values, which groups of heads share. The wide limit does
+      not depend on them: every head has the same law of scores and values. Networks do: their
+      values have key_heads · head_dim random coordinates, so that seeds scatter more. [derived]
     - `norm`: "pre", "post" or "peri"; `parallel`: whether MLP and attention see the same tokens.
     - `causal`, `window`: which tokens attention sees; `window` is the most that have no gap.
     - `attention_variance` = v_A, `mlp_variance` = v_M, `input_variance` = s_fc² d of the
@@ -35,6 +38,7 @@ class Architecture:
     dim: int
     layers: int
     heads: int
+    key_heads: int
     head_dim: int
     inner: int
     attention_variance: float
@@ -97,7 +101,7 @@ def gpt2(
     wide = 4 * d if inner is None else count("inner", inner)
     out = s**2 / (2 * length)
     return Architecture(
-        "gpt2", d, length, h, size, wide, _attention(s, d, out, d), out * wide, s**2 * d,
+        "gpt2", d, length, h, h, size, wide, _attention(s, d, out, d), out * wide, s**2 * d,
         (s**2 * d) ** 2, own=2 * s**2, activation=known_activation("activation", activation),
     )  # fmt: skip
 
@@ -136,7 +140,7 @@ def neox(
     out = s**2 if output_init is None else _positive("output_init", output_init) ** 2
     wide = 4 * d if inner is None else count("inner", inner)
     return Architecture(
-        "gpt_neox", d, length, h, size, wide, _attention(s, d, out, d), out * wide, s**2 * d,
+        "gpt_neox", d, length, h, h, size, wide, _attention(s, d, out, d), out * wide, s**2 * d,
         (s**2 * d) ** 2, own=s**2, activation=known_activation("activation", activation),
         parallel=flag("parallel", parallel), rotary=_positive("rotary", rotary),
         rotary_base=_positive("rotary_base", rotary_base),
@@ -166,8 +170,8 @@ def llama(
 ) -> Architecture:
     """Llama: Pre-LN by RMSNorm, gated MLP, rotary positions, grouped keys. [read]
 
-    **Arguments** `inner` is the width of the MLP; `key_heads` the heads of keys and values, which
-    change nothing in the wide limit; `head_dim` is `dim`/`heads` if None.
+    **Arguments** `inner` is the width of the MLP; `key_heads` the heads of keys and values, `heads`
+    if None; `head_dim` is `dim`/`heads` if None.
 
     **Returns** an `Architecture`.
 
@@ -185,9 +189,10 @@ def llama(
         raise ValueError(f"`key_heads` must divide `heads` = {h}; got {groups}.")
     s, wide = _positive("init", init), count("inner", inner)
     return Architecture(
-        "llama", d, length, h, size, wide, _attention(s, d, s**2, h * size), s**2 * wide, s**2 * d,
-        (s**2 * d) ** 2, own=s**2, activation=known_activation("activation", activation),
-        gated=True, rotary=1.0, rotary_base=_positive("rotary_base", rotary_base),
+        "llama", d, length, h, groups, size, wide, _attention(s, d, s**2, h * size),
+        s**2 * wide, s**2 * d, (s**2 * d) ** 2, own=s**2,
+        activation=known_activation("activation", activation), gated=True,
+        rotary=1.0, rotary_base=_positive("rotary_base", rotary_base),
     )  # fmt: skip
 
 
@@ -219,7 +224,7 @@ def bert(
     s = _positive("init", init)
     wide = 4 * d if inner is None else count("inner", inner)
     return Architecture(
-        "bert", d, length, h, size, wide, _attention(s, d, s**2, d), s**2 * wide, s**2 * d,
+        "bert", d, length, h, h, size, wide, _attention(s, d, s**2, d), s**2 * wide, s**2 * d,
         (s**2 * d) ** 2, own=2 / 3, common=1 / 3, norm="post", causal=False,
         activation=known_activation("activation", activation),
     )  # fmt: skip

@@ -56,8 +56,8 @@ def _bert(c: Mapping[str, Any]) -> Architecture:
 
 def _gemma2(c: Mapping[str, Any]) -> Architecture:
     return gemma2(
-        **_common(c), **_grouped(c), query_scale=c.get("query_pre_attn_scalar", 256),
-        window=c.get("sliding_window"), rotary_base=_rope(c, 1.0)["rotary_base"],
+        **_common(c), **_grouped(c, 4), query_scale=c.get("query_pre_attn_scalar", 256),
+        window=c.get("sliding_window", 4096), rotary_base=_rope(c, 1.0)["rotary_base"],
         activation=c.get("hidden_activation") or "gelu_pytorch_tanh",
     )  # fmt: skip
 
@@ -71,10 +71,12 @@ def _common(c: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _grouped(c: Mapping[str, Any]) -> dict[str, Any]:
+def _grouped(c: Mapping[str, Any], key_heads: int | None = None) -> dict[str, Any]:
+    """Sizes of gated families; a file without a number of key heads has the family's `key_heads`,
+    one for each head if None."""
     return {
         "inner": c["intermediate_size"],
-        "key_heads": c.get("num_key_value_heads"),
+        "key_heads": c.get("num_key_value_heads", key_heads),
         "head_dim": c.get("head_dim"),
     }
 

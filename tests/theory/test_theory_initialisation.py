@@ -1,5 +1,6 @@
 """Untrained transformers: the recursion against measured models, closed forms, config files."""
 
+import dataclasses
 import json
 import math
 
@@ -88,6 +89,23 @@ def test_networks_of_the_same_width_scatter_around_the_recursion_as_random_model
     # The spread between seeds of the measured models, each known to a quarter.
     spread = found[:, -1].std(ddof=1)
     assert 0.4 * cosines[-1][1] < spread < 2.5 * cosines[-1][1]
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 8])
+def test_heads_that_share_values_scatter_more_and_mean_the_same(key_heads):
+    """Of one direction, r² = v_A (χ²_m/m)(χ²_d/d) after attention: m = key_heads · head_dim."""
+    dim, seeds = 40, 600
+    model = llama(dim=dim, layers=1, heads=8, head_dim=3, inner=2, key_heads=key_heads)
+    model = dataclasses.replace(model, mlp_variance=1e-24)
+    _, norms = initialisation.scatter(model, 1e-20 * np.ones((2, 2)), seeds=seeds)
+    squares = norms[:, 1] ** 2 / model.attention_variance
+    variance = (1 + 2 / (3 * key_heads)) * (1 + 2 / dim) - 1
+    assert abs(squares.mean() - 1) < 5 * np.sqrt(variance / seeds)
+    # The error of a variance, from the fourth moment of the draws.
+    errors = np.std((squares - 1) ** 2) / np.sqrt(seeds)
+    assert abs(np.mean((squares - 1) ** 2) - variance) < 5 * errors
+    alike = initialisation.gram(dataclasses.replace(model, key_heads=8), tokens=6)
+    np.testing.assert_array_equal(initialisation.gram(model, tokens=6).grams, alike.grams)
 
 
 def test_depth_hardly_matters_where_it_scales_the_weights_and_width_does():
@@ -215,6 +233,9 @@ CONFIGS = {
 }  # fmt: skip
 
 
+USUAL = ("initializer_range", "sliding_window")  # 0.02 and 4096, as in the families' own code
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_file_is_its_constructor(name, tmp_path):
     config, expected = CONFIGS[name]
@@ -223,8 +244,8 @@ def test_a_config_file_is_its_constructor(name, tmp_path):
     assert initialisation.from_config(path) == expected
     assert initialisation.from_config(str(tmp_path)) == expected
     assert initialisation.from_config(config) == expected
-    usual = {name: value for name, value in config.items() if name != "initializer_range"}
-    assert initialisation.from_config(usual) == expected  # 0.02, as in the family's own code
+    usual = {name: value for name, value in config.items() if name not in USUAL}
+    assert initialisation.from_config(usual) == expected
 
 
 @pytest.mark.parametrize(
