@@ -121,6 +121,7 @@ class EnsembleJob(AbstractEnsembleJob):
         if self.companion is not None:
             dataset["companion"] = (("time", "companion_token", "axis"), _path(self.companion))
         if self.config.report.exponents:
+            assert isinstance(self.problem, Problem)
             report, members = self.config.report, self.config.run.members
             found = exponents.rates(self.problem, report, members, console)
             dataset["exponents"] = (("exponent_member", "exponent"), found)
