@@ -29,6 +29,7 @@ from .rules import (
 )
 from .shown import described, shown, table
 from .sizes import fitting, sizes
+from .trees import count_of, examples, floats, like
 from .types import Key, Real, Times
 
 __all__ = [
@@ -37,19 +38,23 @@ __all__ = [
     "Rule",
     "Times",
     "allowed",
+    "count_of",
     "data",
     "described",
     "each",
+    "examples",
     "field",
     "file_path",
     "finite",
     "fitting",
     "flag",
     "floating",
+    "floats",
     "function_of",
     "host",
     "integer",
     "is_concrete",
+    "like",
     "lower_bound",
     "mask",
     "maybe",

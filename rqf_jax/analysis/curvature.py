@@ -17,9 +17,20 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from .._arguments import Key, finite, function_of, integer, is_concrete, prng_key, scalar, shown
+from .._arguments import (
+    Key,
+    finite,
+    floats,
+    function_of,
+    integer,
+    is_concrete,
+    like,
+    prng_key,
+    scalar,
+)
 from .._ensemble.members import typed_key
 from ._lanczos import ritz
+from ._losses import alone, check_loss, checked_examples, flat_hessian
 
 __all__ = [
     "Curvature",
@@ -109,10 +120,10 @@ def hessian_product(loss: Loss, weights: PyTree, vector: PyTree) -> PyTree:
 
     Raises ValueError for a loss that is no real number.
     """
-    _check(loss, weights)
-    point, rest = eqx.partition(weights, eqx.is_inexact_array)
+    point, rest = floats("weights", weights)
+    check_loss(loss, weights)
     slope = jax.grad(lambda p: loss(eqx.combine(p, rest)))
-    return jax.jvp(slope, (point,), (eqx.filter(vector, eqx.is_inexact_array),))[1]
+    return jax.jvp(slope, (point,), (like("vector", vector, "weights", point),))[1]
 
 
 def gauss_newton_product(
@@ -131,13 +142,13 @@ def gauss_newton_product(
     36.0
     """
     function_of("weights")("outputs", outputs)
-    point, rest = eqx.partition(weights, eqx.is_inexact_array)
+    point, rest = floats("weights", weights)
 
     def f(p):
         return outputs(eqx.combine(p, rest))
 
-    seen, moved = jax.jvp(f, (point,), (eqx.filter(vector, eqx.is_inexact_array),))
-    _check(loss, seen)
+    seen, moved = jax.jvp(f, (point,), (like("vector", vector, "weights", point),))
+    check_loss(loss, seen)
     bent = jax.jvp(jax.grad(loss), (seen,), (moved,))[1]
     return jax.vjp(f, point)[1](bent)[0]
 
@@ -147,7 +158,7 @@ def hessian(loss: Loss, weights: PyTree) -> Float[Array, "n n"]:
 
     Raises ValueError for a loss that is no real number.
     """
-    product, point = _flat(loss, weights)
+    product, point = flat_hessian(loss, weights)
     return jax.vmap(product)(jnp.eye(point.size, dtype=point.dtype))
 
 
@@ -158,7 +169,10 @@ def example_hessians(
 
     `loss` is a function of weights and a batch, which sees each example by itself.
     """
-    return jax.vmap(lambda one: hessian(lambda w: loss(w, _alone(one)), weights))(data)
+    function_of("weights and a batch")("loss", loss)
+    return jax.vmap(lambda one: hessian(lambda w: loss(w, alone(one)), weights))(
+        checked_examples(data)
+    )
 
 
 # ---- estimates
@@ -177,7 +191,7 @@ def hessian_trace(loss: Loss, weights: PyTree, *, key: Key, probes: int = 16) ->
     >>> float(trace.value), float(trace.error)  # the Hessian is diagonal
     (10.0, 0.0)
     """
-    product, point = _flat(loss, weights)
+    product, point = flat_hessian(loss, weights)
     keys = jax.random.split(typed_key(prng_key("key", key)), integer("probes", probes, minimum=2))
 
     def one(key):
@@ -207,7 +221,7 @@ def hessian_eigenvalues(
     >>> [round(float(value), 4) for value in found.values]
     [6.0, 2.0]
     """
-    product, point = _flat(loss, weights)
+    product, point = flat_hessian(loss, weights)
     count = integer("count", count, maximum=point.size)
     steps = 2 * count + 20 if steps is None else integer("steps", steps, minimum=count)
     steps = min(steps, point.size)
@@ -234,7 +248,7 @@ def spectral_density(
 
     Source: Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38 (2017) (recalled).
     """
-    product, point = _flat(loss, weights)
+    product, point = flat_hessian(loss, weights)
     steps = min(integer("steps", steps), point.size)
     keys = jax.random.split(typed_key(prng_key("key", key)), integer("probes", probes, minimum=2))
 
@@ -253,12 +267,13 @@ def example_gradients(loss: ExampleLoss, weights: PyTree, data: PyTree) -> PyTre
 
     `loss` is a function of weights and a batch, which sees each example by itself.
     """
-    point, rest = eqx.partition(weights, eqx.is_inexact_array)
+    function_of("weights and a batch")("loss", loss)
+    point, rest = floats("weights", weights)
 
     def one(example):
-        return jax.grad(lambda p: loss(eqx.combine(p, rest), _alone(example)))(point)
+        return jax.grad(lambda p: loss(eqx.combine(p, rest), alone(example)))(point)
 
-    return jax.vmap(one)(data)
+    return jax.vmap(one)(checked_examples(data))
 
 
 def gradient_covariance(loss: ExampleLoss, weights: PyTree, data: PyTree) -> Float[Array, "n n"]:
@@ -320,7 +335,7 @@ class Curvature(eqx.Module):
         steps: int = 16,
     ):
         self.loss = function_of("weights and a batch")("loss", loss)
-        self.data = jax.tree.map(jnp.asarray, data)
+        self.data = jax.tree.map(jnp.asarray, checked_examples(data))
         self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
         self.key = typed_key(prng_key("key", key))
         self.batch = integer("batch", batch)
@@ -329,17 +344,17 @@ class Curvature(eqx.Module):
 
     def __call__(self, weights: PyTree) -> dict[str, Float[Array, ""]]:
         """The dictionary."""
-        floats, rest = eqx.partition(weights, eqx.is_inexact_array)
+        found, rest = floats("weights", weights)
 
         def whole(w):
             return self.loss(w, self.data)
 
-        value, slope = jax.value_and_grad(lambda p: whole(eqx.combine(p, rest)))(floats)
-        flat, point = ravel_pytree(slope)[0], ravel_pytree(floats)[0]
+        value, slope = jax.value_and_grad(lambda p: whole(eqx.combine(p, rest)))(found)
+        flat, point = ravel_pytree(slope)[0], ravel_pytree(found)[0]
         square_norm = jnp.sum(flat**2)
 
         def square(example):
-            own = jax.grad(lambda p: self.loss(eqx.combine(p, rest), _alone(example)))(floats)
+            own = jax.grad(lambda p: self.loss(eqx.combine(p, rest), alone(example)))(found)
             return jnp.sum(ravel_pytree(own)[0] ** 2)
 
         # Batches of examples, so that many seeds' gradients fit the memory.
@@ -361,33 +376,7 @@ class Curvature(eqx.Module):
         }
 
 
-# ---- inside
-
-
-def _alone(example: PyTree) -> PyTree:
-    """One example as a batch."""
-    return jax.tree.map(lambda leaf: leaf[None], example)
-
-
 def _estimate(values: Float[Array, " probes"]) -> Estimate:
     return Estimate(
         values.mean(), values.std(ddof=1) / jnp.sqrt(values.size * 1.0).astype(values.dtype)
     )
-
-
-def _check(loss: Any, weights: PyTree) -> None:
-    found = eqx.filter_eval_shape(function_of("weights")("loss", loss), weights)
-    real = isinstance(found, jax.ShapeDtypeStruct) and jnp.issubdtype(found.dtype, jnp.floating)
-    if not real or found.shape:
-        raise ValueError(f"`loss` must return one real number; got {shown(found)}.")
-
-
-def _flat(loss: Loss, weights: PyTree) -> tuple[Callable[[Array], Array], Float[Array, " n"]]:
-    """The Hessian as a function of flat vectors, and the weights as one."""
-    _check(loss, weights)
-    floats, rest = eqx.partition(weights, eqx.is_inexact_array)
-    point, shaped = ravel_pytree(floats)
-    if not point.size:
-        raise ValueError(f"`weights` must hold arrays of floats; got {shown(weights)}.")
-    slope = jax.grad(lambda p: loss(eqx.combine(shaped(p), rest)))
-    return lambda v: jax.jvp(slope, (point,), (v,))[1], point

@@ -14,7 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from .._arguments import Key, described, each, function_of, integer, is_concrete, part, prng_key
+from .._arguments import (
+    Key,
+    count_of,
+    described,
+    each,
+    examples as examples_of,
+    function_of,
+    integer,
+    prng_key,
+)
 from .._ensemble.members import typed_key
 from .._ensemble.validity import taking
 
@@ -84,13 +93,13 @@ class Whole(AbstractMemorylessSource):
     examples: PyTree
 
     def __init__(self, examples: PyTree):
-        self.examples, self.common = jax.tree.map(jnp.asarray, _checked(examples)), None
-        _length(self.examples)
+        self.examples, self.common = jax.tree.map(jnp.asarray, examples_of("data", examples)), None
+        count_of("data", self.examples)
 
     @property
     def samples(self) -> int | None:
         """The number of examples; None without data."""
-        return _length(self.examples)
+        return count_of("data", self.examples)
 
     def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
         """All examples."""
@@ -104,7 +113,7 @@ class Fresh(AbstractMemorylessSource):
 
     def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
         self.law = function_of("one key")("law", law)
-        _length(drawn(law))
+        count_of("data", drawn(law))
         self.common = common_key(common)
 
     @property
@@ -125,12 +134,12 @@ class Sampled(AbstractSource):
     def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
         self.law = function_of("one key")("law", law)
         self.common = common_key(common)
-        _length(drawn(law))
+        count_of("data", drawn(law))
 
     @property
     def samples(self) -> int | None:
         """The number of examples of one seed."""
-        return _length(drawn(self.law))
+        return count_of("data", drawn(self.law))
 
     def start(self, key: Key, weights: PyTree) -> PyTree:
         """The data set of a seed."""
@@ -177,7 +186,7 @@ class Tasks(AbstractMemorylessSource):
     @property
     def samples(self) -> int | None:
         """The number of examples of a task."""
-        return _length(jax.tree.map(lambda leaf: leaf[0], self.tasks))
+        return count_of("data", jax.tree.map(lambda leaf: leaf[0], self.tasks))
 
     def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
         """The examples of the task of this update."""
@@ -195,30 +204,3 @@ def drawn(law: Callable[[Key], PyTree]) -> PyTree:
     key = jax.random.key(0)
     with taking("law", key):
         return eqx.filter_eval_shape(law, key)
-
-
-def _checked(examples: PyTree) -> PyTree:
-    for leaf in jax.tree.leaves(examples):
-        part((jax.Array, np.ndarray, np.generic), "a pytree of arrays")("data", leaf)
-        if isinstance(leaf, np.ma.MaskedArray):
-            raise ValueError("`data` must not be a masked array, whose mask would be lost.")
-        keys = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-        if keys or (leaf.dtype.kind not in "biuf" and leaf.dtype != jnp.bfloat16):
-            raise ValueError(f"`data` must be real numbers; got dtype {leaf.dtype}.")
-        if is_concrete(leaf) and leaf.dtype.kind == "f" and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError("`data` must be finite; got an array with NaN or infinite entries.")
-    return examples
-
-
-def _length(examples: PyTree) -> int | None:
-    """The number of examples; None if there are no arrays at all."""
-    shapes = [leaf.shape for leaf in jax.tree.leaves(examples)]
-    lengths = {shape[0] if shape else None for shape in shapes}
-    if not shapes:
-        return None
-    if None in lengths or len(lengths) > 1 or lengths == {0}:
-        raise ValueError(
-            "`data` must be arrays with one first axis, the examples, of at least one; got shapes "
-            f"{shapes}."
-        )
-    return shapes[0][0]

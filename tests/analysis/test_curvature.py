@@ -165,6 +165,10 @@ def test_gradients_of_examples_add_up_and_their_covariance_is_that_of_batches_of
     assert found["fluctuation"] == pytest.approx(0.05 * square)
 
 
+def half_square(weights, batch):
+    return jnp.sum((batch @ weights) ** 2) / 2
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -185,6 +189,28 @@ def test_gradients_of_examples_add_up_and_their_covariance_is_that_of_batches_of
         (
             lambda: curvature.hessian(lambda w: jnp.array(1.0), {"a": 3}),
             "`weights` must hold arrays of floats",
+        ),
+        (lambda: curvature.hessian(jnp.sum, 1j * np.ones(2)), "`weights` must be real"),
+        (
+            lambda: curvature.hessian_product(jnp.sum, jnp.ones(2), jnp.ones(3)),
+            r"`vector` must be like the floats of `weights`, of shapes \[\(2,\)\]",
+        ),
+        (
+            lambda: curvature.gauss_newton_product(jnp.sin, jnp.sum, np.ones(2), {"a": np.ones(2)}),
+            "`vector` must be like the floats of `weights`",
+        ),
+        (lambda: curvature.example_gradients(3, jnp.ones(2), X), "`loss` must be a function of"),
+        (
+            lambda: curvature.example_hessians(half_square, jnp.ones(2), "text"),
+            "`data` must be a pytree of arrays",
+        ),
+        (
+            lambda: curvature.gradient_covariance(half_square, jnp.ones(2), (X, Y[:3])),
+            "`data` must be arrays with one first axis",
+        ),
+        (
+            lambda: curvature.example_gradients(half_square, jnp.ones(2), ()),
+            "`data` must hold arrays",
         ),
     ],
 )
