@@ -150,7 +150,7 @@ def test_a_network_learns_from_a_file_beside_its_config_and_is_drawn(tmp_path):
         top = np.asarray(stored.hessian)
         assert np.all(np.diff(top, axis=-1) <= 0)
     names = {path.stem for path in (tmp_path / "own").iterdir()}
-    assert {"loss", "accuracy", "stability", "noise", "hessian", "comparison"} <= names
+    assert {"loss", "accuracy", "stability", "noise", "hessian"} <= names
 
 
 @pytest.mark.parametrize(
