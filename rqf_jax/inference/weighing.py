@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from .._arguments import each, integer, part
 from ._sentences import read
@@ -110,10 +111,12 @@ def explain(
     seen_before = np.zeros(texts.size, bool)
     for seen, new in parts:
         seen_before[new] = np.isin(texts[new], texts[seen])
-    layers = tuple(
-        _layer(states[i], states[i + 1], sentence, parts, seen_before, chosen)
-        for i in range(len(states) - 1)
-    )
+    # On matrices of some hundred rows threads of BLAS wait for each other longer than they work.
+    with threadpool_limits(1, user_api="blas"):
+        layers = tuple(
+            _layer(states[i], states[i + 1], sentence, parts, seen_before, chosen)
+            for i in range(len(states) - 1)
+        )
     return Explanation(
         layers,
         tuple(one.name for one in chosen),
