@@ -114,8 +114,8 @@ class Normal(AbstractLaw):
     """Independent normal entries with standard deviation `scale` around `mean`.
 
     The usual start of weights, with mean 0: squared singular values fill Marchenko & Pastur's law.
-    `mean` is a number or one state. Raises ValueError for a shape that is no tuple of sizes, for
-    scale < 0 and for a mean that does not have the shape.
+    `mean` is a number or one state; the dtype is that of `scale`. Raises ValueError for a shape
+    that is no tuple of sizes, for scale < 0 and for a mean that does not have the shape.
     """
 
     state: tuple[int, ...] = eqx.field(static=True)
@@ -134,7 +134,8 @@ class Normal(AbstractLaw):
     @takes(key=prng_key)
     def __call__(self, key: Key) -> Float[Array, "*state"]:
         """A fresh array."""
-        return self.mean + self.scale * _normal(key, self.state, self.scale.dtype)
+        dtype = self.scale.dtype
+        return self.mean.astype(dtype) + self.scale * _normal(key, self.state, dtype)
 
 
 class GaussianEnsemble(AbstractLaw):
