@@ -142,7 +142,7 @@ def test_free_directions_are_the_more_precise_the_denser_the_path_and_the_range_
 @pytest.mark.slow
 def test_strength_and_beta_have_honest_intervals_from_short_paths():
     # Intervals of the normal law held beta in 0.76 of fits, and goodness refused 0.39 of them;
-    # half of the paths were refused, though in 0.97 of those no interval is without end.
+    # half of the paths were refused, though in .95 of those no interval is without end.
     sde = rqf.models.noisy_attention(beta=0.7, sigma=0.5, strength=2.0)
     law, ts, key = rqf.laws.Uniform(4, 3), 0.01 * jnp.arange(61.0), jax.random.key(1)
     paths = rqf.simulate(sde, law, ts, substeps=8, members=200, key=key)

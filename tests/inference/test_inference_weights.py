@@ -224,7 +224,7 @@ def test_the_index_has_honest_intervals_at_coarse_steps(steps, h):
 
 @pytest.mark.slow
 def test_short_paths_of_eigenvalues_have_no_bias_but_that_of_a_logarithm():
-    # Of 20 relaxation times, everything unknown; the plain maximum was 8 % too high in rate, beta.
+    # Of 20 relaxation times, everything unknown.
     replicates, steps, h = 200, 400, 0.05
     paths = eigenvalues(1, replicates, 5, steps, h, rate=1.0, seed=3)
     fits = [fit_dyson(x, times(steps, h)) for x in paths]
