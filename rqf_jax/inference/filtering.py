@@ -26,7 +26,7 @@ from .._arguments import (
     prng_key,
 )
 from .._ensemble.compiled import compiled
-from .._ensemble.interval import Batch, rematerialised
+from .._ensemble.interval import rematerialised
 from .._ensemble.members import member_keys, typed_key
 from .._ensemble.problem import Problem
 from .._ensemble.times import host_times
@@ -219,7 +219,7 @@ def _filtered(given: _Filter, ys: Float[Array, "times seen"], members: int):
     problem = given.problem
     ids = jnp.arange(members, dtype=jnp.uint32)
     law_keys, noise_keys = jax.vmap(member_keys, in_axes=(None, 0))(problem.key, ids)
-    batch, last = Batch(problem, noise_keys), ys.shape[0] - 1
+    batch, last = problem.batch(noise_keys), ys.shape[0] - 1
     start = jax.vmap(problem.law)(law_keys)
     unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], start))[1]
     project = problem.sde.manifold.project

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._arguments import Key, described, shown
+from .._arguments import Key, described, floating, part, shown
 
 
 class AbstractSurrogate(eqx.Module):
@@ -48,7 +48,9 @@ def loss(surrogate: AbstractSurrogate, windows: Float[Array, "batch times size"]
     >>> rqf.surrogates.loss(flow, jnp.zeros((2, 5, 1))).shape
     ()
     """
-    if jnp.ndim(windows) != 3 or jnp.shape(windows)[-1] != surrogate.size:
+    part(AbstractSurrogate)("surrogate", surrogate)
+    windows = floating("windows", windows)
+    if windows.ndim != 3 or not windows.size or windows.shape[-1] != surrogate.size:
         raise ValueError(
             f"`windows` must have shape (batch, times, {surrogate.size}) for this surrogate; got "
             f"{shown(windows)}. `rqf_jax.surrogates.windows` cuts paths into windows."

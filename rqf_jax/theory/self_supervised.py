@@ -11,6 +11,7 @@ Source: Ponce et al., arXiv:2507.01028 (a detailed summary read); rates derived.
 import numpy as np
 from jaxtyping import Float
 
+from .._arguments import flag
 from ._contract import finite
 from ._numbers import Real, check, positive, real, scalar, size
 
@@ -45,6 +46,7 @@ def spectrum(
     """
     rho, _, root = _root(inputs, cross, decay)
     n, loss = size("units", units, axes=2), scalar(positive, "decay", decay)
+    stable = flag("stable", stable)
     r = lengths(inputs, cross, decay)[1 if stable else 0]
     rates = [(-r if stable else r) * root]
     rates += [0.0] * (n - 1) + [-(rho * r**2 + loss)] * (n - 1)

@@ -16,7 +16,6 @@ from scipy.special import gammaln
 
 from ._contract import finite
 from ._numbers import count, positive, scalar
-from .sgd import gaussian_critical_rate
 
 _REACH = 9.0
 """Chi variables are nowhere farther from the root of their degrees of freedom."""
@@ -77,7 +76,7 @@ def critical_rate(*, batch: int = 1, dim: int = 1, curvature: float = 1.0) -> fl
     """
     kappa = scalar(positive, "curvature", curvature)
     b, n = count("batch", batch), count("dim", dim)
-    low = gaussian_critical_rate(np.ones(n), batch=b)
+    low = 2 * b / (n + b + 1)  # `sgd.gaussian_critical_rate` of n equal eigenvalues
 
     def rate(a):
         return exponent(learning_rate=a, batch=b, dim=n)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._arguments import Key, described, function_of, integer
 from ._abstract import normal
+from .data import drawn
 
 
 class Coordinates(eqx.Module):
@@ -54,7 +55,7 @@ class Subspace(eqx.Module):
 
     def __init__(self, law: Callable[[Key], PyTree], dimension: int):
         self.law = function_of("a key")("law", law)
-        learning, _, _ = divided(eqx.filter_eval_shape(law, jax.random.key(0)))
+        learning, _, _ = divided(drawn(law))
         count = sum(math.prod(one.shape) for one in jax.tree.leaves(learning))
         self.dimension = integer("dimension", dimension, maximum=max(1, count))
 
