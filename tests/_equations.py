@@ -1,7 +1,7 @@
 """Equations of small states that hold every public model, noise, drift and solver."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import diffrax
@@ -86,6 +86,8 @@ def rotary():
     frequencies = d.rotary_frequencies(2)
     return of(n.TokenNoise(0.5), d.Attention(1.0, frequencies=frequencies), rqf.laws.Uniform(4, 4))
 
+
+RECORD = [0.0, 1.0, 2.0], [[0.0], [1.0], [0.5]], [0]
 
 HALF = rqf.schedules.Exponential(0.5)
 
@@ -184,6 +186,19 @@ EQUATIONS: dict[str, Callable[[], Equation]] = {
     "descent across weights": lambda: of(
         n.TokenNoise(0.3), d.Descent(spring, perpendicular=True), vector(), flat
     ),
+    "nudged to a record": lambda: of(
+        n.NoNoise(), d.Nudged(d.Pull(1.0), 2.0, *RECORD), vector(), flat, why="`lt_to`"
+    ),
+    "driven by a record": lambda: of(
+        n.NoNoise(), d.Driven(d.Pull(1.0), *RECORD), rqf.laws.Normal((3,)), flat, why="`lt_to`"
+    ),
+    "waves": lambda: of(
+        n.NoNoise(),
+        rqf.systems.KuramotoSivashinsky(points=16),
+        rqf.laws.Normal((16,)),
+        flat,
+        why="`fft`",
+    ),
     "constant and linear": lambda: of(
         n.TokenNoise(0.3), d.Sum(d.Constant([1.0, 0.0, 0.0]), d.Linear(Q))
     ),
@@ -214,8 +229,8 @@ def kinds(equation: Equation) -> set[type]:
     def visit(part):
         if isinstance(part, eqx.Module):
             found.add(type(part))
-            for name in part.__dataclass_fields__:
-                jax.tree.map(visit, getattr(part, name), is_leaf=_is_module)
+            for own in fields(part):
+                jax.tree.map(visit, getattr(part, own.name), is_leaf=_is_module)
 
     visit(equation.sde)
     found.add(type(equation.solver or s.default(equation.sde)))

@@ -20,6 +20,7 @@ PROGRAMS = {
 }
 # Blocks that take more than some seconds, by number; the slow test runs them with all others.
 SLOW = {
+    "docs/normalisation.md": {1},
     "docs/tour.md": {3, 4},
     "docs/inference.md": {0, 1, 2},
     "docs/learned_dynamics.md": {1, 3},

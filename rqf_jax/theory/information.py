@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Float
 
 from .._arguments import data, real
+from ._contract import finite
 
 
+@finite
 def water_filling(gains: Any, budget: Any) -> Float[np.ndarray, " channels"]:
     """The powers c_j that carry the most information through parallel Gaussian channels.
 

@@ -320,6 +320,7 @@ def test_neutral_modes_that_a_symmetry_explains_are_stable():
         assert np.all(found.neutral == 3) and not found.metastable.any() and all(found.stable)
 
 
+@pytest.mark.slow
 def test_lyapunov_exponents_at_an_equilibrium_are_the_real_parts_of_its_spectrum(golden):
     index = golden.sizes.index((6, 4))
     spectrum = lyapunov_spectrum(

@@ -257,7 +257,10 @@ def test_a_wrong_argument_of_a_loss_is_named(unchecked, make, words):
 
 @pytest.mark.parametrize(
     "optimizer",
-    [optax.lbfgs(), optax.chain(optax.adam(0.05), optax.contrib.reduce_on_plateau(patience=3))],
+    [
+        pytest.param(optax.lbfgs(), marks=pytest.mark.slow),
+        optax.chain(optax.adam(0.05), optax.contrib.reduce_on_plateau(patience=3)),
+    ],
     ids=["lbfgs", "reduce_on_plateau"],
 )
 def test_optimizers_that_ask_for_the_loss_get_it(optimizer):

@@ -56,6 +56,7 @@ def test_the_strength_of_symmetric_noise_is_found_at_the_bound():
     assert all(abs(score) < 4 for _, score in result.goodness.values())
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_chi_square():
     result = fit()
     degrees = 2 / (2 * result.stderr["symmetric"] / result.estimate["symmetric"]) ** 2

@@ -35,6 +35,7 @@ def coverage(fits, name, value, level=0.95):
     return np.mean(inside)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [None, 0.7])
 def test_rate_and_noise_of_a_matrix_are_at_the_bound_with_honest_intervals(target):
     entries, steps, replicates = 16, 200, 400

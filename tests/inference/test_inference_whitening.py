@@ -97,6 +97,7 @@ def test_orthogonal_tokens_lose_the_mixed_numbers_and_everything_stays_finite():
         assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [4, 12])
 def test_tokens_that_do_not_count_change_nothing(tokens):
     kept = tokens - 2

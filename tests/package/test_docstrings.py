@@ -21,7 +21,8 @@ EXAMPLES = {
     if example.examples
 }
 SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT", "rqf.training.BernoulliRBM"}
-SLOW |= {"rqf.analysis.find_equilibria", "rqf.layers.transformer"}
+SLOW |= {"rqf.analysis.find_equilibria", "rqf.layers.transformer", "rqf.surrogates.Transformer"}
+SLOW |= {"rqf.analysis.common_noise", "rqf.analysis.curvature.Curvature"}
 SLOW |= {
     f"rqf.inference.{name}"
     for name in (

@@ -135,6 +135,7 @@ def test_in_low_temperature_attention_with_random_values_is_the_random_quadratic
 # ---- the verb
 
 
+@pytest.mark.slow
 def test_a_member_does_not_depend_on_the_ensemble_its_batches_or_how_often_it_is_saved():
     layer = Residual(RandomLinear(1.0), 0.1)
     whole = rqf.propagate(layer, Uniform(3, 4), 6, members=5, key=KEY)

@@ -65,6 +65,7 @@ CASES = {
     "gram": (observables.gram, [TOKENS], cross),
     "hermitian": (observables.hermitian, [SQUARE], mirrored),
     "hermitian_spectrum": (observables.hermitian_spectrum, [SQUARE], everything),
+    "largest_logit": (lambda x: observables.largest_logit(x, 0.5), [TOKENS], everything),
     "log_det_gram": (
         observables.log_det_gram, [TOKENS, TOKENS.T, TOKENS[:1], TOKENS[:, :1]], everything,
     ),

@@ -58,7 +58,13 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mean field",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ALLOWED if n != "mean field"),
+    ],
+)
 def test_other_parts_are_simulated(name):
     full, span = simulate(ALLOWED[name], LAW), simulate(ALLOWED[name], InSpan(LAW))
     np.testing.assert_allclose(

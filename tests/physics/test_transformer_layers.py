@@ -300,6 +300,7 @@ def passed(name, dim, layers, tokens, members):
     return initialisation.gram(model, tokens=tokens, draws=4), [np.asarray(y) for y in runs.ys]
 
 
+@pytest.mark.slow
 def test_a_transformer_of_the_library_grows_as_the_limit_of_wide_layers():
     wide, (cosine, norm) = passed("gemma2", 64, 2, 8, 32)
     assert_mean(cosine, wide.mean_cosine, bias=0.02)

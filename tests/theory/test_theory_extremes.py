@@ -237,6 +237,7 @@ def test_small_differences_elsewhere_keep_their_digits():
 # ---- limits
 
 
+@pytest.mark.slow
 def test_pairs_settle_at_late_times():
     for time in (60.0, 400.0, 1e4, 1e12, 1e300):
         assert sphere.mean_squared_overlap(time, 0.5, sigma=1.0) == pytest.approx(1, abs=1e-6)
