@@ -11,6 +11,7 @@ from rich.table import Table
 from .. import inference, io
 from ..io._containers import SUFFIXES
 from ..runs import look
+from ..runs.config import Config
 
 
 def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> None:
@@ -59,10 +60,12 @@ def fit(path: Path, *, antisymmetric: bool, method: str, console: Console) -> No
 def _without_states(dataset: xarray.Dataset) -> str:
     """The message for a run that holds no states of tokens."""
     if "config" in dataset.attrs:
-        state = look.stored_config(dataset).model.state
-        if "state" not in state.observables:
+        config = look.stored_config(dataset)
+        state = config.model.state if isinstance(config, Config) else None
+        if state is None or "state" not in state.observables:
+            subject = "weights that train" if state is None else state.name
             return (
-                f"the run is of {state.name}, and this command fits the noise of tokens. In Python "
+                f"the run is of {subject}, and this command fits the noise of tokens. In Python "
                 "`rqf_jax.fit` fits the parameters of any equation."
             )
     return "the run did not save its states. Run it again with --set 'save=[\"state\"]'."
