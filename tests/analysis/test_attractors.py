@@ -88,6 +88,7 @@ def test_a_cloud_of_a_contraction_shrinks_exponentially_to_one_point():
     np.testing.assert_allclose(spread[-1] ** 2, np.var(clouds[-1, :, 0], axis=0).sum())
 
 
+@pytest.mark.slow
 def test_a_cloud_under_shared_noise_collapses_to_an_antipodal_pair_within_the_bound():
     ts, noises = jnp.linspace(0.0, 12.0, 7), 24
     distances = []

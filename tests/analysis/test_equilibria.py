@@ -105,6 +105,7 @@ def test_a_split_on_any_eigenvector_is_an_equilibrium_with_the_derived_spectrum(
                 assert_same_spectrum(stability(drift, SPHERE, x), expected, 1e-8)
 
 
+@pytest.mark.slow
 def test_consensus_is_stable_on_the_leading_eigenvector_alone_and_only_if_it_is_positive():
     rng = np.random.default_rng(5)
     for shift in (0.0, -10.0):
@@ -151,6 +152,7 @@ def test_an_unbalanced_split_needs_more(kappa, expected):
     assert growth(drift, split(np.array([1.0, 0.0]), 6, 2)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_positive_value_matrix_has_stable_splits_on_its_leading_eigenvector_only():
     rng = np.random.default_rng(6)
     for _ in range(8):

@@ -79,6 +79,7 @@ class Steady(rqf.drifts.AbstractDrift):
         return jax.tree.map(jnp.ones_like, x)
 
 
+@pytest.mark.slow
 def test_flat_space_takes_a_composite_state_whole():
     sde = rqf.SDE(Steady(), NoNoise(), Euclidean())
     one = rqf.simulate(sde, Zeros((2, 3)), TS, substeps=2, members=1, key=KEY).ys
@@ -132,6 +133,7 @@ def test_observables_and_datasets_have_one_variable_for_each_part(tmp_path):
     np.testing.assert_array_equal(stored["x"], runs.ys["x"])
 
 
+@pytest.mark.slow
 def test_lyapunov_exponents_of_an_oscillator_are_its_damping():
     sde = rqf.models.heavy_ball(lambda q: 4.0 * q, convexity=0.25)
     law = Product({"q": Fixed(jnp.ones(1)), "p": Fixed(jnp.zeros(1))})

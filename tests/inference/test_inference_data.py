@@ -88,6 +88,7 @@ def test_an_offset_of_time_changes_no_fit_in_single_precision(unchecked):
             np.testing.assert_allclose(numbers(fit_pairs(xs, TIMES + offset)), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_recovered_noise_does_not_know_when_the_clock_began(unchecked):
     with jax.enable_x64(False):
         expected = recover_noise(tokens(), TIMES, symmetric=1.0).increments

@@ -197,6 +197,7 @@ def test_the_density_of_a_rapidity_is_one_far_from_every_estimate(clock):
         assert np.trapezoid(np.exp(np.asarray(logs)), u) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_no_strength_below_zero_has_a_density():
     density = fit_pairs(tokens_of_two_steps(), jnp.arange(3.0) / 100).log_density()
     assert np.isfinite(float(density({"symmetric": 1.0})))

@@ -315,6 +315,7 @@ RATES, BATCHES = (
 )
 
 
+@pytest.mark.slow
 def test_exponents_of_gradient_noise_have_the_errors_they_say():
     rng, replicates, dof = np.random.default_rng(0), 1000, 20
     law = RATES / BATCHES * 3.0

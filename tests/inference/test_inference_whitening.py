@@ -112,6 +112,7 @@ def test_tokens_that_do_not_count_change_nothing(tokens):
     assert not any(float(getattr(nothing, name)) for name in ("q_s", "q_a", "q_o", "n_a", "dof"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [0.01, 0.004])
 def test_single_precision_errs_by_epsilon_over_the_distance_of_dependent_tokens(distance):
     # With one factorisation it is up to 110 and 340 times that quotient.

@@ -22,6 +22,10 @@ EXAMPLES = {
 }
 SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT", "rqf.training.BernoulliRBM"}
 SLOW |= {"rqf.analysis.find_equilibria", "rqf.layers.transformer", "rqf.surrogates.Transformer"}
+SLOW |= {"rqf.CounterPath", "rqf.propagate", "rqf.io.save"}
+SLOW |= {f"rqf.layers.{name}" for name in ("RandomAttention", "RandomMLP")}
+SLOW |= {f"rqf.training.{name}" for name in ("Copies", "DeepLinear", "Tangents", "TeacherStudent")}
+SLOW |= {f"rqf.analysis.curvature.{name}" for name in ("hessian_eigenvalues", "spectral_density")}
 SLOW |= {"rqf.analysis.common_noise", "rqf.analysis.curvature.Curvature"}
 SLOW |= {
     f"rqf.inference.{name}"

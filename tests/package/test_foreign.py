@@ -57,6 +57,7 @@ def test_a_foreign_equation_is_simulated_by_its_own_solver_and_has_its_own_law(c
     assert "`solver` Turn does not suit this equation: it turns circles" in refused
 
 
+@pytest.mark.slow
 def test_a_foreign_config_is_written_run_compared_and_stored(command, tmp_path):
     command("-m", "rqf_jax", "new", "torus_walk", "--law", "von_mises")
     printed = command("-m", "rqf_jax", "run", "torus_walk.toml", "--set", "points=3")

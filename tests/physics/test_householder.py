@@ -19,6 +19,7 @@ def test_the_triangle_is_that_of_lapack_but_for_signs(shape):
     np.testing.assert_allclose(np.abs(r), np.abs(expected), atol=1e-13)
 
 
+@pytest.mark.slow
 def test_dependent_columns_keep_their_overlaps_and_gradients_stay_finite():
     # Three equal columns and one opposite, then new directions that need the rows left over.
     first, others = jnp.eye(3)[0], jax.random.normal(jax.random.key(1), (4, 3))

@@ -267,6 +267,7 @@ def test_float32_overlaps_of_near_parallel_tokens_are_correct_to_rounding_and_at
     assert np.max(np.abs(got - expected)) <= np.finfo(np.float32).eps / 2  # the spacing below 1
 
 
+@pytest.mark.slow
 def test_float32_log_det_of_ill_conditioned_tokens_keeps_what_the_gram_determinant_loses():
     from_tokens, from_gram = [], []
     for seed in range(20):

@@ -13,6 +13,7 @@ SYMMETRIC = GENERAL + GENERAL.T
 TALL = RNG.standard_normal((5, 3))
 
 
+@pytest.mark.slow
 def test_spectra_are_those_of_numpy_and_ascend():
     np.testing.assert_allclose(
         observables.spectrum(jnp.asarray(SYMMETRIC)), np.linalg.eigvalsh(SYMMETRIC), atol=1e-13

@@ -192,6 +192,7 @@ def test_pairs_that_always_meet_have_no_row_of_their_fate():
         assert "always meet" in forms.notes[0]
 
 
+@pytest.mark.slow
 def test_only_random_quadratic_forms_are_compared_with_their_own_closed_forms():
     """The pairs, limits and volumes of `theory.sphere` hold for no other model."""
     rng = np.random.default_rng(0)
@@ -412,6 +413,7 @@ def test_a_teacher_shows_at_its_time_or_never():
         model("weight_ou").sde(1)
 
 
+@pytest.mark.slow
 def test_tokens_without_noise_end_in_stable_splits_and_not_in_those_of_another_model():
     text = (Path(__file__).parents[2] / "configs" / "multistability.toml").read_text()
     section = parse(text).model
