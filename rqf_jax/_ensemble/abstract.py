@@ -21,7 +21,7 @@ class Saves(Protocol):
 
     @property
     def intervals(self) -> int:
-        """How many intervals there are between saves."""
+        """The number of intervals between saves."""
         ...
 
 

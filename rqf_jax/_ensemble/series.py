@@ -14,7 +14,7 @@ from .._arguments import data, host, is_concrete, shown
 from .trajectories import Trajectories
 
 _EQUAL = 1e-3
-"""How far from their mean, relatively, steps of equal length may be."""
+"""The largest relative distance from their mean of steps that count as equal."""
 
 
 def equally_spaced(

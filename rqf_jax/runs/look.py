@@ -83,7 +83,7 @@ def place_of_figures(out: Path) -> Path:
 
 
 def is_drawn(out: Path, folder: Path) -> bool:
-    """Whether the folder has files of this run, all of them, and none of one before it."""
+    """True if the folder has files of this run, all of them, and none of one before it."""
     files = list(folder.iterdir()) if folder.is_dir() else []
     # The workshop goes when everything is in its place.
     if not files or any(path.name.startswith(_WORKSHOP) for path in files):

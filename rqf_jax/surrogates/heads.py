@@ -1,4 +1,4 @@
-"""How states enter and leave a network: as cells of a grid, or as numbers with a Gaussian law."""
+"""Heads: states enter and leave a network as cells of a grid, or as numbers with a normal law."""
 
 import abc
 import itertools
@@ -245,7 +245,7 @@ class GaussianHead(AbstractHead):
     def log_density(
         self, hidden: Float[Array, " width"], x: Float[Array, " size"], y: Float[Array, " size"]
     ) -> Float[Array, ""]:
-        """That of the normal law."""
+        """The log-density of the normal law."""
         scale = jnp.asarray(self.scale, x.dtype)
         centre, lower = self.law(hidden)
         rest = jax.scipy.linalg.solve_triangular(lower, (y - x) / scale - centre, lower=True)

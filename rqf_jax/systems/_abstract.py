@@ -59,7 +59,7 @@ class AbstractFlow(AbstractDrift):
 
 
 def _equal(flow: eqx.Module, other: eqx.Module) -> bool:
-    """Whether all constants agree to rounding in the coarser type of the two."""
+    """True if all constants agree to rounding in the coarser type of the two."""
     ours, static = eqx.partition(flow, eqx.is_array)
     theirs, same = eqx.partition(other, eqx.is_array)
     if not eqx.tree_equal(static, same):

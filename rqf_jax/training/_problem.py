@@ -36,7 +36,7 @@ class Counts(eqx.Module):
 
     @property
     def intervals(self) -> int:
-        """How many intervals there are between saves."""
+        """The number of intervals between saves."""
         return self.at.shape[-1] - 1
 
 

@@ -249,7 +249,7 @@ class AbstractProcess(AbstractNamed):
 
     @abc.abstractmethod
     def facts(self, updates: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
-        """What is known besides, from what was saved of all seeds, by name: (seeds, saves, ...)."""
+        """Further values of all seeds from their saves, by name: arrays (seeds, saves, ...)."""
 
 
 def find(kind: type[Named], name: str) -> type[Named] | None:

@@ -79,7 +79,7 @@ class Updates(Section):
     stop: Annotated[int, Field(ge=1, le=MOST, examples=[1000])] | None = None
     """The last of `points` equally spaced numbers that start at 0, rounded to whole ones."""
     points: Annotated[int, Field(ge=2, le=_TIMES, examples=[11])] | None = None
-    """How many of these there are."""
+    """The number of these."""
     values: Annotated[Whole, Field(strict=False)] | None = None
     """The numbers themselves, increasing from 0."""
 
