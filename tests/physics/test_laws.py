@@ -158,3 +158,12 @@ def test_uniform_tokens_of_both_precisions_are_alike_and_unit_vectors():
     assert single.dtype == jnp.float32
     np.testing.assert_allclose(single, double, atol=2e-7)
     np.testing.assert_allclose(np.sum(np.asarray(double) ** 2, -1), 1, atol=1e-15)
+
+
+def test_a_normal_state_lies_around_its_mean_in_the_precision_of_its_scale():
+    mean, scale, many = np.array([3.0, -1.0]), jnp.float32(0.5), 4000
+    law = rqf.laws.Normal((2,), scale, mean)
+    drawn = jax.vmap(law)(jax.random.split(jax.random.key(0), many))
+    assert drawn.dtype == jnp.float32
+    z = (np.asarray(drawn, float).mean(0) - mean) / (0.5 / np.sqrt(many))
+    assert np.abs(z).max() < 5
