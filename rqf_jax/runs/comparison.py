@@ -248,8 +248,9 @@ def _cut(title: str, count: int) -> str:
 
 
 def _table(first: str, *others: str) -> Table:
+    """A table of numbers; on a narrow screen the names of its rows fold, and no number is cut."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column(first, no_wrap=True)
+    table.add_column(first)
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -145,6 +145,13 @@ def test_the_tables_fit_80_columns_uncut_and_name_every_pair(fox):
     assert f"Largest |z| of 21 rows: {max(abs(row.z) for row in rows):.1f}" in text
 
 
+def test_a_long_name_folds_and_no_number_is_cut():
+    row = Row("E w·∇L", "learning_rate = 0.05, batch = 16, from 700 on", -0.0956, -0.0948, 0.00057)
+    text = printed(lambda console: report.show([row], xarray.Dataset(), console))
+    assert "…" not in text and "16, from 700" in text
+    assert all(number in text for number in ("-0.09560", "-0.09480(57)", "+1.4"))
+
+
 @pytest.mark.parametrize(("others", "p"), [(0, "0.05"), (3, "0.19"), (19, "0.64")])
 def test_the_largest_z_comes_with_the_probability_of_a_larger_one(others, p):
     rows = [Row("E r", "", 0.0, -1.959964, 1.0), *[Row("E r²", "", 0.0, 0.0, 1.0)] * others]
