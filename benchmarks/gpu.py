@@ -152,7 +152,7 @@ def weigh(members: int) -> tuple[list[list[str]], dict]:
             sde = rqf.models.random_quadratic_form(1.0)
             solver = rqf.solvers.ProjectiveFlow()
             errors = weak_errors(sde, solver, steps, members, jax.random.key(steps))
-            pairs = zip(errors.error, errors.standard_error, strict=True)
+            pairs = zip(errors.error, errors.stderr, strict=True)
             rows.append([name, str(steps), *(f"{e:.1e} ± {s:.0e}" for e, s in pairs)])
             found[f"{name}, {steps}"] = errors.error.tolist()
     return rows, found

@@ -40,7 +40,7 @@ SOLVER = "a solver of `rqf_jax.solvers` or diffrax"
 class SimulatedMoments(eqx.Module):
     """The distance of means of simulated members from observed ones.
 
-        mean over times and components of (( m(sde) - target ) / error)²
+        mean over times and components of (( m(sde) - target ) / stderr)²
 
     m is the mean of `observable` over simulated members. To match second moments, return them from
     `observable`. The members are the same at every step of a fit; they add about 1/`members` to the
@@ -52,7 +52,7 @@ class SimulatedMoments(eqx.Module):
     - `target`: (times, *observable), such as the mean over the members of a data set.
     - `observable`: a function of one state; the state itself by default.
     - `substeps`, `members`, `solver`: as of `simulate`.
-    - `error`: the standard error of `target`, a number > 0 or an array like it.
+    - `stderr`: the standard error of `target`, a number > 0 or an array like it.
 
     **Raises** ValueError for targets of another shape or not finite and errors that are not
     positive.
@@ -71,7 +71,7 @@ class SimulatedMoments(eqx.Module):
     times: SaveTimes
     target: Float[Array, "times *observable"]
     observable: Callable
-    error: Float[Array, "..."]
+    stderr: Float[Array, "..."]
     substeps: int = eqx.field(static=True)
     members: int = eqx.field(static=True)
     solver: diffrax.AbstractSolver | None
@@ -85,13 +85,13 @@ class SimulatedMoments(eqx.Module):
         *,
         substeps: int,
         members: int,
-        error: Any = 1.0,
+        stderr: Any = 1.0,
         solver: diffrax.AbstractSolver | None = None,
     ):
         self.law, self.observable = law, observable
         self.solver = maybe(part(diffrax.AbstractSolver, SOLVER))("solver", solver)
         self.times = SaveTimes.of(ts)
-        self.target, self.error = finite("target", target), finite("error", error)
+        self.target, self.stderr = finite("target", target), finite("stderr", stderr)
         self.substeps, self.members = integer("substeps", substeps), integer("members", members)
         shape = _observed_shape(law, self.times, observable)
         if self.target.shape != shape:
@@ -99,16 +99,16 @@ class SimulatedMoments(eqx.Module):
                 f"`target` must have the shape of `observable` at all `ts`, {shape}; got "
                 f"{self.target.shape}."
             )
-        if self.error.shape not in ((), shape):
-            raise ValueError(f"`error` must be a number or have shape {shape}; got {error!r}.")
-        if is_concrete(self.error) and not np.all(np.asarray(self.error) > 0):
-            raise ValueError(f"`error` must be positive; got {np.min(self.error)}.")
+        if self.stderr.shape not in ((), shape):
+            raise ValueError(f"`stderr` must be a number or have shape {shape}; got {stderr!r}.")
+        if is_concrete(self.stderr) and not np.all(np.asarray(self.stderr) > 0):
+            raise ValueError(f"`stderr` must be positive; got {np.min(self.stderr)}.")
 
     def __call__(self, sde: SDE, key: PRNGKeyArray) -> Float[Array, ""]:
-        """The mean squared distance, in standard errors if `error` was given."""
+        """The mean squared distance, in standard errors if `stderr` was given."""
         ys = _ensemble(self, sde, key)
         distance = jnp.mean(ys, 0) - self.target.astype(ys.dtype)
-        return jnp.mean((distance / self.error.astype(ys.dtype)) ** 2)
+        return jnp.mean((distance / self.stderr.astype(ys.dtype)) ** 2)
 
 
 class MaximumMeanDiscrepancy(eqx.Module):

@@ -61,7 +61,7 @@ class Estimate(eqx.Module):
     """A number with the standard error of its estimate."""
 
     value: Float[Array, ""]
-    error: Float[Array, ""]
+    stderr: Float[Array, ""]
 
 
 class Extremes(eqx.Module):
@@ -188,7 +188,7 @@ def hessian_trace(loss: Loss, weights: PyTree, *, key: Key, probes: int = 16) ->
     >>> trace = rqf.analysis.curvature.hessian_trace(
     ...     lambda w: jnp.sum(w**2), jnp.ones(5), key=jax.random.key(0)
     ... )
-    >>> float(trace.value), float(trace.error)  # the Hessian is diagonal
+    >>> float(trace.value), float(trace.stderr)  # the Hessian is diagonal
     (10.0, 0.0)
     """
     product, point = flat_hessian(loss, weights)
@@ -292,7 +292,7 @@ class Curvature(eqx.Module):
     Of weights w it gives a dictionary of
 
     - `loss`; `gradient`: |∇L|²; `noise`: tr C, of the gradients of single examples;
-    - `trace`: tr ∇²L, and `trace_error`; `sharpness`: λ_max(∇²L);
+    - `trace`: tr ∇²L, and `trace_stderr`; `sharpness`: λ_max(∇²L);
     - `rate_trace` and `rate_sharpness`: the last two times the learning rate, of which full batches
       need the second below 2, and single examples of least squares the first;
     - `dissipation` and `fluctuation`: w·∇L and (α/2)(|∇L|² + tr C/B), whose means are equal in a
@@ -367,7 +367,7 @@ class Curvature(eqx.Module):
             "gradient": square_norm,
             "noise": noise,
             "trace": trace.value,
-            "trace_error": trace.error,
+            "trace_stderr": trace.stderr,
             "sharpness": top,
             "rate_trace": rate * trace.value,
             "rate_sharpness": rate * top,

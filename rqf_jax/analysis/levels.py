@@ -136,17 +136,17 @@ def fit_marchenko_pastur(values: Any, rows: int) -> MarchenkoPasturFit:
 class TailExponent(eqx.Module):
     """The tail of a distribution, density ∝ x^{-exponent} above `start`.
 
-    `error` is the standard error of the exponent, and `count` the number of values above `start`.
+    `stderr` is the standard error of the exponent, and `count` the number of values above `start`.
     """
 
     exponent: float
-    error: float
+    stderr: float
     start: float
     count: int
 
     def __repr__(self) -> str:
         return (
-            f"TailExponent({self.exponent:.3f} ± {self.error:.3f} above {self.start:.4g}, "
+            f"TailExponent({self.exponent:.3f} ± {self.stderr:.3f} above {self.start:.4g}, "
             f"{self.count} values)"
         )
 

@@ -159,7 +159,7 @@ def spectra(
                 rows.append((f"{layer}.{kind}", f"{shape[0]}×{shape[1]}", *[""] * (len(names) - 2)))
                 continue
             one = analysis.describe_spectrum(values, max(shape))
-            tail = "" if one.tail is None else f"{one.tail.exponent:.2f}±{one.tail.error:.2f}"
+            tail = "" if one.tail is None else f"{one.tail.exponent:.2f}±{one.tail.stderr:.2f}"
             row = [
                 f"{layer}.{kind}",
                 f"{shape[0]}×{shape[1]}",

@@ -95,8 +95,8 @@ def test_the_gauss_newton_part_has_the_spectrum_of_its_small_matrix_and_is_all_w
 def test_the_trace_is_found_within_its_error():
     values = np.linspace(-1, 3, 30)
     found = curvature.hessian_trace(quadratic(values), halves(30), key=KEY, probes=200)
-    assert abs(float(found.value) - values.sum()) < 4 * float(found.error)
-    assert 0 < float(found.error) < 1
+    assert abs(float(found.value) - values.sum()) < 4 * float(found.stderr)
+    assert 0 < float(found.stderr) < 1
 
 
 @pytest.mark.parametrize("steps", [12, pytest.param(None, marks=pytest.mark.slow)])
@@ -129,7 +129,7 @@ def test_a_density_has_the_moments_and_the_shape_of_its_spectrum():
     found = curvature.spectral_density(quadratic(values), halves(62), key=KEY, steps=12, probes=40)
     for power in (1, 2, 5):
         mean = found.mean(lambda x, k=power: x**k)
-        assert abs(float(mean.value) - np.mean(values**power)) < 4 * float(mean.error)
+        assert abs(float(mean.value) - np.mean(values**power)) < 4 * float(mean.stderr)
     x = np.linspace(-3, 10, 1301)
     shape = np.asarray(found.density(x, 0.2))
     assert shape.sum() * 0.01 == pytest.approx(1, abs=1e-3)
@@ -157,7 +157,7 @@ def test_gradients_of_examples_add_up_and_their_covariance_is_that_of_batches_of
     assert found["loss"] == pytest.approx(np.mean((X @ w - Y) ** 2) / 2)
     assert found["gradient"] == pytest.approx(slope @ slope)
     assert found["noise"] == pytest.approx(np.trace(covariance))
-    assert abs(found["trace"] - np.trace(hessian)) < 4 * found["trace_error"]
+    assert abs(found["trace"] - np.trace(hessian)) < 4 * found["trace_stderr"]
     assert found["sharpness"] == pytest.approx(np.linalg.eigvalsh(hessian)[-1])
     assert found["rate_sharpness"] == pytest.approx(0.1 * found["sharpness"])
     assert found["dissipation"] == pytest.approx(np.asarray(w) @ slope)

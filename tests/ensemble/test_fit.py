@@ -46,7 +46,7 @@ def fitted(loss, start=0.3, steps=150, where=strength, **options):
 def test_simulated_moments_end_at_their_weighted_least_squares():
     target = S**2 * (1 - np.exp(-2 * RATE * np.asarray(TS))) / (2 * RATE)
     error = np.array([1.0, 0.1, 0.2, 0.3])
-    loss = SimulatedMoments(LAW, TS, target, square, substeps=1, members=64, error=error)
+    loss = SimulatedMoments(LAW, TS, target, square, substeps=1, members=64, stderr=error)
     result = fitted(loss)
     # X = s Z with Z the same at every step, so the loss is a parabola in s².
     z = (paths(1.0, 3) ** 2).mean(0) / error
@@ -220,9 +220,9 @@ def test_a_loss_that_is_not_finite_stops_the_fit():
         (lambda: SimulatedMoments(LAW, TS, np.zeros(3), square, substeps=1, members=4), "`target`"),
         (
             lambda: SimulatedMoments(
-                LAW, TS, np.zeros(4), square, substeps=1, members=4, error=np.zeros(4)
+                LAW, TS, np.zeros(4), square, substeps=1, members=4, stderr=np.zeros(4)
             ),
-            "`error` must be positive",
+            "`stderr` must be positive",
         ),
         (
             lambda: SimulatedMoments(LAW, TS, np.zeros(4), square, substeps=1, members=0),

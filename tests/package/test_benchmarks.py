@@ -313,3 +313,16 @@ def test_the_dense_likelihood_of_the_benchmark_is_that_of_the_fit_and_verdicts_f
         most, value = float(mark[2:]), float(measured)
         assert (met == "yes") == (value <= most if mark[0] == "≤" else value >= most), what
     assert float(steps[1][2].split()[0]) > 0
+
+
+@pytest.mark.slow
+def test_the_table_of_weak_errors_for_a_gpu_holds_kernel_and_scan_to_the_truth(
+    monkeypatch, as_a_user
+):
+    import gpu
+
+    monkeypatch.setenv("RQF_JAX_FUSED", "1")
+    rows, _ = gpu.weigh(2000)
+    assert [row[:2] for row in rows] == [[way, n] for way in (gpu.FUSED, gpu.XLA) for n in ("4", "16")]
+    errors = np.array([[cell.split(" ± ") for cell in row[2:]] for row in rows], float)
+    assert np.all(np.abs(errors[..., 0]) < 5 * errors[..., 1])

@@ -163,6 +163,6 @@ def test_a_description_tells_a_signal_from_noise():
         assert abs(found.spacing_ratio - 0.5307) < 5 * found.spacing_stderr
         assert found.spacing_stderr < 0.04
         assert np.isclose(found.stable_rank, np.sum(values**2) / values[0] ** 2)
-        assert found.tail is not None and found.tail.error > 0
+        assert found.tail is not None and found.tail.stderr > 0
     with pytest.raises(ValueError, match="at least 4 singular values"):
         rqf.analysis.describe_spectrum([1.0, 2.0], 5)

@@ -157,8 +157,8 @@ def test_the_tail_exponent_of_a_power_law_is_found():
     values = np.concatenate([tail, 2 * random.random(2000)])
     found = tail_exponent(values, start=2.0)
     assert found.count == 4000
-    assert abs(found.exponent - 3.5) < 5 * found.error
-    assert found.error == pytest.approx(2.5 / math.sqrt(4000), rel=0.1)
+    assert abs(found.exponent - 3.5) < 5 * found.stderr
+    assert found.stderr == pytest.approx(2.5 / math.sqrt(4000), rel=0.1)
 
 
 def test_without_powerlaw_the_tail_exponent_says_what_to_install(monkeypatch):
