@@ -323,6 +323,7 @@ def test_the_table_of_weak_errors_for_a_gpu_holds_kernel_and_scan_to_the_truth(
 
     monkeypatch.setenv("RQF_JAX_FUSED", "1")
     rows, _ = gpu.weigh(2000)
-    assert [row[:2] for row in rows] == [[way, n] for way in (gpu.FUSED, gpu.XLA) for n in ("4", "16")]
+    ways, counts = (gpu.FUSED, gpu.XLA), ("4", "16")
+    assert [row[:2] for row in rows] == [[way, steps] for way in ways for steps in counts]
     errors = np.array([[cell.split(" ± ") for cell in row[2:]] for row in rows], float)
     assert np.all(np.abs(errors[..., 0]) < 5 * errors[..., 1])
