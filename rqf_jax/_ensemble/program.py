@@ -20,6 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from .abstract import AbstractProblem
+from .compiled import options
 from .engine import ensemble, segment
 
 _EVERYWHERE, _SPLIT = PartitionSpec(), PartitionSpec("members")
@@ -222,7 +223,7 @@ def _most_at_once(lowered: Any) -> int:
 @functools.lru_cache(maxsize=8)
 def _compile(*what: Any) -> Any:
     """The program for arguments of these shapes, of which it may have many values."""
-    return _lower(*what).compile()
+    return _lower(*what).compile(compiler_options=options())
 
 
 @functools.lru_cache(maxsize=8)
