@@ -29,6 +29,13 @@ SLOW = {
 }
 
 
+def quick(name):
+    """The numbers of the blocks of a page that take some seconds at most."""
+    slow = SLOW.get(name, set())
+    assert slow <= set(range(len(PROGRAMS[name])))
+    return [i for i in range(len(PROGRAMS[name])) if i not in slow]
+
+
 def run(name, numbers=None, most=200):
     """Run blocks of a page in order in one namespace, with at most `most` members; return it.
 

@@ -1,6 +1,7 @@
 """How every test runs: float64, strict promotion, checked types, no screen."""
 
 import os
+from pathlib import Path
 
 # Read when jax and matplotlib are first imported, which is below or in a test module.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -16,8 +17,10 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Shapes and dtypes of every annotated call of the library are checked for the whole session.
-install_import_hook("rqf_jax", "_checked.checked")
+# Shapes and dtypes of every annotated call of the library are checked for the whole session, but
+# for those of the writer of kernels: hundreds of thousands of calls, which pass text, not arrays.
+CHECKED = [path.stem for path in (Path(__file__).parents[1] / "rqf_jax").iterdir()]
+install_import_hook([f"rqf_jax.{name}" for name in CHECKED if name != "_fused"], "_checked.checked")
 
 
 @pytest.fixture(autouse=True, scope="module")

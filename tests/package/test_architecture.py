@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import functools
 import importlib
 import inspect
 import json
@@ -34,19 +35,29 @@ FLOORS = [
 NO_MATHEMATICS = {"_fused", "_store", "plot", "io", "runs", "cli", "__init__", "__main__"}
 
 
+@functools.cache
+def nodes(text):
+    """All parts of the syntax tree of a module."""
+    return list(ast.walk(ast.parse(text)))
+
+
+@functools.cache
+def imports(text):
+    """The import statements of a module, anywhere in its text."""
+    return [node for node in nodes(text) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imported(module, text, is_package, modules):
     """The modules of this package that `module` imports, anywhere in its text."""
     here = ["rqf_jax", *module.split(".")] if module != "__init__" else ["rqf_jax"]
     folder = here if is_package else here[:-1]
-    for node in ast.walk(ast.parse(text)):
+    for node in imports(text):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             up = folder[: len(folder) - node.level + 1] if node.level else []
             source = ".".join([*up, *filter(None, [node.module])])
             targets = [f"{source}.{alias.name}" for alias in node.names]
-        else:
-            continue
         for target in targets:
             first, *rest = target.split(".")
             if first != "rqf_jax":
@@ -262,15 +273,10 @@ def test_importing_the_package_adds_at_most_a_second_and_a_half_to_jax(fresh_imp
 def test_the_mathematics_reads_no_file_prints_nothing_and_knows_no_clock(module):
     if module.split(".")[0] in NO_MATHEMATICS or module == "_ensemble.program":
         pytest.skip("not mathematics")
-    tree = ast.parse(SOURCES[module])
-    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    tree = nodes(SOURCES[module])
+    called = {ast.unparse(node.func) for node in tree if isinstance(node, ast.Call)}
     assert not called & {"print", "open", "input", "jax.debug.print", "np.load", "np.save"}
-    names = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    }
+    names = {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}
     # The gate asks how much memory there is, to refuse arrays that cannot fit.
     known = {"os"} if module in ("_arguments.rules", "_arguments.sizes") else set()
     assert not (names - known) & {"time", "datetime", "os", "pathlib", "sys", "logging"}
@@ -290,8 +296,8 @@ def test_no_file_of_the_package_names_a_machine_or_a_package_index(path):
 
 def undefined(text):
     """Names that a module reads and nobody gave it; strings, like shapes of arrays, are none."""
-    tree, known = ast.parse(text), set(dir(builtins)) | {"__file__", "__name__", "__path__"}
-    for node in ast.walk(tree):
+    known = set(dir(builtins)) | {"__file__", "__name__", "__path__"}
+    for node in nodes(text):
         match node:
             case ast.Import() | ast.ImportFrom():
                 known |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
@@ -303,7 +309,7 @@ def undefined(text):
                 known.add(node.name)
             case ast.Name(ctx=ast.Store()):
                 known.add(node.id)
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - known
+    return {node.id for node in nodes(text) if isinstance(node, ast.Name)} - known
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES))

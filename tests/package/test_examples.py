@@ -6,12 +6,12 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from _pages import PROGRAMS, ROOT, run
+from _pages import PROGRAMS, ROOT, quick, run
 
 import rqf_jax as rqf
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-IMPORTS, ANALYSIS, FIRST, FIT, TRAINING, DRIFT, _NOISE = range(len(PROGRAMS["docs/tour.md"]))
+IMPORTS, _ANALYSIS, FIRST, FIT, TRAINING, _DRIFT, _NOISE = range(len(PROGRAMS["docs/tour.md"]))
 
 
 def fewer(code: str, members: int) -> str:
@@ -24,7 +24,7 @@ def fewer(code: str, members: int) -> str:
 @pytest.fixture(scope="module")
 def tour():
     """The namespace of the quick programs of the tour, with 200 members."""
-    yield run("docs/tour.md", [IMPORTS, ANALYSIS, FIRST, DRIFT])
+    yield run("docs/tour.md", quick("docs/tour.md"))
     plt.close("all")
 
 

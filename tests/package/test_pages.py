@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import typer
-from _pages import PAGES, PROGRAMS, ROOT, SLOW, run
+from _pages import PAGES, PROGRAMS, ROOT, SLOW, quick, run
 
 import rqf_jax as rqf
 from rqf_jax.cli.app import app
@@ -22,11 +22,12 @@ def _elsewhere(tmp_path, monkeypatch):
     plt.close("all")
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if PROGRAMS[name]])
+# The programs of two pages run for the sake of their results, below and in `test_examples.py`.
+@pytest.mark.parametrize(
+    "name", [name for name in PAGES if PROGRAMS[name] and name not in ("README.md", "docs/tour.md")]
+)
 def test_the_quick_programs_of_a_page_run_in_order(name):
-    slow = SLOW.get(name, set())
-    assert slow <= set(range(len(PROGRAMS[name])))
-    run(name, [i for i in range(len(PROGRAMS[name])) if i not in slow])
+    run(name, quick(name))
 
 
 @pytest.mark.slow
@@ -36,8 +37,7 @@ def test_all_programs_of_a_page_run_in_order(name):
 
 
 def test_the_readme_prints_what_it_shows_and_saves_its_figure(capsys):
-    (program,) = PROGRAMS["README.md"]
-    exec(program, {})
+    run("README.md", most=4_000)
     printed = capsys.readouterr().out
     shown = re.search(r"```\n\n```\n(.*?)```", PAGES["README.md"], re.DOTALL)[1]
     numbers = [np.array(re.findall(r"\d+\.\d+", text), float) for text in (printed, shown)]
