@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from ._arguments import Key, function_of, integer, lower_bound, part, prng_key
+from ._arguments import Key, calling, function_of, integer, lower_bound, part, prng_key
 from ._ensemble.compiled import compiled
 from ._ensemble.members import typed_key
 from ._ensemble.trajectories import NonFiniteError
@@ -106,7 +106,9 @@ def _step(point, fixed, minima, state, loss, key, optimizer):
     """The next point, and the loss and the size of its gradient at this one."""
 
     def objective(p):
-        return _scalar(loss(_assembled(p, fixed, minima), key))
+        with calling("loss", "be a function of an equation and a key"):
+            value = loss(_assembled(p, fixed, minima), key)
+        return _scalar(value)
 
     value, gradient = jax.value_and_grad(objective)(point)
     # Optax counts in integers and multiplies with floats, whatever the caller's promotion rules.
@@ -153,7 +155,7 @@ def _chosen(sde: SDE, where: Any) -> tuple[PyTree, PyTree]:
         raise ValueError(f"`where` must be a function of an equation; got {where!r}.")
     try:
         wanted = [leaf for leaf in jax.tree.leaves(where(sde)) if eqx.is_inexact_array(leaf)]
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"`where` must choose parameters of `sde`; got {error}.") from error
     with_paths, structure = jax.tree_util.tree_flatten_with_path(sde)
     leaves = [leaf for _, leaf in with_paths]

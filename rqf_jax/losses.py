@@ -19,6 +19,7 @@ from ._ensemble.members import whole_state
 from ._ensemble.simulate import simulate
 from ._ensemble.times import SaveTimes
 from ._ensemble.trajectories import Trajectories
+from ._ensemble.validity import taking
 from ._sde import SDE, in_dtype
 from .laws import AbstractLaw
 from .manifolds import Euclidean, Hermitian
@@ -310,7 +311,8 @@ def _observed_shape(law: Any, times: SaveTimes, observable: Any) -> tuple[int, .
     part(AbstractLaw)("law", law)
     function_of("one state")("observable", observable)
     state = eqx.filter_eval_shape(law, jax.random.key(0))
-    seen = eqx.filter_eval_shape(observable, state)
+    with taking("observable", state):
+        seen = eqx.filter_eval_shape(observable, state)
     if not isinstance(seen, jax.ShapeDtypeStruct) or not jnp.issubdtype(seen.dtype, jnp.floating):
         raise ValueError(f"`observable` must return one array of floats; got {seen}.")
     return (times.intervals + 1, *seen.shape)

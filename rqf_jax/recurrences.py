@@ -166,11 +166,16 @@ def exponential_features(x: Any, order: int) -> Float[Array, "tokens states"]:
     |x·y|^{p+1} e^{|x·y|}/(p+1)! of it. Raises ValueError unless x is (tokens, dim) and `order` at
     least 0.
     """
-    x, order = floating("x", x), integer("order", order, minimum=0)
+    return _features("x", x, order)
+
+
+def _features(name: str, value: Any, order: int) -> Float[Array, "tokens states"]:
+    """`exponential_features` of the argument `name`."""
+    x, order = floating(name, value), integer("order", order, minimum=0)
     if x.ndim != 2:
-        raise ValueError(f"`x` must be (tokens, dim); got shape {x.shape}.")
+        raise ValueError(f"`{name}` must be (tokens, dim); got shape {x.shape}.")
     tokens, dim = x.shape
-    fitting(("x", "order"), (tokens, math.comb(dim + order, order)))
+    fitting((name, "order"), (tokens, math.comb(dim + order, order)))
     powers = np.array(
         [
             np.bincount(chosen, minlength=dim)
@@ -205,9 +210,8 @@ def softmax_attention(queries: Any, keys: Any, values: Any, order: int) -> Recur
     """
     if integer("order", order, minimum=0) % 2:
         raise ValueError(f"`order` must be even, so that weights are positive; got {order}.")
-    return linear_attention(
-        exponential_features(queries, order), exponential_features(keys, order), values
-    )
+    features = _features("queries", queries, order), _features("keys", keys, order)
+    return linear_attention(*features, values)
 
 
 def state_space(steps: Any, write: Any, read: Any, inputs: Any, *, decay: Any = 1.0) -> Recurrence:

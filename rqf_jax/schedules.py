@@ -5,10 +5,9 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from ._arguments import described, finite, is_concrete, scalar
+from ._arguments import described, finite, increasing, scalar
 
 __all__ = [
     "AbstractSchedule",
@@ -43,15 +42,11 @@ class PiecewiseLinear(AbstractSchedule):
     values: Float[Array, " points"]
 
     def __init__(self, ts: Any, values: Any):
-        self.ts, self.values = finite("ts", ts), finite("values", values)
-        if self.ts.ndim != 1 or self.ts.size < 1:
-            raise ValueError(f"`ts` must be one axis of times; got shape {self.ts.shape}.")
+        self.ts, self.values = increasing("ts", ts), finite("values", values)
         if self.values.shape != self.ts.shape:
             raise ValueError(
                 f"`values` must have the shape {self.ts.shape} of `ts`; got {self.values.shape}."
             )
-        if is_concrete(self.ts) and np.any(np.diff(np.asarray(self.ts)) <= 0):
-            raise ValueError(f"`ts` must be strictly increasing; got {np.asarray(self.ts)}.")
 
     def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """The value on the line at time t."""

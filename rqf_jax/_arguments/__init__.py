@@ -1,5 +1,6 @@
 """The gate: rules for arguments, and values as errors and the screen show them."""
 
+from .calls import called, calling
 from .fields import field, lower_bound, mask, optional, scalar, square
 from .rules import (
     Rule,
@@ -29,6 +30,7 @@ from .rules import (
 )
 from .shown import described, shown, table
 from .sizes import fitting, sizes
+from .times import increasing
 from .trees import count_of, examples, floats, like
 from .types import Key, Real, Times
 
@@ -38,6 +40,8 @@ __all__ = [
     "Rule",
     "Times",
     "allowed",
+    "called",
+    "calling",
     "count_of",
     "data",
     "described",
@@ -52,6 +56,7 @@ __all__ = [
     "floats",
     "function_of",
     "host",
+    "increasing",
     "integer",
     "is_concrete",
     "like",

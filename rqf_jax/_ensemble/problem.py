@@ -19,13 +19,13 @@ from .._norm import check_directions
 from .._sde import SDE, state_dtype
 from ..laws import AbstractLaw
 from ..manifolds import AbstractManifold
-from ..solvers._step_size import warn_of_long_steps
+from ..solvers._step_size import warn, warn_of_long_steps
 from .abstract import AbstractProblem, is_finite, shape_of_start
 from .interval import CACHE_BYTES, Batch
 from .kinds import once_for_each_kind
 from .members import member_keys, typed_key, whole_state
 from .times import SaveTimes
-from .validity import check_parts, check_span, noise_shape, path_name, shapes_of
+from .validity import check_parts, check_span, knows_time, noise_shape, path_name, shapes_of
 
 TOLERANCE = 1e-5
 """How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
@@ -134,6 +134,14 @@ class Problem(AbstractProblem):
         at, lengths = np.asarray(self.times.at, float), np.asarray(self.times.lengths, float)
         steps = [(at[k], lengths[k] / self.substeps) for k in {0, int(np.argmax(lengths))}]
         like = self.state if x0 is None else x0
+        h, last, dtype = lengths.min() / self.substeps, np.abs(at).max(), state_dtype(like)
+        blur = float(np.spacing(last.astype(dtype))) / 2
+        if blur > h / 2 and knows_time(sde, self.state):
+            warn(
+                f"times up to {last:g} are rounded by {blur:.2g} in {dtype}, more than half of the "
+                f"step h = {h:.2g}, and this equation depends on time. Let time begin at 0, or "
+                "take states in float64."
+            )
         warn_of_long_steps(self.chosen, sde, steps, like, x0)
 
 

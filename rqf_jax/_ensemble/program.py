@@ -28,6 +28,9 @@ _SPLIT_POINTS = PartitionSpec(None, "members")
 _SMALL = 2**26
 """Bytes of results that any machine has."""
 
+_LEAST_ADDRESSES = 5 * 2**28
+"""What XLA takes before the first number, little of it resident: 1.1 GiB on two cores, measured."""
+
 
 class Segment(NamedTuple):
     """A part of the path of some members, and all that is needed to go on from its end.
@@ -198,6 +201,20 @@ def check_room(members: int, saved: int, first: Array) -> None:
             f"`members` = {members:,} need more memory than there is: {needed:,} bytes are saved, "
             f"and {free:,} are free. Pass `save=` to keep less of a state, save more rarely, or "
             "make fewer members at a time and continue with `first_member`."
+        )
+
+
+def check_addresses() -> None:
+    """Raise MemoryError if a limit on addresses leaves too few of them to compile anything.
+
+    XLA and its threads end the process when they get none, without a word that Python could catch.
+    """
+    left = _address_space()
+    if left < _LEAST_ADDRESSES:
+        raise MemoryError(
+            f"the limit on addresses, ulimit -v, leaves {max(left, 0) / 2**30:.2f} GiB to this "
+            f"process; its programs and threads take {_LEAST_ADDRESSES / 2**30:.2f} GiB before the "
+            "first number. Raise it, or limit the resident memory instead, as control groups do."
         )
 
 

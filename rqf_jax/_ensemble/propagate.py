@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Int, PyTree, UInt32
 
 from .._arguments import Key, each, flag, integer, is_concrete, maybe, part
-from .._sde import in_dtype, state_dtype
+from .._sde import in_dtype
 from ..laws import AbstractLaw
 from ..layers import AbstractLayer
 from .compiled import compiled
@@ -91,7 +91,6 @@ def propagate(
     state = state_shape(stream, law, key)
     if getattr(state, "ndim", 0) != 2:
         raise ValueError(f"`law` must draw tokens (tokens, dim); got {state}.")
-    dtype = state_dtype(state)
     check_start(stream, law, key, first_member, (layers, law, key))
     check_layers(layers, key, state)
     check_saved(save, state)
@@ -103,7 +102,7 @@ def propagate(
         check_room(members, one, first)
     ys, status = _networks(stack, first, members, batch_size)
     ys = raise_failed(ys, status, first_member, throw)
-    return Trajectories(np.arange(0, depth + 1, every, dtype=dtype), ys, status)
+    return Trajectories(np.arange(0, depth + 1, every).astype(float), ys, status)
 
 
 class _Stack(eqx.Module):

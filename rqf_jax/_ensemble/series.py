@@ -32,7 +32,7 @@ def equally_spaced(
         xs = xs[None]
     if xs.ndim < 3 or xs.shape[1] != ts.size or 0 in xs.shape:
         raise ValueError(
-            f"`runs` must have shape ([members,] {ts.size}, *state) for {ts.size} times; got "
+            f"`runs` must have shape ([members,] {ts.size}, *state) for {ts.size} `times`; got "
             f"{xs.shape}."
         )
     lengths = steps(ts, ts.size)
@@ -75,7 +75,9 @@ def read(runs: Any, times: Any) -> tuple[Array | np.ndarray, np.ndarray]:
                 f"got {shown(runs)}."
             )
     if times is None:
-        raise ValueError("`times` must be given with an array: steps may be of any length.")
+        raise ValueError(
+            "`times` must be given when `runs` is an array: steps may be of any length."
+        )
     if not is_concrete(values):
         raise ValueError(
             "`runs` must be known, because a fit looks at its data; got a traced array. Call the "

@@ -12,7 +12,7 @@ import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
-from .._arguments import Key, shown
+from .._arguments import Key, calling, shown
 from .._sde import SDE, in_dtype
 from ..drifts import AbstractDrift
 from ..laws import AbstractLaw
@@ -132,17 +132,9 @@ def taking(name: str, *args: PyTree, named: bool = False) -> Iterator[None]:
 
     With `named`, errors that name a part of the function, like a field, are left as they are.
     """
-    try:
+    remedy = "Write it for ONE state, without axes of members and times, in `jax.numpy`."
+    with calling(name, f"take {', '.join(map(shapes_of, args))}", remedy, named=named):
         yield
-    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
-        said = str(error).strip().partition("\n")[0]
-        if named and said.startswith("`"):
-            raise
-        raise ValueError(
-            f"`{name}` must take {', '.join(map(shapes_of, args))}; it raised "
-            f"{type(error).__name__}: {said.removesuffix('.')}. Write it for ONE state, without "
-            "axes of members and times, in `jax.numpy`."
-        ) from error
 
 
 def _evaluated(owner: Any, method: str, args: tuple) -> PyTree:
@@ -235,6 +227,19 @@ def _linear(noise: Any, time: Any, state: PyTree, dw: Any) -> None:
             f"`{type(noise).__name__}` must be linear in its increment `dw`; its derivative with "
             "respect to `dw` depends on `dw`."
         )
+
+
+@once_for_each_kind
+def knows_time(sde: SDE, state: PyTree) -> bool:
+    """True if the drift or the noise of a state like `state` depends on the time."""
+    time = jax.ShapeDtypeStruct((), jax.tree.leaves(state)[0].dtype)
+    arrays, static = eqx.partition(in_dtype(sde, time.dtype), eqx.is_array)
+
+    def motion(time, arrays, x, dw):
+        sde = eqx.combine(arrays, static)
+        return sde.drift(time, x), sde.noise(time, x, dw)
+
+    return _used(motion, time, arrays, state, _increment(sde.noise, state, time.dtype))[0]
 
 
 def _used(function: Callable, *args: PyTree) -> list[bool]:

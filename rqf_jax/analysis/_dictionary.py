@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from .._arguments import integer
-from .._ensemble.validity import taking
+from .._ensemble.validity import shapes_of, taking
 
 
 class Monomials(eqx.Module):
@@ -69,16 +69,17 @@ class Lift(eqx.Module):
         with jax.enable_x64(True):
             given = jnp.asarray(windows if self.delays > 1 else windows[:, 0])
             one = jax.ShapeDtypeStruct(given.shape[1:], given.dtype)
-            with taking("dictionary", one, named=True):
-                return np.asarray(jax.jit(jax.vmap(self._one))(given))
+            with taking("dictionary", one):
+                found = eqx.filter_eval_shape(self.dictionary, one)
+            if not isinstance(found, jax.ShapeDtypeStruct) or found.ndim != 1 or not found.size:
+                raise ValueError(
+                    "`dictionary` must return one axis of functions, an array (functions,); got "
+                    f"{shapes_of(found)}."
+                )
+            return np.asarray(jax.jit(jax.vmap(self._one))(given))
 
     def _one(self, x: Array) -> Array:
         values = self.dictionary(x)
-        if not isinstance(values, jax.Array) or values.ndim != 1 or not values.size:
-            raise ValueError(
-                "`dictionary` must return one axis of functions, an array (functions,); got "
-                f"{getattr(values, 'shape', type(values).__name__)}."
-            )
         return values if jnp.iscomplexobj(values) else values.astype(float)
 
 

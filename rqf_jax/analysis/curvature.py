@@ -30,7 +30,14 @@ from .._arguments import (
 )
 from .._ensemble.members import typed_key
 from ._lanczos import ritz
-from ._losses import alone, check_loss, checked_examples, flat_hessian
+from ._losses import (
+    alone,
+    check_loss,
+    check_outputs,
+    checked_data,
+    checked_examples,
+    flat_hessian,
+)
 
 __all__ = [
     "Curvature",
@@ -141,14 +148,14 @@ def gauss_newton_product(
     >>> float(product[0])  # (2w)²
     36.0
     """
-    function_of("weights")("outputs", outputs)
     point, rest = floats("weights", weights)
+    check_outputs(outputs, weights)
 
     def f(p):
         return outputs(eqx.combine(p, rest))
 
     seen, moved = jax.jvp(f, (point,), (like("vector", vector, "weights", point),))
-    check_loss(loss, seen)
+    check_loss(loss, seen, of="outputs")
     bent = jax.jvp(jax.grad(loss), (seen,), (moved,))[1]
     return jax.vjp(f, point)[1](bent)[0]
 
@@ -169,10 +176,8 @@ def example_hessians(
 
     `loss` is a function of weights and a batch, which sees each example by itself.
     """
-    function_of("weights and a batch")("loss", loss)
-    return jax.vmap(lambda one: hessian(lambda w: loss(w, alone(one)), weights))(
-        checked_examples(data)
-    )
+    examples = checked_examples(loss, weights, data)
+    return jax.vmap(lambda one: hessian(lambda w: loss(w, alone(one)), weights))(examples)
 
 
 # ---- estimates
@@ -267,13 +272,13 @@ def example_gradients(loss: ExampleLoss, weights: PyTree, data: PyTree) -> PyTre
 
     `loss` is a function of weights and a batch, which sees each example by itself.
     """
-    function_of("weights and a batch")("loss", loss)
+    examples = checked_examples(loss, weights, data)
     point, rest = floats("weights", weights)
 
     def one(example):
         return jax.grad(lambda p: loss(eqx.combine(p, rest), alone(example)))(point)
 
-    return jax.vmap(one)(checked_examples(data))
+    return jax.vmap(one)(examples)
 
 
 def gradient_covariance(loss: ExampleLoss, weights: PyTree, data: PyTree) -> Float[Array, "n n"]:
@@ -335,7 +340,7 @@ class Curvature(eqx.Module):
         steps: int = 16,
     ):
         self.loss = function_of("weights and a batch")("loss", loss)
-        self.data = jax.tree.map(jnp.asarray, checked_examples(data))
+        self.data = jax.tree.map(jnp.asarray, checked_data(data))
         self.learning_rate = scalar("learning_rate", minimum=0)(learning_rate)
         self.key = typed_key(prng_key("key", key))
         self.batch = integer("batch", batch)
@@ -345,6 +350,7 @@ class Curvature(eqx.Module):
     def __call__(self, weights: PyTree) -> dict[str, Float[Array, ""]]:
         """The dictionary."""
         found, rest = floats("weights", weights)
+        check_loss(self.loss, weights, self.data, of="weights and a batch")
 
         def whole(w):
             return self.loss(w, self.data)

@@ -65,8 +65,8 @@ def number_variance(levels: Any, length: Any, *, bulk: Any = 0.5) -> tuple[float
     start, stop = middle.start, middle.stop
     if not 0 < length <= stop - start:
         raise ValueError(
-            f"`length` must be positive and at most {stop - start}, the levels of the bulk; got "
-            f"{length:g}."
+            f"`length` must be positive and at most {stop - start}, the levels in the middle "
+            f"`bulk`; got {length:g}."
         )
     edges = np.arange(start, stop + 1e-9, length)
     counts = np.stack([np.histogram(row, edges)[0] for row in levels_])

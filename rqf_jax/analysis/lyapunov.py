@@ -20,7 +20,18 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PyTree, UInt32
 
-from .._arguments import Key, Times, data, floating, function_of, host, integer, is_concrete, part
+from .._arguments import (
+    Key,
+    Times,
+    calling,
+    data,
+    floating,
+    function_of,
+    host,
+    integer,
+    is_concrete,
+    part,
+)
 from .._ensemble.compiled import compiled
 from .._ensemble.members import member_keys, member_range
 from .._ensemble.problem import Problem
@@ -320,7 +331,8 @@ def two_point_exponent(
             f"`second` must have states of shape {jnp.shape(first.ys)}; got {jnp.shape(second.ys)}."
         )
     ends = np.asarray([start, first.ts.size - 1])
-    both = jax.vmap(jax.vmap(distance))(first.ys[:, ends], second.ys[:, ends])
+    with calling("distance", "be a function of two states to a number"):
+        both = jax.vmap(jax.vmap(distance))(first.ys[:, ends], second.ys[:, ends])
     distances = np.asarray(both, float)
     if not np.all(distances > 0):
         raise ValueError(

@@ -380,9 +380,11 @@ def _screen(hosts: str | None = None, *, compiles: bool = False) -> "Screen":
     from ..runs.screen import Screen
 
     if compiles:
+        from .._ensemble import program as _program
         from . import cache
 
         cache.switch_on()
+        _program.check_addresses()
     if hosts is None:
         return Screen()
     from ..runs import hosts as hosting

@@ -4,6 +4,7 @@ import errno
 import sys
 
 CONTINUE = "The same command continues the run."
+_HANDLES = (errno.EMFILE, errno.ENFILE)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -27,6 +28,9 @@ def explained(error: Exception) -> tuple[int | None, str]:
             return 2, f"{text}{gap}--force replaces a run, and nothing else."
         case _store.LockedError():
             return 5, str(error)
+        case OSError(errno=number) if number in _HANDLES:
+            where = f" ({error.filename})" if error.filename else ""
+            return 3, f"{error.strerror}{where}. Raise the limit, ulimit -n. {CONTINUE}"
         case OSError(errno=number) if number in _DISK:
             where = f" ({error.filename})" if error.filename else ""
             return 3, f"{error.strerror}{where}. {CONTINUE}"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import described, each, finite, is_concrete, part, whole
+from .._arguments import described, each, finite, increasing, part, whole
 from ._abstract import AbstractDrift
 
 
@@ -25,19 +25,13 @@ class _Record(eqx.Module):
         places = each(whole(minimum=0))("coordinates", coordinates)
         if len(set(places)) < len(places):
             raise ValueError(f"`coordinates` must differ from each other; got {places}.")
-        self.ts, self.values = finite("ts", ts), finite("record", values)
+        self.ts, self.values = increasing("ts", ts, least=2), finite("record", values)
         self.coordinates = places
-        if self.ts.ndim != 1 or self.ts.size < 2:
-            raise ValueError(
-                f"`ts` must be one axis of at least 2 times; got shape {self.ts.shape}."
-            )
         if self.values.shape != (self.ts.size, len(places)):
             raise ValueError(
                 f"`record` must have shape {(self.ts.size, len(places))}, for these times and "
                 f"coordinates; got {self.values.shape}."
             )
-        if is_concrete(self.ts) and np.any(np.diff(np.asarray(self.ts)) <= 0):
-            raise ValueError(f"`ts` must be strictly increasing; got {np.asarray(self.ts)}.")
 
     def at(self, t: Float[Array, ""]) -> Float[Array, " seen"]:
         """The values at time t, on straight lines between the times and constant outside."""

@@ -140,11 +140,13 @@ def _digits(error: float) -> int:
     return max(0, 1 - math.floor(math.log10(error)))
 
 
-def normal(names, values, errors, level) -> dict[str, tuple[float, float]]:
-    """Normal intervals of parameters with standard errors `errors`."""
-    from scipy.special import ndtri
+def normal(names, values, errors, level, *, dof=math.inf) -> dict[str, tuple[float, float]]:
+    """Normal intervals of parameters with standard errors `errors`, or Student's where these are
+    known with `dof` degrees of freedom."""
+    from scipy.special import ndtri, stdtrit
 
-    reach = ndtri((1 + level) / 2) * errors
+    above = (1 + level) / 2
+    reach = (ndtri(above) if math.isinf(dof) else stdtrit(dof, above)) * errors
     return {
         name: (float(value - d), float(value + d))
         for name, value, d in zip(names, values, reach, strict=True)

@@ -70,12 +70,19 @@ def predicted_error(
     runs = simulate(
         SDE(NoDrift(), noise, Sphere()),
         Uniform(tokens, dim),
-        step * jnp.arange(steps + 1, dtype=step.dtype),
+        float(step) * np.arange(steps + 1),
         substeps=1,
         members=members,
         key=jax.random.key(0),
+        throw=False,
     )
-    seen = whitened_steps(runs.ys, jnp.diff(runs.ts), None, strengths[0] ** 2)
+    if np.any(runs.status):
+        turn = float(strengths[0] * np.sqrt(step * (dim - 1)))
+        raise ValueError(
+            "`dt` must be so short that tokens turn by small angles, of the order of `symmetric` "
+            f"√(`dt` (`dim` - 1)); got {turn:.3g}."
+        )
+    seen = whitened_steps(runs.ys, jnp.full(steps, step), None, strengths[0] ** 2)
     squares: Float[Array, " parameters"] = 2 * jnp.log(strengths.astype(runs.ys.dtype))
     fisher = np.asarray(information(squares, seen), float) / members
     errors = np.sqrt(np.diagonal(np.linalg.inv(fisher))) * np.asarray(strengths, float) / 2

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import Key, Times, function_of, part, prng_key, real, shown
+from .._arguments import Key, Times, calling, function_of, part, prng_key, real, shown
 from .._ensemble.members import typed_key
 from .._sde import SDE
 from ..laws import AbstractLaw
@@ -168,11 +168,8 @@ def started(start: Any) -> tuple[tuple[str, ...], np.ndarray]:
 
 def equation(model: Callable, names: tuple[str, ...], values: np.ndarray) -> SDE:
     """The equation of `model` at parameters; ValueError if it makes none."""
-    try:
+    with calling(
+        "model", f"make an equation of a dict of {', '.join(names)}, the names of `start`"
+    ):
         sde = model(dict(zip(names, map(jnp.asarray, values), strict=True)))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"`model` must make an equation of a dict of {', '.join(names)}, the names of `start`; "
-            f"it raised {type(error).__name__}: {error}."
-        ) from error
     return part(SDE, "a function of a dict to an `rqf_jax.SDE`")("model", sde)

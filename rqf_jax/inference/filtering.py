@@ -19,6 +19,7 @@ from .._arguments import (
     Times,
     floating,
     function_of,
+    host,
     integer,
     is_concrete,
     number,
@@ -34,6 +35,9 @@ from .._ensemble.trajectories import NonFiniteError
 from .._ensemble.validity import taking
 from .._sde import SDE
 from ..laws import AbstractLaw
+
+_KNOWN = 0.1
+"""Rounding may move an observation by so much of its noise."""
 
 
 class Filtered(eqx.Module):
@@ -160,7 +164,8 @@ def ensemble_kalman(
         bad = int(jnp.argmin(jnp.isfinite(found[4])))
         raise NonFiniteError(
             f"members became NaN or infinite before observation {bad}, at time {float(at[bad]):g}. "
-            "Take more `substeps`, or an `observation` and a `law` that are not as large."
+            "Take more `substeps`, or an `observation`, a `law` and an `inflation` that are not as "
+            "large."
         )
     means, stderr, predictions, innovations, logs, ensemble = found
     return Filtered(at, means, stderr, predictions, innovations, ~jnp.isnan(values), logs, ensemble)
@@ -198,12 +203,20 @@ def observations(ys: Any, count: int, observation: Any):
         )
     if is_concrete(scale) and not np.all((np.asarray(scale) > 0) & np.isfinite(scale)):
         raise ValueError(f"`observation` must be positive and finite; got {np.asarray(scale)}.")
+    if is_concrete((values, scale)):
+        lost = np.nanmax(np.abs(np.asarray(values, float) - host("ys", ys).reshape(values.shape)))
+        if not lost <= _KNOWN * np.asarray(scale).min():
+            raise ValueError(
+                f"`ys` must be known to a tenth of `observation`; {values.dtype} rounds them by "
+                f"{lost:.2g}. Subtract a constant from what is observed, or turn `jax_enable_x64` "
+                "on."
+            )
     return values, jnp.broadcast_to(scale, values.shape[1:])
 
 
 def check_observe(observe: Callable, state: PyTree, seen: int) -> None:
     """Raise ValueError unless `observe` makes so many numbers of a state."""
-    with taking("observe", state, named=True):
+    with taking("observe", state):
         made = eqx.filter_eval_shape(observe, state)
     shape = getattr(made, "shape", None)
     if shape is None or math.prod(shape) != seen:

@@ -66,7 +66,9 @@ def fit_scaling(
         raise ValueError(f"`dof` must be at least 1, that of one number; got {freedom.min():g}.")
     for name, value in (("learning_rate", rates), ("batch_size", batches), ("dof", freedom)):
         if value.shape != variances.shape:
-            raise ValueError(f"`{name}` must have shape {variances.shape}; got {value.shape}.")
+            raise ValueError(
+                f"`{name}` must have the shape of `noise`, {variances.shape}; got {value.shape}."
+            )
     if variances.size < 4:
         raise ValueError(f"`noise` must have at least 4 runs; got {variances.size}.")
     inverse_batch = 1 / batches

@@ -75,7 +75,8 @@ def fit_shooting(
     - `solver`: as of `rqf_jax.simulate`; `diffrax.Tsit5()` needs few steps.
 
     **Returns** a `FitResult` with the names of `start`; errors are those of the linearised
-    constrained problem, which for this likelihood are the bound. Goodness holds the mean square of
+    constrained problem, which for this likelihood are the bound, and intervals Student's where τ is
+    estimated. Goodness holds the mean square of
     the residuals where τ is known (1), and their correlation in succession (0).
 
     **Raises** ValueError for arguments that break a rule and for equations with noise, which
@@ -255,7 +256,9 @@ def _result(problem, parts, theta, covariance, scale, free, there) -> FitResult:
         fisher=np.linalg.inv(covariance),
         bound=named,
         method="multiple shooting",
-        intervals=partial(normal, problem.names, theta, errors),
+        intervals=partial(
+            normal, problem.names, theta, errors, dof=free if scale is None else math.inf
+        ),
         dof_used=float(free),
         dof_available=float(there.sum()),
         steps_used=int(np.sum(np.asarray(problem.lengths) > 0)),

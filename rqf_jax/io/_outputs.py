@@ -261,8 +261,8 @@ def _batch(states: np.ndarray, mask: Any, tokens: Any) -> list[_Part]:
     kept = kept[None] if kept.ndim == 1 else kept
     if kept.shape != (batch, length) or not np.all((kept == 0) | (kept == 1)):
         raise ValueError(
-            f"`mask` must be 0 and 1 of shape {(batch, length)}, (batch, tokens); got dtype "
-            f"{kept.dtype} and shape {kept.shape}."
+            f"`mask` must be 0 and 1 of shape {(batch, length)}, (batch, tokens) of "
+            f"`hidden_states`; got dtype {kept.dtype} and shape {kept.shape}."
         )
     empty = np.flatnonzero(~np.any(kept != 0, axis=1))
     if empty.size:

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
-from .._arguments import floating, function_of, integer
+from .._arguments import calling, floating, function_of, integer
 from .._linalg import spectral as _spectral
 from ._state import without_infinities
 
@@ -99,8 +99,10 @@ def matrix_function(
     What to differentiate instead of eigenvectors: the gradient is finite and exact at degenerate
     eigenvalues. Raises ValueError if `x` is not one square matrix.
     """
+    matrix = _symmetric(x)
     function_of("an array of eigenvalues")("function", function)
-    return _spectral.spectral_function(function, _symmetric(x))
+    with calling("function", "be a function of an array of eigenvalues"):
+        return _spectral.spectral_function(function, matrix)
 
 
 # ---- of a spectrum

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from .._arguments import Real, integer, maybe, number, takes, words
+from .._arguments import Real, called, integer, maybe, number, takes, words
 from ..theory.dyson import semicircle_density
 from ._canvas import INK, PALETTE, axis, finite, pair
 from .curves import matching
@@ -238,7 +238,8 @@ def _density_curve(density: Any) -> tuple[np.ndarray, np.ndarray]:
     if callable(density):
         # Midpoints: the ends, where a density may be infinite, are left out.
         theta = (np.arange(600) + 0.5) * (math.pi / 600)
-        return theta, matching(density(theta), theta, "density(theta)")
+        values = called("an array of angles")("density", density)(theta)
+        return theta, matching(values, theta, "density(theta)")
     theta = finite(density[0], "density[0]")
     if theta.ndim != 1:
         raise ValueError(f"`density[0]` must be (points,); got shape {theta.shape}.")

@@ -74,15 +74,18 @@ def warn_of_long_steps(
     else:
         return
     more = f"{excess:.3g} times as many" if math.isfinite(excess) else "many more"
-    # The line of the user, not one of ours, is where to look.
+    warn(
+        f"the step h = {h:.3g} is long for this {part} and should be at most 1. Use {more} "
+        "`substeps`."
+    )
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the user, who is not one of ours."""
     frame, level = inspect.currentframe(), 0
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frame, level = frame.f_back, level + 1
-    warnings.warn(
-        f"the step h = {h:.3g} is long for this {part} and should be at most 1. Use {more} "
-        "`substeps`.",
-        stacklevel=level + 1,
-    )
+    warnings.warn(text, stacklevel=level + 1)
 
 
 @eqx.filter_jit

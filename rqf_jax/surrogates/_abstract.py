@@ -52,7 +52,7 @@ def loss(surrogate: AbstractSurrogate, windows: Float[Array, "batch times size"]
     windows = floating("windows", windows)
     if windows.ndim != 3 or not windows.size or windows.shape[-1] != surrogate.size:
         raise ValueError(
-            f"`windows` must have shape (batch, times, {surrogate.size}) for this surrogate; got "
+            f"`windows` must have shape (batch, times, {surrogate.size}) for this `surrogate`; got "
             f"{shown(windows)}. `rqf_jax.surrogates.windows` cuts paths into windows."
         )
     return jnp.mean(jax.vmap(surrogate.objective)(windows))

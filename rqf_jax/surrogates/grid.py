@@ -142,7 +142,7 @@ def grid_of(paths: Any, cells: int, *, margin: Any = 0.05) -> Grid:
         )
     if margin * cells > 1 + 2 * margin:
         raise ValueError(
-            f"`margin` must be at most one cell; got {margin:g} of the range with {cells} cells, "
+            f"`margin` must be at most one cell; got {margin:g} of the range with {cells} `cells`, "
             f"which leaves cells at the rim empty. Take at most {1 / (cells - 2):.3g}."
         )
     reach = margin * (high - low)

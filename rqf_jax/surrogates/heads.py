@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arguments import Key, described, integer, part, prng_key, real
+from .._arguments import Key, described, fitting, integer, part, prng_key, real
 from .grid import Grid, numbers
 
 
@@ -91,8 +91,9 @@ class CellHead(AbstractHead):
         part(Grid)("grid", grid)
         self.grid, self.width = grid, integer("width", width)
         rank = integer("rank", rank)
-        keys = iter(jax.random.split(prng_key("key", key), 3 * grid.size))
         ranks = [1, *[rank] * (grid.size - 1), self.width]
+        fitting(("grid", "width", "rank"), (grid.cells, max(ranks[:-1]), max(ranks[1:])))
+        keys = iter(jax.random.split(prng_key("key", key), 3 * grid.size))
         # Entries of unit variance in the products: each sum over a rank keeps its size.
         self.cores = tuple(
             jax.random.normal(next(keys), (grid.cells, left, right)) / math.sqrt(left)
@@ -210,11 +211,12 @@ class GaussianHead(AbstractHead):
             )
         spread = real("spread", spread, minimum=1e-6)
         self.width, size = integer("width", width), len(self.mean)
+        fitting("width", (self.width, size + size * (size + 1) // 2))
         first, second = jax.random.split(prng_key("key", key))
         self.inward = eqx.nn.Linear(size, self.width, key=first)
         outward = eqx.nn.Linear(self.width, size + size * (size + 1) // 2, key=second)
         # All laws begin alike, with no drift and the given spread.
-        rest = math.log(math.expm1(spread))
+        rest = spread + math.log(-math.expm1(-spread))  # the softplus of it is the spread
         diagonal = [rest if i == j else 0.0 for i in range(size) for j in range(i + 1)]
         bias = jnp.concatenate([jnp.zeros(size), jnp.asarray(diagonal)])
         self.outward = eqx.tree_at(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._arguments import Key, finite, integer, number, prng_key
+from .._arguments import Key, finite, fitting, integer, number, prng_key, shown
 from ._abstract import AbstractSurrogate
 
 
@@ -119,7 +119,13 @@ class AlmostLinear(AbstractRecurrent):
 
     def __init__(self, size: int, *, latent: int, pieces: int, forcing: Any = 0.1, key: Key):
         self.size, self.pieces = integer("size", size), integer("pieces", pieces)
-        self.latent = integer("latent", latent, minimum=self.size + self.pieces)
+        self.latent = integer("latent", latent)
+        if self.latent < self.size + self.pieces:
+            raise ValueError(
+                f"`latent` must be at least {shown(self.size + self.pieces)}, `size` + `pieces`; "
+                f"got {self.latent}."
+            )
+        fitting("latent", (self.latent, self.latent))
         self.forcing = number(minimum=0, maximum=1)("forcing", forcing)
         first, second = jax.random.split(prng_key("key", key))
         self.diagonal, self.offset = jnp.full(self.latent, 0.9), jnp.zeros(self.latent)
@@ -175,6 +181,7 @@ class ShallowPiecewise(AbstractRecurrent):
     def __init__(self, size: int, *, latent: int, hidden: int, forcing: Any = 0.1, key: Key):
         self.size, hidden = integer("size", size), integer("hidden", hidden)
         self.latent = integer("latent", latent, minimum=self.size)
+        fitting(("latent", "hidden"), (self.latent, hidden))
         self.forcing = number(minimum=0, maximum=1)("forcing", forcing)
         keys = jax.random.split(prng_key("key", key), 4)
         self.diagonal, self.offset = jnp.full(self.latent, 1.5), jnp.zeros(self.latent)

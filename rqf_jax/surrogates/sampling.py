@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Int
 
@@ -67,7 +68,7 @@ def sample(
         )
     ys, status = _continued(surrogate, past, key, steps // every, every)
     ys = raise_failed(ys, status, 0, throw)
-    return Trajectories(every * jnp.arange(steps // every + 1, dtype=past.dtype), ys, status)
+    return Trajectories(np.arange(0, steps + 1, every).astype(float), ys, status)
 
 
 @compiled

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._arguments import Key, finite, integer, part, prng_key
+from .._arguments import Key, finite, fitting, integer, part, prng_key
 from ._abstract import AbstractSurrogate
 from .heads import AbstractHead
 
@@ -110,6 +110,8 @@ class Transformer(AbstractSurrogate):
             raise ValueError(
                 f"`heads` must divide the width {head.width} of the head; got {heads}."
             )
+        fitting(("heads", "context"), (heads, self.context))
+        fitting(("head", "blocks"), (blocks, 12 * head.width, head.width))
         keys = jax.random.split(prng_key("key", key), blocks)
         self.blocks = tuple(Block(head.width, heads, self.context, blocks, one) for one in keys)
 

@@ -16,6 +16,11 @@ from ._contract import finite
 def _rope(config: Mapping[str, Any], share: float) -> dict[str, Any]:
     """The share and the base of rotary positions, in either of the formats of the field."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise ValueError(
+            "`config` must have an object of rotary positions, rope_parameters or rope_scaling; "
+            f"got {shown(rope)}."
+        )
     kind = rope.get("rope_type", rope.get("type", "default"))
     other = set(rope) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
     if kind != "default" or other:
@@ -157,6 +162,8 @@ def from_config(config: str | Path | Mapping[str, Any]) -> Architecture:
 
 def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(config, Mapping):
+        if not all(isinstance(name, str) for name in config):
+            raise ValueError(f"`config` must have names for keys; got {shown(list(config))}.")
         return config
     if not isinstance(config, str | Path):
         raise ValueError(f"`config` must be a file or a mapping; got {shown(config)}.")
@@ -166,8 +173,8 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"`config` must be a file; {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise ValueError(f"`config` must be a file of JSON; {path} is not.") from None
+    except (ValueError, RecursionError):  # no text, no JSON, too deep, or too many digits
+        raise ValueError(f"`config` must be a file of JSON; {shown(str(path))} is not.") from None
     if not isinstance(values, dict):
         raise ValueError(f"`config` must be a JSON object; {path} holds {shown(values)}.")
     return values

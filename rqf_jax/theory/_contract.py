@@ -31,7 +31,7 @@ def extended(function: Callable[P, R]) -> Callable[P, R]:
     return _promise(function, lambda array: ~np.isnan(array))
 
 
-class _Beyond(ValueError):
+class _Beyond(ValueError, ArithmeticError):
     """No number in float64; a function that called another one says it in its own name."""
 
 
@@ -42,7 +42,7 @@ def _promise(function: Callable[P, R], valid: Callable[..., Any]) -> Callable[P,
         with np.errstate(all="ignore"):
             try:
                 result = function(*args, **kwargs)
-            except (ArithmeticError, _Beyond, np.linalg.LinAlgError):
+            except (ArithmeticError, np.linalg.LinAlgError):
                 result, lost = None, True
             except ValueError as error:
                 if "broadcast" not in str(error):

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import expm
 from scipy.special import betainc
 
-from .._arguments import Real, function_of, one_of, takes
+from .._arguments import Real, called, one_of, takes
 from ._contract import finite
 from ._diffusion import nodes, primitives, totals
 from ._numbers import check, count, nonnegative, overlaps, positive, scalar
@@ -50,7 +50,7 @@ def aligned_probability(overlap0: Real, scheme: str) -> Values:
 
 
 @finite
-@takes(function=function_of("an array of overlaps"))
+@takes(function=called("an array of overlaps"))
 def wide_expectation(
     function: Callable[[np.ndarray], np.ndarray], clock: Real, overlap0: Real, scheme: str
 ) -> Values:

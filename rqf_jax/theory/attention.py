@@ -19,12 +19,13 @@ tests; none was found in a source that could be read.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.special import betainc, entr, expit
 
-from .._arguments import fitting, function_of, host, takes
+from .._arguments import called, fitting, host, takes
 from ._contract import extended, finite
 from ._diffusion import NODES, WEIGHTS, probability_down
 from ._numbers import (
@@ -66,7 +67,7 @@ def unnormalised_weight(overlap: Real, *, beta: Real, tokens: int = 2) -> Values
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=real)
 def overlap_drift(
     overlap: Real, weight: Weight, *, beta: Real, strength: Real, sigma: Real
 ) -> Values:
@@ -89,7 +90,7 @@ def overlap_drift(
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=real)
 def rapidity_drift(
     overlap: Real, weight: Weight, *, beta: Real, strength: Real, sigma: Real
 ) -> Values:
@@ -113,7 +114,7 @@ def rapidity_drift(
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=real)
 def antipodal_rate(weight: Weight, *, beta: Real, strength: Real, sigma: Real) -> Values:
     """σ² - 2λ w(-1): ln sin θ falls at this rate near antipodal tokens; they attract if positive.
 
@@ -132,7 +133,7 @@ def antipodal_rate(weight: Weight, *, beta: Real, strength: Real, sigma: Real) -
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=real)
 def critical_strength(weight: Weight, *, beta: Real, sigma: Real) -> Values:
     """λ_c = σ²/2w(-1): σ² e^β for USA, σ² (1 + e^{2β})/2 for SA.
 
@@ -143,7 +144,7 @@ def critical_strength(weight: Weight, *, beta: Real, sigma: Real) -> Values:
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=partial(scalar, real))
 def antipodal_probability(
     overlap0: Real, weight: Weight, *, beta: float, strength: float, sigma: float
 ) -> Values:
@@ -219,7 +220,7 @@ def unnormalised_split_rate(*, beta: Real, strength: Real, sigma: Real = 0.0) ->
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=real)
 def equiangular_velocity(
     overlap: Real, weight: Weight, *, beta: Real, strength: Real = 1.0, tokens: int
 ) -> Values:
@@ -244,7 +245,7 @@ def equiangular_velocity(
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=partial(scalar, real))
 def equiangular_time(
     overlap0: Real,
     overlap: Real,
@@ -291,7 +292,7 @@ def equiangular_time(
 
 
 @finite
-@takes(weight=function_of("an overlap and `beta`"))
+@takes(weight=called("an overlap and `beta`"), beta=partial(scalar, real))
 def equiangular_overlap(
     time: Real, overlap0: float, weight: Weight, *, beta: float, strength: float = 1.0, tokens: int
 ) -> Values:

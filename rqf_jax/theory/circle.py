@@ -43,7 +43,7 @@ def half_phase(gap: Real, harmonic: int) -> Values:
     delta = host("gap", gap)
     widest = 2 * math.pi / k
     inside = (delta >= 0) & (delta <= widest + 1e-5)
-    check("gap", delta, inside, f"lie in [0, 2 pi/k] = [0, {widest:.6g}]")
+    check("gap", delta, inside, f"lie in [0, 2 pi/`harmonic`] = [0, {widest:.6g}]")
     return np.minimum(k * delta / 2, np.pi)
 
 

@@ -218,9 +218,11 @@ def square_sum_cdf(
     >>> print(np.round(rqf.theory.dyson.square_sum_cdf(20.0, 1.0, g=1.0, n=4), 6))
     0.559507
     """
-    scale = 2 * positive("g", g) ** 2 * effective_time(time, rate)
+    clock = effective_time(time, rate)
+    check("time", time, np.asarray(clock) > 0, "be positive")
+    scale = 2 * positive("g", g) ** 2 * clock
+    check("g", g, np.asarray(scale) > 0, "have a square above 1e-308")
     kept = _decay(time, rate) ** 2 * nonnegative("start", start)
-    check("time", time, np.asarray(scale) > 0, "be positive")
     x, free, apart = nonnegative("value", value) / scale, degrees_of_freedom(n, beta), kept / scale
     return np.where(apart > 0, chndtr(x, free, apart), gammainc(free / 2, x / 2))[()]
 

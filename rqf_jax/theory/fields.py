@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from .._arguments import function_of, takes
+from .._arguments import called, takes
 from ._contract import finite
 from ._numbers import Real, count, nonnegative, overlaps, real, scalar, size
 from ._rapidity import Values
@@ -35,7 +35,7 @@ def one_point_correlation(time: Real, *, value: Real, dim: int) -> Values:
 
 
 @finite
-@takes(kernel=function_of("an overlap"))
+@takes(kernel=called("an overlap"))
 def overlap_drift(overlap: Real, kernel: Kernel, *, dim: int) -> Values:
     """(n-2+r²) κ(r) - (n-1) r κ(1), the Itô drift of an overlap r; `kernel` is κ."""
     r, n = overlaps("overlap", overlap), count("dim", dim, minimum=2)
@@ -43,7 +43,7 @@ def overlap_drift(overlap: Real, kernel: Kernel, *, dim: int) -> Values:
 
 
 @finite
-@takes(kernel=function_of("an overlap"))
+@takes(kernel=called("an overlap"))
 def overlap_variance(overlap: Real, kernel: Kernel) -> Values:
     """d<r>/dt = 2(1-r²)(κ(1) - r κ(r)), the variance an overlap gains per unit time."""
     r = overlaps("overlap", overlap)

@@ -16,6 +16,9 @@ from .._arguments import Real, fitting
 from ._contract import finite
 from ._numbers import check, duration, nonnegative, positive, real, scalar, vector
 
+_MOST_JUMPS = 10**6
+"""So many take some seconds on a grid of a hundred points."""
+
 
 @finite
 def density(
@@ -32,6 +35,9 @@ def density(
     - `loss`: L on a grid with one or two axes, at distances `spacing` h > 0 in each.
     - `start`: p ≥ 0 on the same grid; it is divided by its mass.
     - `times`: at least 0; `diffusion`: D > 0.
+
+    The work grows with the jumps between neighbours, the last time over the shortest stay at a
+    place, about h²/2D or less on a slope; beyond 10⁶ of them the times are refused.
 
     **Returns** an array (times, *grid), of mass Σ p h^axes = 1. **Raises** ValueError for other
     shapes and values. **Example**
@@ -58,8 +64,19 @@ def density(
     instants = vector("times", duration("times", real("times", times)))
     fitting(("times", "loss"), (instants.size, height.size), 8)
     rates = _rates(height, d) * (d / h**2)
-    first = (mass / mass.sum()).reshape(-1)
-    found = np.stack([expm_multiply(rates * t, first) if t else first for t in instants])
+    last = float(instants.max())
+    jumps = last * float(-rates.diagonal().min()) if last else 0.0
+    if not jumps <= _MOST_JUMPS:
+        raise ValueError(
+            f"`times` must need at most {_MOST_JUMPS:,} jumps between neighbours of the grid; got "
+            f"{jumps:.2g} until {last:g}. Take a larger `spacing`, or, where the density has "
+            "become stationary, e^(-`loss`/`diffusion`) over its mass."
+        )
+    found = np.empty((instants.size, height.size))
+    now, p = 0.0, (mass / mass.sum()).reshape(-1)
+    for k in np.argsort(instants):  # from each time to the next
+        p = expm_multiply(rates * (instants[k] - now), p) if instants[k] > now else p
+        now, found[k] = instants[k], p
     return (found / h**height.ndim).reshape(-1, *height.shape)
 
 

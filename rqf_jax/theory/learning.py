@@ -160,7 +160,7 @@ def machine_shift(
     """
     kappa, square = vector("precisions", precisions), scalar(positive, "mass", mass) ** 2
     valid = (kappa > 0) & (kappa < square)
-    check("precisions", kappa, valid, "be positive and below the squared mass")
+    check("precisions", kappa, valid, "be positive and below the squared `mass`")
     x = square - kappa
     unit = scalar(positive, "learning_rate", learning_rate) / (2 * count("batch", batch))
     sums = x[:, None] + x[None, :]
@@ -263,5 +263,5 @@ def activation_peak(*, decay: Real, growth: Real, offset: Real) -> Values:
 
 def _square(precision: Real, mass: Real) -> Values:
     kappa, square = positive("precision", precision), positive("mass", mass) ** 2
-    check("precision", kappa, kappa < square, "be below the squared mass")
+    check("precision", kappa, kappa < square, "be below the squared `mass`")
     return square - kappa

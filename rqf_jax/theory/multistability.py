@@ -57,7 +57,7 @@ def split_spectrum(
     from_own, from_opposite = expit(-2 * kappa - odds), expit(odds - 2 * kappa)
     up = rate * math.tanh(kappa + odds / 2)
     down = rate * math.tanh(kappa - odds / 2)
-    fitting("plus", (p + q, len(rest)), 16)
+    fitting(("plus", "minus"), (p + q, len(rest)), 16)
     within = np.repeat(rest, p - 1) * 0 - up
     if not q:
         return np.concatenate([within, rest - up])
@@ -97,7 +97,8 @@ def pattern_spectrum(
     v = v / np.linalg.norm(v)
     rate = v @ matrix @ v
     residual = np.abs(matrix @ v - rate * v).max()
-    check("direction", residual, residual <= 1e-5 * np.abs(matrix).max(), "be an eigenvector")
+    near = residual <= 1e-5 * np.abs(matrix).max()
+    check("direction", residual, near, "be an eigenvector of `value`, |Vv - λv| = 0")
     spectrum = np.linalg.eigvals(matrix)
     others = np.delete(spectrum, np.argmin(np.abs(spectrum - rate)))
     return split_spectrum(

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.special import chndtr, gammainc, hyp2f1
 
-from .._arguments import Real, function_of, takes
+from .._arguments import Real, called, takes
 from ._contract import finite
 from ._normalised_attention import (
     antipodal_exponent as antipodal_exponent,
@@ -135,7 +135,7 @@ def pair_variance(
 
 
 @finite
-@takes(kernel=function_of("an overlap"))
+@takes(kernel=called("an overlap"))
 def kernel_pair(
     overlap: Real, radii: Sequence[float], kernel: Callable[..., Values], *, dim: int
 ) -> tuple[Values, ...]:

@@ -58,8 +58,7 @@ def _root(inputs: Real, cross: Real, decay: Real) -> tuple[np.float64, np.float6
     """ρ, |τ| and √Δ."""
     rho, loss = scalar(positive, "inputs", inputs), scalar(positive, "decay", decay)
     tau = np.abs(scalar(real, "cross", cross))
-    check(
-        "cross", cross, tau**2 >= 4 * rho * loss, "have a square of at least 4ρλ, or all collapses"
-    )
+    rule = "have a square of at least 4 `inputs` `decay`, or all collapses"
+    check("cross", cross, tau**2 >= 4 * rho * loss, rule)
     low, high = tau - 2 * np.sqrt(rho * loss), tau + 2 * np.sqrt(rho * loss)
     return rho, tau, np.sqrt(np.maximum(low, 0.0) * high)

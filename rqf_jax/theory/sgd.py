@@ -235,7 +235,8 @@ def moments(
     values, first = _spectrum(eigenvalues), vector("start", nonnegative("start", start))
     if first.shape != values.shape:
         raise ValueError(
-            f"`start` must be {values.size} numbers, one an eigenvalue; got {first.size}."
+            f"`start` must be {values.size} numbers, one for each of `eigenvalues`; got "
+            f"{first.size}."
         )
     numbers = vector("updates", real("updates", updates))
     check(
@@ -276,7 +277,10 @@ def random_features(
     """
     f, t = np.asarray(real("features", features)), vector("teacher", teacher)
     if f.ndim != 2 or f.shape[1] != t.size:
-        raise ValueError(f"`features` must be of shape (p, {t.size}); got {f.shape}.")
+        raise ValueError(
+            f"`features` must be of shape (p, {t.size}), columns for the numbers of `teacher`; got "
+            f"{f.shape}."
+        )
     _, singular, right = np.linalg.svd(f, full_matrices=False)
     if f.shape[0] > f.shape[1]:
         raise ValueError(f"`features` must have at most {t.size} rows, p ≤ d; got {f.shape[0]}.")

@@ -235,7 +235,10 @@ def singular_value_drift(
     """
     s, c = vector("values", values), host("covariance", covariance)
     if c.ndim != 4 or c.shape[:2] != c.shape[2:] or c.shape[1] != s.size:
-        raise ValueError(f"`covariance` must have shape (m, {s.size}, m, {s.size}); got {c.shape}.")
+        raise ValueError(
+            f"`covariance` must have shape (m, {s.size}, m, {s.size}) for {s.size} `values`; got "
+            f"{c.shape}."
+        )
     m, n = shape(c.shape[0], s.size)
     check("values", s, s > 0, "be positive")
     difference = (s[:, None] - s[None, :]) * (s[:, None] + s[None, :])

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from .._arguments import fitting, function_of, host, takes
+from .._arguments import called, fitting, host, takes
 from ._clusters import (
     Gram,
     _equal_overlap_orthant as _equal_overlap_orthant,
@@ -200,7 +200,7 @@ def angle_density(angle: Real, time: Real, initial_angle: Real, *, sigma: Real) 
 
 
 @extended
-@takes(function=function_of("an array of rapidities"))
+@takes(function=called("an array of rapidities"))
 def expectation(
     function: Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]],
     time: Real,

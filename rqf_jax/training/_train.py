@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
-from .._arguments import Key, flag, function_of, integer, maybe, part, prng_key
+from .._arguments import Key, calling, flag, function_of, integer, maybe, part, prng_key
 from .._ensemble.members import member_keys, raise_failed, typed_key
 from .._ensemble.trajectories import Trajectories
 from .._ensemble.validity import checked_process
@@ -98,12 +98,13 @@ def train(
         finite.append(good)
         if progress is not None:
             jax.block_until_ready(good)
-            progress(last / int(counts[-1]))
+            with calling("progress", "be a function of the share that is done"):
+                progress(last / int(counts[-1]))
     ys = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1)[:seeds], *saved)
     status = _status(jnp.stack(finite)[:, :seeds])
     if throw:
         ys = raise_failed(ys, status, first_seed)
-    return Trajectories(jnp.asarray(counts, float), ys, status)
+    return Trajectories(np.asarray(counts, float), ys, status)
 
 
 @contextlib.contextmanager

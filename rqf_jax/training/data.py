@@ -93,13 +93,12 @@ class Whole(AbstractMemorylessSource):
     examples: PyTree
 
     def __init__(self, examples: PyTree):
-        self.examples, self.common = jax.tree.map(jnp.asarray, examples_of("data", examples)), None
-        count_of("data", self.examples)
+        self.examples, self.common = _arrays("examples", examples), None
 
     @property
     def samples(self) -> int | None:
         """The number of examples; None without data."""
-        return count_of("data", self.examples)
+        return count_of("examples", self.examples)
 
     def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
         """All examples."""
@@ -113,7 +112,7 @@ class Fresh(AbstractMemorylessSource):
 
     def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
         self.law = function_of("one key")("law", law)
-        count_of("data", drawn(law))
+        count_of("law", drawn(law))
         self.common = common_key(common)
 
     @property
@@ -134,12 +133,12 @@ class Sampled(AbstractSource):
     def __init__(self, law: Callable[[Key], PyTree], *, common: Key | None = None):
         self.law = function_of("one key")("law", law)
         self.common = common_key(common)
-        count_of("data", drawn(law))
+        count_of("law", drawn(law))
 
     @property
     def samples(self) -> int | None:
         """The number of examples of one seed."""
-        return count_of("data", drawn(self.law))
+        return count_of("law", drawn(self.law))
 
     def start(self, key: Key, weights: PyTree) -> PyTree:
         """The data set of a seed."""
@@ -166,7 +165,7 @@ class Tasks(AbstractMemorylessSource):
     starts: Int[Array, " tasks"]
 
     def __init__(self, tasks: Sequence[PyTree], starts: Sequence[int]):
-        sets = each(lambda _, one: Whole(one).examples)("tasks", tasks)
+        sets = each(_arrays)("tasks", tasks)
         numbers = each(lambda name, n: integer(name, n, minimum=0, maximum=2**31 - 1))(
             "starts", starts
         )
@@ -186,7 +185,7 @@ class Tasks(AbstractMemorylessSource):
     @property
     def samples(self) -> int | None:
         """The number of examples of a task."""
-        return count_of("data", jax.tree.map(lambda leaf: leaf[0], self.tasks))
+        return count_of("tasks", jax.tree.map(lambda leaf: leaf[0], self.tasks))
 
     def at(self, key: Key, number: Int[Array, ""]) -> PyTree:
         """The examples of the task of this update."""
@@ -196,7 +195,14 @@ class Tasks(AbstractMemorylessSource):
 
 def sourced(data: Any) -> AbstractSource:
     """A source as it is, and a data set as one."""
-    return data if isinstance(data, AbstractSource) else Whole(data)
+    return data if isinstance(data, AbstractSource) else Whole(_arrays("data", data))
+
+
+def _arrays(name: str, value: Any) -> PyTree[Array]:
+    """A rule: examples as JAX arrays of one length."""
+    arrays = jax.tree.map(jnp.asarray, examples_of(name, value))
+    count_of(name, arrays)
+    return arrays
 
 
 def drawn(law: Callable[[Key], PyTree]) -> PyTree:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .._arguments import Key, described, function_of, is_concrete, shown
+from .._arguments import Key, calling, described, function_of, is_concrete, shown
 from ._descent import AbstractDescent
 from .data import AbstractSource, drawn, sourced
 from .injections import AbstractInjection, checked_injections
@@ -143,7 +143,8 @@ def _check_loss(process: Process) -> None:
     def first(key: Key) -> Any:
         state = process.start(key)
         value, _ = process.drawn(key, jnp.zeros((), jnp.int32), state)
-        return value(state.point)[0]
+        with calling("loss", "be a function of weights and a batch"):
+            return value(state.point)[0]
 
     key = jax.random.key(0)
     found = eqx.filter_eval_shape(first, key)

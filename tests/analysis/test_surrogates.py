@@ -228,7 +228,10 @@ def test_input_that_does_not_fit_is_named():
         (lambda: spectral_distance(x, x[:, :30]), r"`models\[0\]` must have the 40 times"),
         (lambda: spectral_distance(x[:, :9], x[:, :9]), "`truth` must be at least 16 times long"),
         (lambda: spectral_distance(x, x, times=uneven), "`times` must be equally spaced"),
-        (lambda: valid_prediction_time(x, x, exponent=1.0), "`times` must be given with an array"),
+        (
+            lambda: valid_prediction_time(x, x, exponent=1.0),
+            "`times` must be given when `truth` is an array",
+        ),
         (lambda: valid_prediction_time(x, x, t, exponent=0.0), "`exponent` must be at least"),
         (lambda: valid_prediction_time(x[:1], x[:1], t, exponent=1.0), "at least 2 members"),
         (lambda: forecast_error(x, x[:, 1:]), r"`forecasts\[0\]` must have the shape of `truth`"),

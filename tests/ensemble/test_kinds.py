@@ -1,11 +1,15 @@
 """Theorems about answers that are kept: one for each structure, shape and dtype, and no other."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rqf_jax as rqf
+from rqf_jax._ensemble import compiled as programs
 from rqf_jax._ensemble.kinds import once_for_each_kind
 
 
@@ -80,3 +84,32 @@ def test_an_answer_found_among_some_devices_is_good_among_others():
         program = Program(problem, batch, jax.local_devices()[:1])
         ys, _ = program(problem, 0, 16)
         assert jax.tree.leaves(ys)[0].shape == (16, 2, 2, 5)
+
+
+def test_programs_of_fresh_functions_are_given_back(monkeypatch):
+    @programs.compiled
+    def apply(function, x):
+        return function(x)
+
+    alive = weakref.WeakSet()
+    for i in range(programs._KEPT + 4):
+        fresh = lambda x, i=i: x + i  # noqa: E731
+        alive.add(fresh)
+        assert apply(fresh, jnp.zeros(())) == i
+    del fresh
+    gc.collect()
+    assert len(alive) <= programs._KEPT
+
+
+@pytest.mark.slow
+def test_a_loop_of_fresh_functions_to_save_fills_no_memory():
+    sde = rqf.SDE(rqf.drifts.NoDrift(), rqf.noises.TokenNoise(1.0), rqf.manifolds.Euclidean())
+    law, key = rqf.laws.Zeros((2,)), jax.random.key(0)
+    client, held = jax.local_devices()[0].client, []
+    for _round in range(4):
+        for _ in range(40):
+            rqf.simulate(sde, law, [0.0, 1.0], substeps=1, members=2, key=key, save=lambda x: 2 * x)
+        gc.collect()
+        held.append(len(client.live_executables()))
+    # The first forty fill what is kept; nothing is added to it afterwards.
+    assert max(held[2:]) <= held[1] <= held[0] + 2 * programs._KEPT, held

@@ -144,6 +144,80 @@ def test_lyapunov_exponents_and_attractors_do_not_know_when_time_began(offset):
     np.testing.assert_allclose(clouds[1], clouds[0], atol=2e-6)
 
 
+class Forced(rqf.drifts.AbstractDrift):
+    """A force that swings in time."""
+
+    def __call__(self, t, x):
+        return jnp.cos(t) - x
+
+
+def test_a_model_that_depends_on_time_is_warned_of_times_that_its_states_cannot_tell_apart():
+    def run(drift, offset, dtype=jnp.float32):
+        sde = rqf.SDE(drift, rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
+        law, ts = rqf.laws.Fixed(jnp.zeros(1, dtype)), GRID[:3] + offset
+        return rqf.simulate(sde, law, ts, substeps=2, members=1, key=KEY).ys
+
+    with pytest.warns(UserWarning, match="rounded by 0.031 in float32, .* depends on time"):
+        run(Forced(), 1e6)
+    # Neither without a clock, nor near its beginning, nor in double precision.
+    run(rqf.drifts.Pull(1.0), 1e6)
+    run(Forced(), 1e3)
+    late = 2e6 * np.pi  # a whole number of periods
+    plain, shifted = (run(Forced(), offset, float) for offset in (0.0, late))
+    np.testing.assert_allclose(shifted, plain, atol=1e-9)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_functions_of_time_refuse_times_that_single_precision_cannot_tell_apart(
+    as_a_user, refused, offset
+):
+    values = np.sin(GRID)
+    functions = (
+        lambda ts: rqf.schedules.PiecewiseLinear(ts, values),
+        lambda ts: rqf.drifts.Driven(rqf.drifts.Pull(1.0), ts, values[:, None], (0,)),
+        lambda ts: rqf.drifts.Nudged(rqf.drifts.Pull(1.0), 1.0, ts, values[:, None], (0,)),
+    )
+    for function in functions:
+        function(GRID)
+        refused(lambda make=function: make(GRID + offset), "`ts` must be told apart in float32")
+        refused(lambda make=function: make(-GRID), "`ts` must be strictly increasing")
+
+
+def test_numbers_of_updates_layers_and_steps_keep_all_digits(as_a_user):
+    # In float32 numbers beyond 2²⁴ would be told no more apart.
+    process = rqf.training.TeacherStudent(
+        np.eye(2), rqf.laws.Zeros((2, 2)), learning_rate=0.1, batch=1
+    )
+    layer, law = rqf.layers.Residual(rqf.layers.RandomLinear(1.0)), rqf.laws.Uniform(2, 2)
+    network = rqf.surrogates.AlmostLinear(1, latent=2, pieces=1, key=KEY)
+    for runs in (
+        rqf.training.train(process, [0, 1], seeds=1, key=KEY),
+        rqf.propagate(layer, law, 1, members=1, key=KEY),
+        rqf.surrogates.sample(network, [[0.3]], 1, members=1, key=KEY),
+    ):
+        assert runs.ts.dtype == np.float64 and list(runs.ts) == [0, 1]
+
+
+def test_observations_that_single_precision_rounds_are_refused(as_a_user, refused):
+    sde = rqf.SDE(rqf.drifts.Pull(1.0), rqf.noises.TokenNoise(1.0), rqf.manifolds.Euclidean())
+
+    def filtered(offset):
+        return rqf.inference.ensemble_kalman(
+            sde,
+            rqf.laws.Normal((1,)),
+            np.array([0.1, 0.2, 0.3]) + offset,
+            [0.0, 0.1, 0.2],
+            observe=jnp.sum,
+            observation=0.3,
+            substeps=1,
+            members=4,
+            key=KEY,
+        )
+
+    filtered(1e3)
+    refused(lambda: filtered(1e8), "`ys` must be known to a tenth of `observation`; float32")
+
+
 def test_traced_times_work_and_have_a_derivative():
     def end(stop):
         ts = jnp.stack([jnp.zeros_like(stop), stop])

@@ -12,6 +12,7 @@ from _ensembles import isotropic
 import rqf_jax as rqf
 from rqf_jax.cli.app import main
 from rqf_jax.inference import HiddenStatesFit, Layer, fit_hidden_states
+from rqf_jax.inference._layers import student
 from rqf_jax.io import Sentence
 
 SYMMETRIC, ANTISYMMETRIC, LAYERS, SENTENCES, TOKENS, DIM = 0.08, 0.03, 11, 6, 5, 12
@@ -203,6 +204,37 @@ def test_two_standard_errors_hold_the_truth_for_few_sentences_too(count):
     inside = np.mean(np.abs(found - [SYMMETRIC, ANTISYMMETRIC]) < 2 * errors, axis=0)
     # 400 fits know a coverage to 0.011.
     assert np.all((inside > 0.92) & (inside < 0.97)), inside
+
+
+@pytest.mark.slow
+def test_errors_of_ratios_and_jumps_are_those_of_a_bootstrap_over_sentences():
+    # Matrix noise, and tokens that mix by a matrix of every sentence: motion in their span. The
+    # third layer is a jump.
+    rng, count, size = np.random.default_rng(3), 24, (24, 5, 12)
+    x = rng.normal(size=size)
+    layers = [x / np.linalg.norm(x, axis=-1, keepdims=True)]
+    for layer in range(6):
+        far = 3.0 if layer == 2 else 1.0
+        noise, mix = rng.normal(size=(count, 12, 12)), rng.normal(size=(count, 5, 5))
+        x = layers[-1]
+        x = x + far * (0.04 * x @ (noise + noise.swapaxes(1, 2)) + 0.06 * mix @ x)
+        layers.append(x / np.linalg.norm(x, axis=-1, keepdims=True))
+    read = sentences(np.stack(layers, 1))
+
+    def numbers(chosen):
+        found = fit_hidden_states([read[i] for i in chosen], compare=False).layers
+        return [(np.log(one.in_out), one.symmetric, one.antisymmetric) for one in found]
+
+    found = fit_hidden_states(read, compare=False).layers
+    assert [layer.jump for layer in found] == [False, False, True, False, False, False]
+    again = np.array([numbers(rng.integers(count, size=count)) for _ in range(150)])
+    spread = again.std(0, ddof=1) * np.sqrt(count / (count - 1))
+    factor = student(count, 0.9545) / 2
+    for layer, (ratio, symmetric, antisymmetric) in zip(found, factor * spread, strict=True):
+        assert 0.7 < layer.in_out_error / layer.in_out / ratio < 1.4
+        assert 0.7 < layer.stderr[0] / symmetric < 1.4
+        # Near 0 the law of a strength is that of a root: no normal one, but of the same width.
+        assert 0.5 < layer.stderr[1] / antisymmetric < 2.5
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "text", [], [1.0], [{"states": 1}]])

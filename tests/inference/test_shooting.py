@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.stats
 
 import rqf_jax as rqf
 from rqf_jax.inference import IdentifiabilityError, fit_shooting
@@ -68,6 +69,10 @@ def test_windows_that_join_are_the_least_squares_of_the_closed_form(known):
     fit = fit_shooting(oscillator, START, ys, TIMES, **GIVEN, observation=observation)
     np.testing.assert_allclose(list(fit.estimate.values()), best.x[:2], atol=1e-4 * errors.min())
     np.testing.assert_allclose(list(fit.stderr.values()), errors, rtol=1e-4)
+    # Student's law where the noise is estimated, with as many degrees of freedom as are left.
+    reach = scipy.stats.norm.ppf(0.99) if known else scipy.stats.t.ppf(0.99, there.sum() - 4)
+    width = [(high - low) / 2 for low, high in fit.interval(0.98).values()]
+    np.testing.assert_allclose(width, reach * errors, rtol=1e-4)
     assert fit.dof_used == 53 and all(abs(z) < 5 for _, z in fit.goodness.values())
     assert ("residuals" in fit.goodness) == known
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray
 
+import rqf_jax as rqf
 from rqf_jax import _arguments as gate
 from rqf_jax.drifts import AbstractDrift, NoDrift
 
@@ -147,3 +148,53 @@ def test_the_gate_of_a_function_names_its_own_arguments_and_keeps_its_face():
         inner(1.0, NoDrift(), 3)
     with pytest.raises(TypeError, match=r"inner\(\) missing 1 required"):
         inner()
+
+
+LAW, TOKENS = rqf.laws.Zeros((2,)), np.eye(2)
+PATHS = np.random.default_rng(0).normal(size=(5, 20, 2))
+OBSERVED = {
+    "law": rqf.laws.Normal((1,), 1.0),
+    "ys": [1.0, 0.5, 0.8],
+    "ts": [0.0, 0.1, 0.2],
+    "substeps": 1,
+}
+PULL = rqf.SDE(rqf.drifts.Pull(1.0), rqf.noises.TokenNoise(1.0), rqf.manifolds.Euclidean())
+
+
+def shooting(**given):
+    observed = {name: OBSERVED[name] for name in ("ys", "ts", "substeps")}
+    still = rqf.SDE(PULL.drift, rqf.noises.NoNoise(), PULL.manifold)
+    options = {"model": lambda p: still, "observe": jnp.sum, "state": [1.0]} | given
+    return rqf.inference.fit_shooting(start={"rate": 1.0}, **observed, **options)
+
+
+FUNCTIONS = {
+    "map": lambda f: rqf.analysis.surrogates.map_exponents(f, TOKENS, steps=2),
+    "dictionary": lambda f: rqf.analysis.koopman_modes(PATHS, np.arange(20.0), dictionary=f),
+    "observe": lambda f: shooting(observe=f),
+    "model": lambda f: shooting(model=f),
+    "kernel": lambda f: rqf.theory.fields.overlap_drift(0.5, f, dim=3),
+    "weight": lambda f: rqf.theory.attention.critical_strength(f, beta=1.0, sigma=1.0),
+    "function": lambda f: rqf.theory.sphere.expectation(f, 1.0, 1.0, sigma=1.0),
+    "observable": lambda f: rqf.losses.SimulatedMoments(
+        LAW, [0.0, 1.0], np.zeros(2), observable=f, substeps=1, members=2
+    ),
+    "loss": lambda f: rqf.analysis.curvature.hessian(f, np.ones(2)),
+    "outputs": lambda f: rqf.analysis.curvature.gauss_newton_product(f, jnp.sum, TOKENS, TOKENS),
+    "density": lambda f: rqf.plot.angle_histogram([0.5, 1.0], density=f),
+    "save": lambda f: rqf.simulate(
+        PULL, LAW, [0.0, 1.0], substeps=1, members=2, key=jax.random.key(0), save=f
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", [LAW, dict, NoDrift()], ids=["law", "dict", "drift"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_something_else_is_refused_by_the_name_of_its_argument(refused, name, wrong):
+    # A law is a function too, of a key: its own complaint about the key would lead nowhere.
+    refused(lambda: FUNCTIONS[name](wrong), f"`{name}` must ")
+
+
+def test_a_function_that_is_right_keeps_its_own_errors_of_arithmetic():
+    with pytest.raises(ZeroDivisionError), gate.calling("save", "be a function"):
+        raise ZeroDivisionError

@@ -275,6 +275,31 @@ def test_a_disk_that_cannot_be_written_is_exit_code_3(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.toml"]
 
 
+def test_too_few_addresses_or_file_handles_are_one_message(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    # Without the check XLA ends the process: a C++ abort, or a segmentation fault.
+    line = [sys.executable, "-m", "rqf_jax", "run", "tiny.toml", "--out", "run.zarr"]
+
+    def limited(limits):
+        return subprocess.run(
+            ["bash", "-c", f'ulimit {limits}; exec "$@"', "bash", *line],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = limited("-v 1600000")
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.startswith("rqf-jax: out of memory: the limit on addresses, ulimit -v, ")
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.toml"]
+    done = limited("-n 9")
+    assert done.returncode == 3 and "Traceback" not in done.stderr, done.stderr
+    assert "Too many open files" in done.stderr and "ulimit -n" in done.stderr
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
     # One member is 288 MB, so that it fits, and eight are more than the limit of 2 GiB.
     text = TINY.replace('"polar_order", "overlaps"', '"state"').replace(

@@ -11,7 +11,7 @@ from rqf_jax import _store, io
 from rqf_jax._ensemble import program as _program
 from rqf_jax.cli import fit as fits
 from rqf_jax.cli.app import main
-from rqf_jax.runs import config, look, sweep as sweeps
+from rqf_jax.runs import config, look, problem as posed, sweep as sweeps
 from rqf_jax.runs.config import ConfigError
 from rqf_jax.runs.design import Axis, Design
 
@@ -165,6 +165,44 @@ def test_a_sweep_that_cannot_be_is_refused_before_anything_is_compiled(
         main(["sweep", str(tmp_path / "one.toml"), "--out", str(out), *arguments])
     assert info.value.code == 2 and message in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["one.toml"]
+
+
+def test_checking_a_sweep_of_many_points_does_the_work_of_few(monkeypatch):
+    counted = {}
+
+    def count(owner, name):
+        whole = getattr(owner, name)
+
+        def one(*args, **kwargs):
+            counted[name] = counted.get(name, 0) + 1
+            return whole(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, one)
+
+    for name in ("check", "initial", "equation"):
+        count(posed, name)
+    jax.monitoring.register_event_duration_secs_listener(compilations := Compilations())
+    work = []
+    for rows in (5, 40):
+        design = Design((Axis.parse(f"model.sigma=0:1:{rows}"), Axis.parse("law.angle=0.5:2:20")))
+        counted.clear()
+        before = compilations.count
+        job = sweeps.SweepJob.of(config.parse(TEXT), design, Console(quiet=True))
+        assert len(job.problems) == 20 * rows
+        # A law for each angle, an equation for each strength, and nothing for each point.
+        assert counted.pop("initial") <= 21 and counted.pop("equation") <= rows + 1
+        work.append((counted.copy(), compilations.count - before))
+    assert work[0][0] == work[1][0] and counted["check"] <= 4
+    assert work[1][1] <= work[0][1] + 1
+
+
+class Compilations:
+    """How often XLA compiled something."""
+
+    count = 0
+
+    def __call__(self, event, duration, **_):
+        self.count += event == "/jax/core/compile/backend_compile_duration"
 
 
 def test_another_sweep_does_not_replace_one(tmp_path):

@@ -261,6 +261,26 @@ REFUSED = {
         lambda: surrogates.loss(transformer(HEAD), jnp.zeros((3, 4, 1))),
         "shape \\(batch, times, 2\\)",
     ),
+    "width": (
+        lambda: surrogates.CellHead(surrogates.Grid([0.0], [1.0], 4), width=10**12, key=KEY),
+        "`grid` and `width` and `rank` must make arrays that fit the memory",
+    ),
+    "wide": (
+        lambda: surrogates.GaussianHead([0.0], [1.0], width=10**12, key=KEY),
+        "`width` must make arrays that fit the memory",
+    ),
+    "context": (
+        lambda: surrogates.Transformer(HEAD, context=10**12, key=KEY),
+        "`heads` and `context` must make arrays that fit the memory",
+    ),
+    "large latent": (
+        lambda: surrogates.AlmostLinear(1, latent=10**9, pieces=1, key=KEY),
+        "`latent` must make arrays that fit the memory",
+    ),
+    "hidden": (
+        lambda: surrogates.ShallowPiecewise(1, latent=2, hidden=10**12, key=KEY),
+        "`latent` and `hidden` must make arrays that fit the memory",
+    ),
     "jacobians": (lambda: surrogates.teacher_forcing(jnp.zeros((3, 2))), "latent, latent"),
 }
 
@@ -270,3 +290,9 @@ def test_what_does_not_fit_is_refused(name):
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("spread", [1e-6, 0.1, 1e3, 1e30])
+def test_a_head_begins_with_the_spread_that_it_is_given(spread):
+    head = surrogates.GaussianHead([0.0], [1.0], width=4, spread=spread, key=KEY)
+    np.testing.assert_allclose(jax.nn.softplus(head.outward.bias[-1]), spread, rtol=1e-9)

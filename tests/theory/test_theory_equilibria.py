@@ -337,7 +337,7 @@ def test_times_that_never_come_are_infinite():
         ),
         (
             lambda: multi.pattern_spectrum(GOLDEN_VALUE, np.eye(3), [1, 0, 0], plus=1, minus=1),
-            "`direction` must be an eigenvector; got 0.3",
+            "`direction` must be an eigenvector of `value`, |Vv - λv| = 0; got 0.3",
         ),
         (
             lambda: multi.pattern_spectrum(np.eye(2), np.eye(2), [0, 0], plus=1, minus=1),

@@ -333,7 +333,10 @@ def test_a_cascade_of_harmonics_moves_one_point_as_a_brownian_motion():
             lambda: anisotropic.drift([1.0, 0.0], ROWS, COLUMNS),
             r"`x` must have shape \(\.\.\., 3\)",
         ),
-        (lambda: circle.half_phase(2.2, 3), r"`gap` must lie in \[0, 2 pi/k\] = .*; got 2.2"),
+        (
+            lambda: circle.half_phase(2.2, 3),
+            r"`gap` must lie in \[0, 2 pi/`harmonic`\] = .*; got 2.2",
+        ),
         (lambda: circle.sphere_sigma(0), "`harmonic` must be at least 1; got 0"),
     ],
 )

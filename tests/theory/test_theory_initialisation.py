@@ -268,9 +268,10 @@ def test_a_config_that_is_not_understood_is_refused(change, message, unchecked):
     assert message in str(error.value)
 
 
-def test_a_file_that_is_no_config_is_named(tmp_path):
+def test_a_file_that_is_no_config_is_named(tmp_path, unchecked):
     path = tmp_path / "config.json"
-    for text, rule in (("{", "a file of JSON"), ("[1]", "a JSON object"), ("[" * 10**5, "of JSON")):
+    texts = ("{", "a file of JSON"), ("[1]", "a JSON object"), ("[" * 10**5, "of JSON")
+    for text, rule in (*texts, ('{"n_embd": 1' + "0" * 5000 + "}", "a file of JSON")):
         path.write_text(text)
         with pytest.raises(ValueError, match=f"`config` must be {rule}|`config` must be a file"):
             initialisation.from_config(path)
@@ -280,6 +281,11 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
     scaled.pop("rope_parameters")
     with pytest.raises(ValueError, match="rotary positions of type default"):
         initialisation.from_config(scaled)
+    with pytest.raises(ValueError, match="`config` must have an object of rotary positions"):
+        initialisation.from_config(scaled | {"rope_scaling": "linear"})
+    for wrong, rule in (({1: 2}, "have names for keys"), ("a\0b", "be a file of JSON")):
+        with pytest.raises(ValueError, match=f"`config` must {rule}"):
+            initialisation.from_config(wrong)
 
 
 def test_wrong_starts_and_windows_are_named(unchecked):

@@ -230,6 +230,23 @@ def test_the_log_density_obeys_its_kpz_equation_to_second_order():
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
 
 
+def test_a_density_at_late_times_is_that_of_gibbs_or_refused_with_the_work_it_needs(refused):
+    loss, h, d = np.array([0.0, 0.4, 0.1, 0.9]), 0.5, 0.7
+    options = {"spacing": h, "diffusion": d}
+    gibbs = np.exp(-loss / d) / np.sum(np.exp(-loss / d)) / h
+    # In any order of the times, and far beyond the slowest relaxation.
+    late, early, now = fokker_planck.density(loss, [0, 1, 0, 0], [200.0, 0.3, 0.0], **options)
+    np.testing.assert_allclose(late, gibbs, rtol=1e-9)
+    np.testing.assert_allclose(now, [0, 2, 0, 0])
+    alone = fokker_planck.density(loss, [0, 1, 0, 0], [0.3], **options)[0]
+    np.testing.assert_allclose(early, alone, rtol=1e-12)
+    for last in (1e12, 1e30, 1e300):
+        words = "`times` must need at most 1,000,000 jumps", f"until {last:g}", "`spacing`"
+        refused(
+            lambda last=last: fokker_planck.density(loss, np.ones(4), [1, last], **options), *words
+        )
+
+
 def test_a_density_in_two_dimensions_is_the_product_of_its_axes_and_ends_at_gibbs():
     x, y = np.linspace(-3, 3, 41), np.linspace(-2.4, 2.4, 33)
     u, v = x**2, y**2 / 2 - 0.3 * y
@@ -331,7 +348,7 @@ def test_massive_activations_peak_where_their_curve_says():
         ),
         (
             lambda: sgd.moments([1.0], [1.0, 2.0], [0], learning_rate=0.1),
-            "`start` must be 1 numbers, one an eigenvalue; got 2",
+            "`start` must be 1 numbers, one for each of `eigenvalues`; got 2",
         ),
         (lambda: sgd.random_features([[1.0, 0.0]], [1.0]), r"must be of shape \(p, 1\)"),
         (lambda: currents.covariance(-np.eye(2), np.eye(2)), "`drift` must have eigenvalues with"),

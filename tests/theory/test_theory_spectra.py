@@ -259,7 +259,7 @@ def test_unbalanced_modes_cross_zero_and_reach_the_balanced_ones():
         ),
         (
             lambda: spectra.singular_value_drift([1.0, 2.0], np.zeros((3, 3, 3, 3))),
-            "`covariance` must have shape (m, 2, m, 2); got (3, 3, 3, 3)",
+            "`covariance` must have shape (m, 2, m, 2) for 2 `values`; got (3, 3, 3, 3)",
         ),
         (lambda: outliers.outlier(0.0, 3, 1.0), "`signal` must be finite and positive; got 0"),
         (

@@ -293,7 +293,7 @@ def test_the_shift_of_one_mode_is_that_of_a_well_of_one_value():
         ),
         (
             lambda: learning.machine_gap(9.5, mass=3.0, learning_rate=0.1, batch=16),
-            "`precision` must be below the squared mass; got 9.5",
+            "`precision` must be below the squared `mass`; got 9.5",
         ),
     ],
 )

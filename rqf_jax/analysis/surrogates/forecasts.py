@@ -107,7 +107,9 @@ def _turns(members: int) -> list[int]:
 def _times(truth: Any, times: Any, count: int) -> Float[np.ndarray, " times"]:
     given = getattr(truth, "ts", times)
     if given is None:
-        raise ValueError("`times` must be given with an array: steps may be of any length.")
+        raise ValueError(
+            "`times` must be given when `truth` is an array: steps may be of any length."
+        )
     ts = data("times", given)
     if ts.shape != (count,):
         raise ValueError(f"`times` must have shape ({count},), as `truth` has; got {ts.shape}.")

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ..._arguments import finite, function_of, integer, maybe, real, whole
 from ..._ensemble.trajectories import NonFiniteError
+from ..._ensemble.validity import taking
 from ..lyapunov import LyapunovSpectrum
 
 
@@ -58,10 +59,8 @@ def map_exponents(
     length = real("step", step, minimum=1e-30)
     size = int(np.prod(x.shape[1:]))
     count = maybe(whole(maximum=size))("exponents", exponents) or size
-    try:
+    with taking("map", jax.ShapeDtypeStruct(x.shape[1:], x.dtype)):
         image = eqx.filter_eval_shape(map, x[0])
-    except TypeError as error:
-        raise ValueError(f"`map` must be a function of one state; it failed: {error}") from error
     if getattr(image, "shape", None) != x.shape[1:]:
         raise ValueError(f"`map` must return a state of shape {x.shape[1:]}; got {image}.")
     growths = _growths(map, x, steps, count)
