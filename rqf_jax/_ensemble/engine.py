@@ -262,7 +262,8 @@ def _sound_path(problem: Problem, ids: UInt32[Array, " members"], fate: Status) 
     offsets = jnp.arange(some, dtype=jnp.int32)
     starts = some * jnp.arange(math.ceil((last + 1) / some), dtype=jnp.int32)
     _, ys = lax.scan(some_visits if few else rematerialised(some_visits), x, starts)
-    ys = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: last + 1], ys)
+    count = starts.size * some  # not -1: a saved array may have the size 0
+    ys = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:])[: last + 1], ys)
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys)
 
 

@@ -150,7 +150,8 @@ def _look(process, states, save):
         return save(weights), jnp.all(jnp.stack(good))
 
     both = lax.map(jax.vmap(one), states)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), both)
+    # Not -1: a network may have weights of size 0.
+    return jax.tree.map(lambda leaf: leaf.reshape(math.prod(leaf.shape[:2]), *leaf.shape[2:]), both)
 
 
 def _status(finite: Bool[Array, "times seeds"]) -> Int[Array, " seeds"]:

@@ -79,6 +79,14 @@ def test_a_larger_ensemble_keeps_its_earlier_members(whole, dim):
             assert np.abs(ys[a] - ys[b]).max() > 0.01
 
 
+def nothing(x):
+    return x[:0]
+
+
+def test_a_saved_array_may_hold_no_number():
+    assert run(save=nothing).ys.shape == (5, 3, 0, 3)
+
+
 def test_members_start_from_their_own_draw_of_the_law(whole, dim):
     law = Uniform(2, dim)
     for member in range(5):

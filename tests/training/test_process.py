@@ -45,6 +45,18 @@ def ends(process, updates=1, seeds=1, **options):
 # ---- optimisers and weights
 
 
+def test_weights_without_numbers_are_left_as_they_are():
+    def law(key):
+        return {"w": jnp.ones(2), "none": jnp.zeros((0, 3))}
+
+    loss = LeastSquares(lambda w, batch: batch[0] @ w["w"] - batch[1])
+    found = ends(Process(loss, law, LINE, optimiser=SGD), seeds=2)
+    assert found["none"].shape == (2, 0, 3)
+    np.testing.assert_allclose(
+        found["w"], ends(Process(SQUARES, Fixed(np.ones(2)), LINE, optimiser=SGD), seeds=2)
+    )
+
+
 @pytest.mark.parametrize(
     "optimiser",
     [
