@@ -11,7 +11,13 @@ from ._abstract import AbstractSurrogate, loss
 from ._windows import windows
 from .grid import Grid, grid_of
 from .heads import AbstractHead, CellHead, GaussianHead
-from .recurrent import AbstractRecurrent, AlmostLinear, ShallowPiecewise, teacher_forcing
+from .recurrent import (
+    AbstractRecurrent,
+    AlmostLinear,
+    ShallowPiecewise,
+    forced_loss,
+    teacher_forcing,
+)
 from .sampling import sample
 from .transformer import Transformer
 
@@ -25,6 +31,7 @@ __all__ = [
     "Grid",
     "ShallowPiecewise",
     "Transformer",
+    "forced_loss",
     "grid_of",
     "loss",
     "sample",

@@ -49,10 +49,15 @@ def loss(surrogate: AbstractSurrogate, windows: Float[Array, "batch times size"]
     ()
     """
     part(AbstractSurrogate)("surrogate", surrogate)
+    return jnp.mean(jax.vmap(surrogate.objective)(batch_of(surrogate, windows)))
+
+
+def batch_of(surrogate: AbstractSurrogate, windows: Any) -> Float[Array, "batch times size"]:
+    """`windows` as an array; ValueError unless their states are of the surrogate's size."""
     windows = floating("windows", windows)
     if windows.ndim != 3 or not windows.size or windows.shape[-1] != surrogate.size:
         raise ValueError(
             f"`windows` must have shape (batch, times, {surrogate.size}) for this `surrogate`; got "
             f"{shown(windows)}. `rqf_jax.surrogates.windows` cuts paths into windows."
         )
-    return jnp.mean(jax.vmap(surrogate.objective)(windows))
+    return windows

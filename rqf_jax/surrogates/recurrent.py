@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._arguments import Key, finite, fitting, integer, number, prng_key, shown
-from ._abstract import AbstractSurrogate
+from .._arguments import Key, finite, fitting, integer, number, part, prng_key, shown
+from ._abstract import AbstractSurrogate, batch_of, loss
 
 
 class AbstractRecurrent(AbstractSurrogate):
@@ -75,6 +75,15 @@ class AbstractRecurrent(AbstractSurrogate):
         """The same map under the forcing α in [0, 1]. Raises ValueError for other numbers."""
         forcing = jnp.asarray(number(minimum=0, maximum=1)("forcing", forcing), self.forcing.dtype)
         return eqx.tree_at(lambda map: map.forcing, self, forcing)
+
+    def jacobians(self, window: Float[Array, "times size"]) -> Float[Array, "times latent latent"]:
+        """∂F/∂z at the states of a path that is followed with α = 1."""
+
+        def step(z, x):
+            z = jnp.concatenate([x, z[self.size :]])
+            return self(z), self.jacobian(z)
+
+        return lax.scan(step, self.lifted(window[0]), window)[1]
 
     def _drawn(self, z, x, forcing):
         observed = (1 - forcing) * z[: self.size] + forcing * x
@@ -221,3 +230,28 @@ def teacher_forcing(jacobians: Any) -> Float[Array, ""]:
         )
     largest = jnp.max(jnp.linalg.norm(jacobians, ord=2, axis=(-2, -1)))
     return jnp.maximum(0.0, 1 - 1 / jnp.maximum(largest, 1.0))
+
+
+def forced_loss(surrogate: AbstractRecurrent, windows: Float[Array, "batch times size"]) -> Any:
+    """The loss under the least forcing, found anew for every batch: a loss of `training.Process`.
+
+    The forcing is `teacher_forcing` of the Jacobians at the states of the batch, so that it rises
+    and falls with the map while it learns. The bound on products of Jacobians holds where all of
+    the latent state is observed, `latent` = `size`; the numbers beyond are never forced. A singular
+    value decomposition for every state makes it cheap for small latent states alone.
+
+    `surrogate` is an `AlmostLinear`, a `ShallowPiecewise` or another `AbstractRecurrent`, and
+    `windows` an array as `windows` makes it. Returns one number. Raises ValueError for other
+    surrogates and for windows of states of another size.
+
+    **Example**
+
+    >>> key = jax.random.key(0)
+    >>> network = rqf.surrogates.ShallowPiecewise(2, latent=2, hidden=20, key=key)
+    >>> rqf.surrogates.forced_loss(network, jnp.zeros((3, 5, 2))).shape
+    ()
+    """
+    part(AbstractRecurrent)("surrogate", surrogate)
+    windows = batch_of(surrogate, windows)
+    found = lax.stop_gradient(jax.vmap(surrogate.jacobians)(windows))
+    return loss(surrogate.forced(teacher_forcing(found)), windows)

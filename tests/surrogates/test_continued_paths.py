@@ -142,6 +142,23 @@ def test_forced_jacobians_have_products_of_norm_at_most_one():
     assert surrogates.teacher_forcing(0.5 * jnp.eye(3)) == 0
 
 
+@pytest.mark.slow
+def test_the_forced_loss_has_the_least_forcing_of_the_jacobians_at_the_states():
+    network = surrogates.ShallowPiecewise(2, latent=2, hidden=9, key=KEY)
+    network = eqx.tree_at(lambda n: n.outer, network, 8 * network.outer)
+    batch = jax.random.normal(jax.random.key(1), (3, 5, 2))
+    outer, inner, threshold = map(np.asarray, (network.outer, network.inner, network.threshold))
+    inside = np.asarray(batch).reshape(-1, 2) @ inner.T
+    bent = (inside + threshold > 0) * 1.0 - (inside > 0)
+    jacobians = np.diag(np.tanh(network.diagonal)) + outer @ (bent[:, :, None] * inner)
+    forcing = max(0.0, 1 - 1 / np.linalg.norm(jacobians, 2, (1, 2)).max())
+    assert 0.1 < forcing < 1
+    found = jax.value_and_grad(surrogates.forced_loss)(network, batch)
+    expected = jax.value_and_grad(surrogates.loss)(network.forced(forcing), batch)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-10)
+    np.testing.assert_allclose(found[1].outer, expected[1].outer, rtol=1e-8, atol=1e-10)
+
+
 def test_forcing_is_no_weight_and_full_forcing_forgets_the_past():
     network = surrogates.AlmostLinear(2, latent=5, pieces=1, forcing=0.3, key=KEY)
     window = jax.random.normal(KEY, (6, 2))
@@ -283,6 +300,13 @@ REFUSED = {
     ),
     "jacobians": (lambda: surrogates.teacher_forcing(jnp.zeros((3, 2))), "latent, latent"),
 }
+
+
+def test_a_law_is_not_forced(refused):
+    refused(
+        lambda: surrogates.forced_loss(transformer(HEAD), jnp.zeros((3, 4, 2))),
+        "`surrogate` must be",
+    )
 
 
 @pytest.mark.parametrize("name", REFUSED)
