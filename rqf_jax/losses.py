@@ -28,6 +28,7 @@ __all__ = [
     "MaximumMeanDiscrepancy",
     "SimulatedMoments",
     "TransitionLikelihood",
+    "causal_weights",
 ]
 
 
@@ -289,6 +290,34 @@ def _log_density(sde: SDE, t, h, x, y) -> Float[Array, ""]:
     lower = jnp.linalg.cholesky((covariance + covariance.T) / 2)
     white = jax.scipy.linalg.solve_triangular(lower, y.ravel() - mean, lower=True)
     return -jnp.sum(white**2 + jnp.log(2 * jnp.pi)) / 2 - jnp.sum(jnp.log(jnp.diagonal(lower)))
+
+
+def causal_weights(errors: Any, strictness: Any = 1.0) -> Float[Array, " times"]:
+    """Weights of errors in time, by which later ones wait until earlier ones are small.
+
+        w_i = exp(-ε Σ_{k<i} L_k)
+
+    Along a path of many Lyapunov times the error at the end is a useless function of the parameters
+    until the path before it is right. Minimise Σ w_i L_i: the first weight is always 1, and all
+    are 1 once the path is fitted. They have no gradient of their own.
+
+    `errors` (times,) are L_i ≥ 0, each in units of what is to count as small, and `strictness` is
+    ε ≥ 0. Returns the weights. Raises ValueError for other shapes and numbers.
+
+    **Example**
+
+    >>> print(rqf.losses.causal_weights(jnp.array([0.0, 0.0, 2.0, 2.0])).round(4))
+    [1.     1.     1.     0.1353]
+
+    Source: Wang, Sankaran & Perdikaris, arXiv:2203.07404 (recalled).
+    """
+    values, factor = finite("errors", errors), scalar("strictness", minimum=0)(strictness)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"`errors` must have shape (times,); got shape {values.shape}.")
+    if is_concrete(values) and bool(jnp.any(values < 0)):
+        raise ValueError(f"`errors` must not be negative; got {float(jnp.min(values)):g}.")
+    before = jnp.cumsum(values) - values
+    return jax.lax.stop_gradient(jnp.exp(-factor.astype(values.dtype) * before))
 
 
 def _ensemble(loss: Any, sde: SDE, key: PRNGKeyArray) -> Float[Array, "members times *observable"]:

@@ -12,7 +12,12 @@ import pytest
 from _ensembles import isotropic
 
 import rqf_jax as rqf
-from rqf_jax.losses import MaximumMeanDiscrepancy, SimulatedMoments, TransitionLikelihood
+from rqf_jax.losses import (
+    MaximumMeanDiscrepancy,
+    SimulatedMoments,
+    TransitionLikelihood,
+    causal_weights,
+)
 
 S, RATE = 0.8, 1.5
 TS = jnp.asarray([0.0, 0.2, 0.5, 1.0])
@@ -268,3 +273,57 @@ def test_optimizers_that_ask_for_the_loss_get_it(optimizer):
     loss = SimulatedMoments(LAW, TS, target, square, substeps=1, members=16)
     start = fitted(loss, steps=1, optimizer=optimizer).history[0]
     assert fitted(loss, steps=40, optimizer=optimizer).history[-1] < 0.5 * start
+
+
+def test_causal_weights_are_the_exponential_of_all_that_is_wrong_before_and_no_function(refused):
+    errors = jnp.asarray([0.3, 0.0, 2.0, 0.5])
+    expected = np.exp(-0.7 * np.array([0.0, 0.3, 0.3, 2.3]))
+    np.testing.assert_allclose(causal_weights(errors, 0.7), expected, rtol=1e-12)
+    slope = jax.grad(lambda e: jnp.sum(causal_weights(e, 0.7) * e))(errors)
+    np.testing.assert_allclose(slope, expected, rtol=1e-12)
+    refused(lambda: causal_weights(jnp.ones((2, 2))), "`errors` must have shape (times,)")
+    refused(lambda: causal_weights([1.0, -1.0]), "`errors` must not be negative; got -1")
+    refused(lambda: causal_weights([1.0], -1.0), "`strictness` must be at least 0; got -1")
+
+
+@pytest.mark.slow
+def test_causal_weights_find_lorenz_parameters_where_the_plain_error_does_not():
+    """From one start over four Lyapunov times, with parameters a fifth to a third off."""
+    truth, guess = jnp.asarray([10.0, 28.0, 8 / 3]), jnp.asarray([8.0, 34.0, 2.0])
+    h, every, count = 0.0125, 4, 90
+
+    def path(p):
+        flow = rqf.systems.Lorenz63(*p)
+        time = jnp.zeros(())
+
+        def step(x, _):
+            a = flow(time, x)
+            b = flow(time, x + h / 2 * a)
+            c = flow(time, x + h / 2 * b)
+            d = flow(time, x + h * c)
+            return x + h / 6 * (a + 2 * b + 2 * c + d), x
+
+        return jax.lax.scan(step, jnp.asarray([1.0, 3.0, 15.0]), length=every * count)[1][::every]
+
+    seen = path(truth)
+
+    def fit(strictness):
+        def loss(p):
+            errors = jnp.mean((path(p) - seen) ** 2, 1)
+            return jnp.sum(causal_weights(errors, strictness) * errors)
+
+        descent = optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(0.05, 2000))
+        )
+
+        def update(carry, _):
+            p, state = carry
+            change, state = descent.update(jax.grad(loss)(p), state, p)
+            return (optax.apply_updates(p, change), state), None
+
+        with jax.numpy_dtype_promotion("standard"):
+            start = guess, descent.init(guess)
+            return jax.jit(lambda: jax.lax.scan(update, start, length=2000)[0][0])()
+
+    assert np.all(np.abs(fit(1.0) / truth - 1) < 0.01)
+    assert np.any(np.abs(fit(0.0) / truth - 1) > 0.05)

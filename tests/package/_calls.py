@@ -700,6 +700,7 @@ PARTICULAR = {
         "bandwidth": None,
     },
     "losses.SimulatedMoments": {"target": np.zeros(4), "observable": _flat},
+    "losses.causal_weights": {"errors": np.ones(3)},
     "losses.TransitionLikelihood": {"runs": np.ones((3, 4, 2, 2))},
     "models.dyson": {"beta": 1, "target": MATRIX},
     "models.dyson_eigenvalues": {"beta": 1},
@@ -915,6 +916,7 @@ PARTICULAR = {
     "surrogates.Grid": {"low": [0.0], "high": [1.0], "cells": 4},
     "surrogates.ShallowPiecewise": {"size": 1, "latent": 2, "hidden": 3},
     "surrogates.Transformer": {"head": Later(_head), "blocks": 1, "context": 2},
+    "surrogates.forced_loss": {"surrogate": Later(_recurrent), "windows": np.ones((2, 3, 1))},
     "surrogates.grid_of": {"paths": TIMES[:, None], "cells": 4, "margin": 0.1},
     "surrogates.loss": {"surrogate": Later(_recurrent), "windows": np.ones((2, 3, 1))},
     "surrogates.sample": {
