@@ -38,6 +38,7 @@ PARAMETERS = {
     "nesterov": 'potential = "quadratic"\nstrength = 2.0\nconvexity = 0.5\nstep = 0.1',
     "lorenz_63": "noise = 0.3\nsigma = 9.0\nrho = 20.0\nbeta = 2.0",
     "lorenz_96": "forcing = 7.0",
+    "kuramoto_sivashinsky": "advection = 5.0\ninstability = 0.3\nviscosity = 0.002",
     "rossler": "a = 0.1\nb = 0.3\nc = 5.0",
     "thomas": "friction = 0.3",
     "double_well": "noise = 0.6\nbarrier = 0.5\nposition = 1.5",
@@ -53,6 +54,8 @@ LAWS = {
     ),
 }
 SYSTEMS = {"lorenz_63": 3, "lorenz_96": 5, "rossler": 3, "thomas": 3, "double_well": 2}
+SYSTEMS |= {"kuramoto_sivashinsky": 8}
+SIZES = {"lorenz_96": "size", "kuramoto_sivashinsky": "points"}
 LAWS |= {name: ("x", f'name = "normal"\nmean = {[1.0] * size}') for name, size in SYSTEMS.items()}
 POTENTIALS = {"quadratic": rqf.potentials.Quadratic, "quartic": rqf.potentials.Quartic}
 
@@ -118,7 +121,7 @@ def test_the_parameters_of_every_system_are_those_of_its_flow_in_the_library():
     for name, size in SYSTEMS.items():
         section = model(name)
         given = section.model_dump(exclude={"name", "noise"})
-        sizes = {"size": size} if name == "lorenz_96" else {}
+        sizes = {SIZES[name]: size} if name in SIZES else {}
         flow = getattr(rqf.systems, type(section).__name__)(**sizes, **given)
         noise = rqf.noises.TokenNoise(section.noise) if section.noise else rqf.noises.NoNoise()
         sde = rqf.SDE(flow, noise, rqf.manifolds.Euclidean())

@@ -65,6 +65,23 @@ def test_the_shipped_lorenz_run_has_the_exponents_that_are_known(tmp_path):
     assert np.all(np.abs(found - expected) < 0.02 * np.array([0.9056, 0.9056, 14.57]))
 
 
+@pytest.mark.slow
+def test_the_shipped_wave_keeps_its_mean_and_has_the_exponents_that_are_known(tmp_path):
+    text = (Path(__file__).parents[2] / "configs" / "kuramoto_sivashinsky.toml").read_text()
+    rows = run(text, tmp_path, "run.members=12")
+    assert [row["quantity"] for row in rows] == ["λ1", "λ2", "λ3", "λ4"]
+    assert max(abs(float(row["z"])) for row in rows) < 5
+    with rqf.open(tmp_path / "run.zarr") as stored:
+        mean = np.asarray(stored.x, float).mean(-1)
+    assert np.abs(mean - mean[:, :1]).max() < 1e-3
+
+
+def test_one_number_of_a_config_is_a_state_of_as_many_as_it_says():
+    text = CONFIG.replace("mean = [1.0, -1.0]", "mean = [2.0]\nsize = 3")
+    law = config.parse(text).law.start().law
+    assert np.asarray(law.mean).tolist() == [2.0, 2.0, 2.0]
+
+
 def test_measured_exponents_have_their_own_error_in_the_comparison():
     known = rqf.systems.Exponents((1.0, 0.0), (0.3, 0.1), "invented")
     rates = np.array([[1.4, 0.1, -2.0], [1.8, -0.1, -2.0]])
@@ -81,6 +98,11 @@ def test_measured_exponents_have_their_own_error_in_the_comparison():
         ("report.exponents_from=8.5", "report.exponents_from must be one of the save times"),
         ("report.exponents_from=24.0", "report.exponents_from must be before the last save time"),
         ('model.name="lorenz_63"', "law: must draw 3 numbers, as many as lorenz_63 moves; got 2"),
+        (
+            'model.name="kuramoto_sivashinsky"',
+            "law: must draw an even number of at least 8 numbers for kuramoto_sivashinsky; got 2",
+        ),
+        ("law.size=3", "law: size must be left out, or be 2, the numbers of mean; got 3"),
         ("law.scale=-1", "law.scale: must be greater than or equal to 0; got -1"),
     ],
 )

@@ -67,6 +67,7 @@ from .states import (
 )
 from .systems import (
     DoubleWell as DoubleWell,
+    KuramotoSivashinsky as KuramotoSivashinsky,
     Lorenz63 as Lorenz63,
     Lorenz96 as Lorenz96,
     Rossler as Rossler,

@@ -232,9 +232,20 @@ class NormalLaw(AbstractLaw):
     name: Literal["normal"]
     """The law."""
     mean: Annotated[Floats, Field(min_length=1, examples=[[1.0, 1.0, 0.5]])]
-    """The state."""
+    """The state, or one number that all its numbers are."""
+    size: Size | None = None
+    """How many numbers the state has, if `mean` is one number."""
     scale: Annotated[float, Field(ge=0)] = 0.1
     """Standard deviation of every number."""
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> "NormalLaw":
+        if self.size is not None and len(self.mean) not in (1, self.size):
+            raise ValueError(
+                f"size must be left out, or be {len(self.mean)}, the numbers of mean; got "
+                f"{self.size}"
+            )
+        return self
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -243,6 +254,7 @@ class NormalLaw(AbstractLaw):
 
     def start(self) -> Start:
         """`laws.Normal`."""
-        count = len(self.mean)
-        law = laws.Normal((count,), self.scale, self.mean)
+        count = self.size or len(self.mean)
+        mean = self.mean if len(self.mean) == count else self.mean * count
+        law = laws.Normal((count,), self.scale, mean)
         return Start(f"{count} numbers around a state", law, count)

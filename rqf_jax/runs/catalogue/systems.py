@@ -90,6 +90,33 @@ class Lorenz96(AbstractSystem):
         return systems.Lorenz96(dim, self.forcing)
 
 
+class KuramotoSivashinsky(AbstractSystem):
+    """`rqf_jax.systems.KuramotoSivashinsky`: a wave on a ring, at as many points as the law has."""
+
+    examples: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"normal": {"mean": [0.0], "size": 192, "scale": 1.0}}
+    )
+
+    name: Literal["kuramoto_sivashinsky"]
+    """The model."""
+    advection: float = 100 / 16
+    """Strength of the product, which hands what long waves win to short ones."""
+    instability: NonNegative = 100 / 16**2
+    """Growth of a wave by the square of its number."""
+    viscosity: Positive = 100 / 16**4
+    """Decay of a wave by the fourth power of its number."""
+
+    def flow(self, dim: int) -> systems.AbstractFlow:
+        """The drift; ConfigError for an odd number of points, or fewer than 8."""
+        if dim < 8 or dim % 2:
+            raise ConfigError(
+                f"law: must draw an even number of at least 8 numbers for kuramoto_sivashinsky; "
+                f"got {dim}."
+            )
+        numbers = self.advection, self.instability, self.viscosity
+        return systems.KuramotoSivashinsky(dim, *numbers)
+
+
 class Rossler(AbstractSystem):
     """`rqf_jax.systems.Rossler`: a band that stretches and folds."""
 
