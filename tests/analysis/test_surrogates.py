@@ -28,7 +28,7 @@ def lorenz(rho=28.0, seed=0):
         flow = rqf.systems.Lorenz63(rho=rho)
         sde = rqf.SDE(flow, rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
         runs = rqf.simulate(
-            sde, flow.law(1.0), np.arange(0.0, 40.0, 0.1), substeps=8, members=48,
+            sde, flow.law(8.0), np.arange(0.0, 40.0, 0.1), substeps=8, members=48,
             key=jax.random.key(seed), solver=diffrax.Dopri5(),
         )  # fmt: skip
         return np.asarray(runs.ys, float)[:, 100:]

@@ -331,3 +331,54 @@ def test_the_stationary_law_and_the_times_of_a_well_solve_their_equations():
     assert np.max(np.abs((force * slope + s**2 / 2 * bend + 1)[3:-3])) < 0.05
     assert wells.passage_time(1.0, 1.0, s) == 0
     assert np.isclose(wells.passage_time(0.5, -1.0, s), wells.passage_time(-0.5, 1.0, s))
+
+
+def test_measured_exponents_are_those_of_independent_runs():
+    """Of another program, and for Lorenz and Rössler of the literature (λ1 = 0.9056, 0.0714)."""
+    for flow, largest, dimension in (
+        (Lorenz63(), 0.9056, 2.0617),
+        (Rossler(), 0.0714, 2.0133),
+        (Lorenz96(), 1.209, 6.56),
+    ):
+        known = flow.exponents.values
+        assert abs(known[0] / largest - 1) < 0.03
+        assert abs(rqf.analysis.kaplan_yorke_dimension(known) / dimension - 1) < 0.01
+
+
+@pytest.mark.slow
+def test_lorenz_96_has_the_exponents_that_were_measured_and_their_sum_is_exact():
+    found = spectrum(Lorenz96(), np.arange(0.0, 61.0), discard=10, members=24)
+    known = Lorenz96().exponents
+    error = np.hypot(np.asarray(found.stderr), np.asarray(known.stderr))
+    assert np.all(np.abs(np.asarray(found.exponents) - np.asarray(known.values)) < 5 * error)
+    assert abs(found.total[0] + 10) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "kind", ["ornstein_uhlenbeck", pytest.param("geometric", marks=pytest.mark.slow)]
+)
+def test_moments_and_exponents_of_two_linear_equations_are_those_of_their_closed_forms(
+    kind, as_a_user
+):
+    rate, sigma, start, end = 0.8, 0.5, 1.5, 1.2
+    if kind == "geometric":  # dx = rate x dt + sigma x dB of Itô, written with Stratonovich's
+        drift = rqf.drifts.Linear(jnp.full((1, 1), rate - sigma**2 / 2))
+        noise, exponent = rqf.noises.LinearNoise(sigma), rate - sigma**2 / 2
+        mean = start * math.exp(rate * end)
+        square = mean**2 * math.exp(sigma**2 * end)
+    else:
+        drift, noise, exponent = rqf.drifts.Pull(rate), rqf.noises.TokenNoise(sigma), -rate
+        mean = start * math.exp(-rate * end)
+        square = mean**2 + sigma**2 * (1 - math.exp(-2 * rate * end)) / (2 * rate)
+    sde, law = rqf.SDE(drift, noise, FLAT), rqf.laws.Fixed([[start]])
+    runs = rqf.simulate(sde, law, [0.0, end], substeps=100, members=40_000, key=KEY)
+    x = np.asarray(runs.ys, float)[:, 1, 0, 0]
+    for power, expected in ((1, mean), (2, square)):
+        error = np.std(x**power) / np.sqrt(x.size)
+        assert abs(np.mean(x**power) - expected) < 4 * error + 1e-3 * expected
+        assert error < 0.01 * expected
+    found = rqf.analysis.lyapunov_spectrum(
+        sde, law, [0.0, 40.0], substeps=2000, members=64, key=KEY
+    )
+    error = sigma / math.sqrt(40.0 * 64) if kind == "geometric" else 0.0
+    assert abs(found.exponents[0] - exponent) < 5 * error + 2e-3
