@@ -23,6 +23,7 @@ from .equilibria import (
     gradient_defect,
     stability,
 )
+from .forgetting import StabilityGap, stability_gap
 from .invariant import (
     ChiSquareTest,
     bingham,
@@ -76,6 +77,7 @@ __all__ = [
     "SparseDrift",
     "SparseDynamics",
     "SpectrumDescription",
+    "StabilityGap",
     "SurvivalCurve",
     "TailExponent",
     "antipodal_pair",
@@ -112,6 +114,7 @@ __all__ = [
     "sign_pattern",
     "sparse_dynamics",
     "stability",
+    "stability_gap",
     "surrogates",
     "tail_exponent",
     "two_point_exponent",

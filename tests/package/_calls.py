@@ -891,6 +891,12 @@ PARTICULAR = {
         "values": np.array([0.0, 0.7, 1.1, 1.0, 0.9, 0.8]),
     },
     "analysis.learning_rate_sensitivity": {"losses": np.array([1.0, 0.2]), "start": 1.0},
+    "analysis.stability_gap": {
+        "updates": np.array([0.0, 1.0, 2.0]),
+        "scores": np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]),
+        "starts": [0, 1],
+        "window": 1,
+    },
     "recurrences.Recurrence": {name: np.ones((2, 1, 1)) for name in ("keep", "write", "read")}
     | {"inputs": np.ones((2, 1))},
     "recurrences.exponential_features": {"x": np.ones((2, 1)), "order": 2},
@@ -1007,6 +1013,17 @@ PARTICULAR = {
             )
         )
     },
+    "runs.train": {
+        "process": rqf.training.TeacherStudent(
+            TARGET, rqf.laws.Zeros((2, 2)), learning_rate=0.1, batch=2
+        ),
+        "updates": [0, 1],
+        "path": _folder("seeds.zarr"),
+        "chunk": 8,
+        "segment": None,
+        "overwrite": False,
+        "quiet": True,
+    },
     "training.train": {
         "process": rqf.training.TeacherStudent(
             TARGET, rqf.laws.Zeros((2, 2)), learning_rate=0.1, batch=2
@@ -1047,6 +1064,7 @@ for _name in PUBLIC:
 INNER = {
     "Fit",
     "analysis.ActivationFit",
+    "analysis.StabilityGap",
     "analysis.ChiSquareTest",
     "analysis.ClusterCount",
     "analysis.Equilibria",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from rqf_jax.analysis import fit_activation_curve, learning_rate_sensitivity
+from rqf_jax.analysis import fit_activation_curve, learning_rate_sensitivity, stability_gap
 from rqf_jax.theory import fokker_planck, learning, sgd, synchronisation
 
 RNG = np.random.default_rng(0)
@@ -123,6 +123,36 @@ def test_the_cost_of_a_wrong_rate_on_a_parabola_is_its_closed_form():
     assert abs(cost - expected) < 5 * stderr < 0.01
 
 
+def test_the_gap_after_a_switch_between_two_wells_is_its_closed_form():
+    # After the switch w_k = 1 - q^k leaves the well at 0 for that at 1, and the loss w²/2 of the
+    # first rises fastest in a window of m where q^k (1 + q^m) = 1: by (1 - q^m)/(1 + q^m)/2. With
+    # q^m the golden section that is at k = m.
+    m, switch, last = 7, 40, 200
+    r = (np.sqrt(5) - 1) / 2
+    updates = np.arange(switch + last + 1)
+    w = np.where(updates < switch, 0.0, 1 - r ** ((updates - switch) / m))
+    scores = -np.stack([w**2, (w - 1) ** 2], 1) / 2
+    found = stability_gap(updates, scores, starts=[0, switch], window=m).estimate
+    lost = (1 - r ** (last / m)) ** 2 / 2
+    assert found["minimum"] == pytest.approx(-lost, rel=1e-12)
+    end = -(r ** (2 * last / m)) / 2
+    assert found["worst_case"] == pytest.approx((end - lost) / 2, rel=1e-12)
+    # The second task gains most at once, (1 - q^2m)/2, and loses nothing; the first gains nothing.
+    assert found["forgetting"] == pytest.approx((1 - r) / (1 + r) / 4, rel=1e-12)
+    assert found["plasticity"] == pytest.approx((1 - r**2) / 4, rel=1e-12)
+    # A constant of each seed moves the minimum by its mean, and no change.
+    shifts = RNG.standard_normal(50)
+    many = stability_gap(
+        updates, scores[None] + shifts[:, None, None], starts=[0, switch], window=m
+    )
+    assert many.estimate["minimum"] == pytest.approx(-lost + shifts.mean(), rel=1e-10)
+    assert many.stderr["minimum"] == pytest.approx(shifts.std(ddof=1) / np.sqrt(50), rel=1e-10)
+    assert many.stderr["forgetting"] < 1e-15 and "minimum" in repr(many)
+    # One task has nothing to lose to another.
+    alone = stability_gap([0, 1], [[0.2], [0.9]], starts=[0], window=1).estimate
+    assert alone["worst_case"] == alone["minimum"] == 0.9
+
+
 def test_copies_of_one_weight_meet_by_dawsons_integral():
     # E ln|1 - αx²| = ln α - γ - ln 2 + 4 ∫ D, from 0 to 1/√(2α): the Hilbert transform of a normal.
     from scipy.integrate import quad
@@ -163,6 +193,14 @@ def test_the_exponent_of_many_weights_is_that_of_one_direction(dim, batch):
         (lambda: fit_activation_curve([0, 1, 2], [0, 1, 2]), "`ts` must be at least 6 increasing"),
         (lambda: fit_activation_curve(np.arange(6), np.ones(5)), r"`values` must have the shape"),
         (lambda: fit_activation_curve(np.arange(6), np.ones(6)), "`values` must differ; got 1"),
+        (
+            lambda: stability_gap([0, 1], np.ones((3, 2)), starts=[0, 1], window=1),
+            r"`scores` must be \(times, tasks\) or .* with 2 times and 2 tasks; got shape \(3, 2\)",
+        ),
+        (
+            lambda: stability_gap([0, 1], np.ones((2, 2)), starts=[0, 1], window=1),
+            r"`starts` must increase and begin before the last save, after 1 updates; got \[0, 1\]",
+        ),
         (lambda: learning_rate_sensitivity(1.0, start=1.0), r"`losses` must be \(rates,\) or"),
         (lambda: learning_rate_sensitivity([1.0], start=np.nan), "`start` must be finite"),
     ],
