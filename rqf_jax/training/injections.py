@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._arguments import Key, described, each, integer, number, part, scalar
+from .._ensemble.validity import shapes_of
 from ._abstract import normals_like
 from ._checks import check_batch
 from .data import common_key
@@ -193,15 +194,29 @@ def _gates(batch: PyTree) -> PyTree:
     return batch[2]
 
 
-def _floats(injection: AbstractInjection, tree: PyTree) -> PyTree:
-    """A part of a batch, if noise can move it."""
-    for leaf in jax.tree.leaves(tree):
-        if not eqx.is_inexact_array(leaf):
-            raise ValueError(
-                f"`data` must hold floats where {type(injection).__name__} acts; got dtype "
-                f"{leaf.dtype}. Make them floats, or choose other arrays by `where`."
-            )
-    return tree
+def _replaced(
+    injection: AbstractInjection,
+    where: Callable[[PyTree], PyTree],
+    draw: Draw,
+    change: Callable[[PyTree], PyTree],
+) -> Draw:
+    """The draw with a part of its batch changed, if it has that part and noise can move it."""
+    name = type(injection).__name__
+    try:
+        part = where(draw.batch)
+        floats = [eqx.is_inexact_array(leaf) for leaf in jax.tree.leaves(part)]
+        batch = eqx.tree_at(where, draw.batch, part) if all(floats) else None
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"`data` must have the part where {name} acts, by default the second entry for labels "
+            f"and the third for gates; got {shapes_of(draw.batch)}. Choose arrays by `where`."
+        ) from error
+    if batch is None:
+        raise ValueError(
+            f"`data` must hold floats where {name} acts; got {shapes_of(part)}. Make them floats, "
+            "or choose other arrays by `where`."
+        )
+    return Draw(draw.weights, eqx.tree_at(where, batch, change(part)), draw.tilt)
 
 
 def _probability(rate: Any) -> Float[Array, ""]:
@@ -219,10 +234,12 @@ class LabelNoise(AbstractIndependentInjection):
 
     def change(self, key: Key, draw: Draw, point: PyTree) -> Draw:
         """Other labels."""
-        labels = _floats(self, self.where(draw.batch))
-        noise = normals_like(key, labels)
-        moved = jax.tree.map(lambda y, xi: y + self.sigma.astype(y.dtype) * xi, labels, noise)
-        return Draw(draw.weights, eqx.tree_at(self.where, draw.batch, moved), draw.tilt)
+
+        def noisy(labels: PyTree) -> PyTree:
+            noise = normals_like(key, labels)
+            return jax.tree.map(lambda y, xi: y + self.sigma.astype(y.dtype) * xi, labels, noise)
+
+        return _replaced(self, self.where, draw, noisy)
 
 
 class Dropout(AbstractIndependentInjection):
@@ -239,8 +256,7 @@ class Dropout(AbstractIndependentInjection):
 
     def change(self, key: Key, draw: Draw, point: PyTree) -> Draw:
         """Other gates."""
-        gates = _masked(key, self.rate, _floats(self, self.where(draw.batch)))
-        return Draw(draw.weights, eqx.tree_at(self.where, draw.batch, gates), draw.tilt)
+        return _replaced(self, self.where, draw, partial(_masked, key, self.rate))
 
 
 class DropConnect(AbstractIndependentInjection):
@@ -320,8 +336,8 @@ def checked_injections(injections: Any, samples: int | None) -> tuple[AbstractIn
     for one in batches:
         if samples is None:
             raise ValueError(
-                f"`injections` must choose no batch of examples that are drawn afresh; got {one}. "
-                "Give the size of a batch to the data."
+                "`injections` must choose no batch of examples that are drawn afresh, or of none; "
+                f"got {one}. Give the size of a batch to the law of the data."
             )
         check_batch(one.batch, samples)
     return (*batches, *(one for one in found if not isinstance(one, AbstractBatch)))

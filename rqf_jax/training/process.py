@@ -35,9 +35,11 @@ class LeastSquares(eqx.Module):
     def __call__(self, weights: PyTree, batch: PyTree) -> Float[Array, ""]:
         """Half the mean squared residual."""
         r = self.residuals(weights, batch)
-        if not (eqx.is_inexact_array(r) and r.ndim):
+        counts = {leaf.shape[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)}
+        if not (eqx.is_inexact_array(r) and r.ndim) or (counts and r.shape[0] not in counts):
+            count = f"the {min(counts)} examples" if len(counts) == 1 else "examples"
             raise ValueError(
-                f"`residuals` must return an array of floats with an axis of examples; got "
+                f"`residuals` must return an array of floats whose first axis is {count}; got "
                 f"{shown(r)}."
             )
         return jnp.sum(r * r) / (2 * r.shape[0])
@@ -107,7 +109,8 @@ class Process(AbstractDescent):
 
     def loss(self, weights: PyTree, batch: PyTree) -> Any:
         """The loss as it was given."""
-        return self.objective(weights, batch)
+        with calling("loss", "be a function of weights and a batch", named=True):
+            return self.objective(weights, batch)
 
 
 def _check_weights(weights: PyTree) -> None:
@@ -143,8 +146,7 @@ def _check_loss(process: Process) -> None:
     def first(key: Key) -> Any:
         state = process.start(key)
         value, _ = process.drawn(key, jnp.zeros((), jnp.int32), state)
-        with calling("loss", "be a function of weights and a batch"):
-            return value(state.point)[0]
+        return value(state.point)[0]
 
     key = jax.random.key(0)
     found = eqx.filter_eval_shape(first, key)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._arguments import Key, described, function_of, integer
-from ._abstract import normal
+from ._abstract import normal, widest
 from .data import drawn
 
 
@@ -64,7 +64,7 @@ class Subspace(eqx.Module):
         own, directions = jax.random.split(key)
         start = self.law(own)
         arrays = [leaf for leaf in jax.tree.leaves(start) if eqx.is_inexact_array(leaf)]
-        count, dtype = sum(leaf.size for leaf in arrays), jnp.result_type(*arrays)
+        count, dtype = sum(leaf.size for leaf in arrays), widest(arrays)
         p = normal(directions, (count, self.dimension), dtype) / math.sqrt(count)
         return Coordinates(jnp.zeros(self.dimension, dtype), start, p)
 

@@ -201,6 +201,14 @@ def half_square(weights, batch):
         ),
         (lambda: curvature.example_gradients(3, jnp.ones(2), X), "`loss` must be a function of"),
         (
+            lambda: curvature.example_gradients(lambda w, x: x @ w, jnp.ones(2), X),
+            "`loss` must return one real number; got",
+        ),
+        (
+            lambda: curvature.hessian_trace(lambda w: w["a"], jnp.ones(2), key=KEY),
+            "`loss` must be a function of weights to one real number; it raised TypeError",
+        ),
+        (
             lambda: curvature.example_hessians(half_square, jnp.ones(2), "text"),
             "`data` must be a pytree of arrays",
         ),

@@ -250,6 +250,17 @@ def test_label_noise_and_dropout_reach_the_parts_they_are_told():
     assert_mean(1 - moved[:, 0], 2 + 1 / 3)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+def test_weights_of_half_precision_take_noise_and_keep_their_dtype(dtype):
+    process = Process(
+        lambda w, _: 0.0 * jnp.sum(w), lambda key: jnp.zeros(500, dtype), optimiser=optax.sgd(1.0),
+        injections=[Langevin(0.5), ParameterNoise(0.1), AntiCorrelated(0.5)],
+    )  # fmt: skip
+    runs = train(process, [0, 1], seeds=4, key=KEY)
+    assert runs.ys.dtype == dtype
+    assert_mean(np.asarray(runs.ys[:, 1], float).reshape(-1) ** 2, 0.5, bias=0.01)
+
+
 # ---- subspaces
 
 
@@ -313,7 +324,18 @@ STRANGE = optax.GradientTransformation(lambda _: "nothing", lambda g, s, p=None:
             {"loss": lambda w, b: jnp.log(jnp.sum(w) - 1)},
             "`loss` must be finite at a draw of `law`",
         ),
+        (
+            {"loss": lambda w: 1.0},
+            r"`loss` must take float64 \(2,\), 0 float64 \(6, 2\).*TypeError",
+        ),
+        ({"loss": lambda w, b: b[0] @ jnp.ones(5)}, "`loss` must be a function of .*contracting dimensions"),
+        ({"loss": lambda w, b: w[0] if w[0] > 0 else w[1]}, "`loss` must be a function of .*boolean conv"),
+        ({"loss": lambda w, b: b["x"] @ w}, "`loss` must be a function of .* raised TypeError"),
         ({"loss": LeastSquares(lambda w, b: jnp.sum(w))}, "`residuals` must return an array of fl"),
+        (
+            {"loss": LeastSquares(lambda w, b: (b[0] @ w)[None])},
+            r"whose first axis is the 6 examples; got .*shape.*\(1, 6\)|\[1,6\]",
+        ),
         ({"law": 3}, "`law` must be a function of one key"),
         ({"law": lambda key: jnp.zeros(2, int)}, "`law` must draw arrays of floats; got dtype int"),
         ({"law": lambda key: jnp.zeros(2, complex)}, "arrays of floats; got dtype complex128"),
@@ -332,13 +354,19 @@ STRANGE = optax.GradientTransformation(lambda _: "nothing", lambda g, s, p=None:
             "`injections` must choose no batch of examples that are drawn afresh",
         ),
         (
+            {"injections": [Reshuffled(2)], "data": ()},
+            "`injections` must choose no batch of examples that are drawn afresh, or of none",
+        ),
+        (
             {"injections": [LabelNoise(0.1)], "data": (INPUTS, np.arange(6))},
-            "`data` must hold floats where LabelNoise acts; got dtype int64",
+            r"`data` must hold floats where LabelNoise acts; got int64 \(6,\)",
         ),
         (
             {"injections": [Dropout(0.1)], "data": (*LINE, np.ones((6, 2), int))},
-            "`data` must hold floats where Dropout acts; got dtype int64",
+            r"`data` must hold floats where Dropout acts; got int64 \(6, 2\)",
         ),
+        ({"injections": [LabelNoise(0.1)], "data": INPUTS}, "the part where LabelNoise acts, by"),
+        ({"injections": [Dropout(0.1)]}, r"Dropout acts, .*got 0 float64 \(6, 2\), 1 float64 \(6,"),
         ({"injections": [DropConnect(0.1), 3]}, r"`injections\[1\]` must be an injection of"),
     ],
 )
