@@ -126,7 +126,7 @@ def figures(seen: Seen) -> Mapping[str, Figure]:
     for stem, rows in wanted.items():
         there = [row for row in rows if any(row[0] in point.curves for point in seen.points)]
         if there:
-            drawn[stem] = _against_updates(seen, there, 2.0 if stem == "stability" else None)
+            drawn[stem] = _against_updates(seen, there)
     if any("hessian" in point.curves for point in seen.points):
         drawn["hessian"] = _hessian(seen)
     return drawn
@@ -152,9 +152,7 @@ def _named(point: Point, panel: str) -> str:
     return ", ".join(words) or "mean"
 
 
-def _against_updates(
-    seen: Seen, rows: Sequence[tuple[str, str, bool]], bound: float | None
-) -> Figure:
+def _against_updates(seen: Seen, rows: Sequence[tuple[str, str, bool]]) -> Figure:
     figure, panels = _canvas(seen, len(rows))
     for panel, points, axes in panels:
         for ax, (name, words, logarithmic) in zip(axes, rows, strict=True):
@@ -165,7 +163,8 @@ def _against_updates(
                 theory = point.process.means(seen.updates).get(name)
                 if theory is not None and np.isfinite(theory).all():
                     theory_line(ax, seen.updates, theory)
-            if bound is not None:
+            bounds = (point.process.bounds().get(name) for point in points)
+            for bound in sorted({one for one in bounds if one is not None}):
                 ax.axhline(bound, color="0.4", linewidth=0.8, linestyle=":", label=f"{bound:g}")
             if logarithmic and ax.has_data():
                 ax.set_yscale("log")

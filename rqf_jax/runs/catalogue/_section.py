@@ -251,6 +251,10 @@ class AbstractProcess(AbstractNamed):
     def facts(self, updates: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
         """Further values of all seeds from their saves, by name: arrays (seeds, saves, ...)."""
 
+    @abc.abstractmethod
+    def bounds(self) -> Mapping[str, float]:
+        """The bounds of stability that theory has for what is saved, by name, drawn as lines."""
+
 
 def find(kind: type[Named], name: str) -> type[Named] | None:
     """The section of that name, of this package or of another one that is installed."""

@@ -212,6 +212,16 @@ class Classifier(AbstractProcess):
         theory = float((gained - drift).mean())
         return [Fact("E w·∇L", f"from {updates[half]} on", theory, spent - gained + drift + theory)]
 
+    def bounds(self) -> Mapping[str, float]:
+        """Of descent: η λ_max < 2 (1 + momentum) for whole batches, and for single examples of a
+        loss that is fitted exactly η tr H < 2 without momentum. None of Adam, which divides every
+        gradient by its own scale.
+        """
+        if self.optimiser != "sgd":
+            return {}
+        top = {"curvature.rate_sharpness": 2 * (1 + self.momentum)}
+        return top if self.momentum else top | {"curvature.rate_trace": 2.0}
+
     def _optimiser(self) -> Any:
         # A part of what is moved, so that other rates are not compiled anew.
         rate = jnp.asarray(self.learning_rate)
@@ -284,6 +294,10 @@ class LinearRegression(AbstractProcess):
     def facts(self, updates: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
         """Nothing besides."""
         return []
+
+    def bounds(self) -> Mapping[str, float]:
+        """Nothing, as no curvature is saved."""
+        return {}
 
     def _eigenvalues(self) -> np.ndarray:
         return np.arange(1, self.dim + 1) ** -float(self.power)
