@@ -7,7 +7,7 @@
 An equation is a drift, a noise and a manifold (`SDE`, or one of `models`); `simulate` makes an
 ensemble of its paths, `observables` and `analysis` look at them, `theory` says what to expect,
 `inference` and `fit` find parameters, `training` runs learning rules, `surrogates` learn to
-continue paths, `plot` draws, `save` and `open` keep ensembles on disk.
+continue paths, `plot` draws, `save` and `open` keep ensembles on disk, `runs.train` trains there.
 """
 
 import importlib
@@ -38,7 +38,7 @@ from ._ensemble.trajectories import NonFiniteError, Trajectories
 from ._sde import SDE
 
 if TYPE_CHECKING:
-    from . import analysis, inference, io, losses, plot, surrogates, theory, training
+    from . import analysis, inference, io, losses, plot, runs, surrogates, theory, training
     from ._fit import Fit, fit
     from .io import load as open, save
 
@@ -70,6 +70,7 @@ __all__ = [
     "potentials",
     "propagate",
     "recurrences",
+    "runs",
     "save",
     "schedules",
     "simulate",
@@ -90,6 +91,7 @@ _LATER = {
     "losses": (".losses", ""),
     "open": (".io", "load"),
     "plot": (".plot", ""),
+    "runs": (".runs", ""),
     "save": (".io", "save"),
     "surrogates": (".surrogates", ""),
     "theory": (".theory", ""),

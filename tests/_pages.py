@@ -26,6 +26,7 @@ SLOW = {
     "docs/learned_dynamics.md": {1, 3},
     "docs/recipes.md": {2, 3, 4, 6, 7, 10, 12},
     "docs/common_noise.md": {2, 3},
+    "docs/training_noise.md": {1},
 }
 
 

@@ -45,9 +45,13 @@ class AbstractBatch(eqx.Module):
     def advance(self, index: Int[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
         """States one save interval later than save `index`."""
 
+    @abc.abstractmethod
+    def sound(self, x: PyTree[Array]) -> Bool[Array, ""]:
+        """True for a member's state in which no number that counts is NaN or infinite."""
+
     def finite(self, x: PyTree[Array], axis: int | None = None) -> Bool[Array, " members"]:
-        """The members of whose floats none is NaN or infinite."""
-        return jax.vmap(is_finite, self.axis if axis is None else axis)(x)
+        """The members whose states are sound."""
+        return jax.vmap(self.sound, self.axis if axis is None else axis)(x)
 
 
 class AbstractProblem(eqx.Module):
@@ -126,7 +130,7 @@ class AbstractProblem(eqx.Module):
         return jax.tree.map(lambda y: jax.ShapeDtypeStruct((times, *y.shape), y.dtype), ys)
 
 
-def is_finite(x: PyTree[Array]) -> Bool[Array, ""]:
+def is_finite(x: PyTree) -> Bool[Array, ""]:
     """True if no float of a pytree is NaN or infinite."""
     # 0 · x is 0 for finite and NaN for other numbers: one pass, and no overflow of sums.
     leaves = [leaf for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]

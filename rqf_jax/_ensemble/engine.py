@@ -118,7 +118,7 @@ def _path(
         sound = batch.finite(x)
         fate = _marked(fate, index, sound)
         # An observable may be infinite, as the logarithm of a volume of 0 is; NaN is a failure.
-        status = _marked(status, index, sound & _without_nan(saved))
+        status = _marked(status, index, sound & without_nan(saved))
         x = lax.cond(index < stop, lambda x: batch.advance(index, x), lambda x: x, x)
         return (x, status, fate), saved
 
@@ -127,7 +127,7 @@ def _path(
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), ys), x, status, fate
 
 
-def _without_nan(saved: PyTree[Array]) -> Bool[Array, " members"]:
+def without_nan(saved: PyTree[Array]) -> Bool[Array, " members"]:
     """The members of whose saved floats none is NaN."""
     leaves = [leaf for leaf in jax.tree.leaves(saved) if eqx.is_inexact_array(leaf)]
     nan = [jnp.isnan(leaf).reshape(leaf.shape[0], -1).any(axis=1) for leaf in leaves]

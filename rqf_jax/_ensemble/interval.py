@@ -18,13 +18,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int, Key, PyTree, UInt32
+from jaxtyping import Array, Bool, Int, Key, PyTree, UInt32
 
 from .._brownian.path import area_stream, draw, increment, levy_area, stream
 from .._linalg.unrolled import LIMIT
 from .._sde import SDE, in_dtype, state_dtype
 from ..solvers import begin, micro_step, variants
-from .abstract import AbstractBatch
+from .abstract import AbstractBatch, is_finite
 from .kernel import Interval, advance
 from .times import SaveTimes
 from .validity import noise_shape
@@ -72,6 +72,10 @@ class Batch(AbstractBatch):
     ) -> tuple[UInt32[Array, "2 members"], PyTree[Array]]:
         """Streams and states of the members at `places`."""
         return self.streams[:, places], jax.tree.map(lambda y: jnp.take(y, places, self.axis), x)
+
+    def sound(self, x: PyTree[Array]) -> Bool[Array, ""]:
+        """True for a state without NaN and infinity."""
+        return is_finite(x)
 
     def advance(self, index: Int[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
         """States one save interval later than save `index`."""

@@ -127,6 +127,10 @@ class Seeds(AbstractBatch):
     ):
         self.process, self.updates, self.keys, self.axis = process, updates, keys, 0
 
+    def sound(self, x: PyTree[Array]) -> Bool[Array, ""]:
+        """True for weights that are finite; a memory of an optimiser may begin as infinite."""
+        return is_finite(self.process.weights(x))
+
     def advance(self, index: Int[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
         """States one save interval later than save `index`."""
         return updated(self.process, self.keys, x, self.updates[index], self.updates[index + 1])

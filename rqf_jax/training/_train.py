@@ -13,6 +13,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
 from .._arguments import Key, calling, flag, function_of, integer, maybe, part, prng_key
+from .._ensemble.abstract import is_finite
+from .._ensemble.engine import without_nan
 from .._ensemble.members import member_keys, raise_failed, typed_key
 from .._ensemble.trajectories import Trajectories
 from .._ensemble.validity import checked_process
@@ -58,11 +60,12 @@ def train(
       cache.
     - `progress`: called after each save with the share of all updates that is done, from 0 to 1;
       see `progress_bar`.
-    - `throw`: raise if a seed's weights became NaN or infinite; with False such seeds are marked in
-      `Trajectories.status`.
+    - `throw`: raise if a seed's weights became NaN or infinite, or what is saved of them NaN; with
+      False such seeds are marked in `Trajectories.status`.
     - `first_seed`: global index of the first seed, to continue an ensemble.
 
-    **Returns** `Trajectories` whose `ts` are the numbers of updates and whose members are seeds.
+    **Returns** `Trajectories` whose `ts` are the numbers of updates and whose members are seeds, in
+    memory. For seeds on disk, in chunks that are continued after a stop, see `rqf_jax.runs.train`.
 
     **Raises** ValueError for arguments that break a rule above; `NonFiniteError` for seeds that
     became NaN or infinite.
@@ -141,15 +144,17 @@ def _advance(process, keys, states, first, last):
 
 @eqx.filter_jit
 def _look(process, states, save):
-    """The saved values of every seed, and True if its weights are finite; batches put together."""
+    """The saved values of every seed, and True for sound ones; batches put together.
 
-    def one(state):
-        weights = process.weights(state)
-        floats = jax.tree.leaves(eqx.filter(weights, eqx.is_inexact_array))
-        good = [jnp.all(jnp.isfinite(leaf)) for leaf in floats]
-        return save(weights), jnp.all(jnp.stack(good))
+    A seed is sound if its weights are finite and no saved value is NaN, as in any ensemble.
+    """
 
-    both = lax.map(jax.vmap(one), states)
+    def together(states):
+        saved = jax.vmap(lambda state: save(process.weights(state)))(states)
+        sound = jax.vmap(lambda state: is_finite(process.weights(state)))(states)
+        return saved, sound & without_nan(saved)
+
+    both = lax.map(together, states)
     # Not -1: a network may have weights of size 0.
     return jax.tree.map(lambda leaf: leaf.reshape(math.prod(leaf.shape[:2]), *leaf.shape[2:]), both)
 

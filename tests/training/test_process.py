@@ -326,7 +326,7 @@ STRANGE = optax.GradientTransformation(lambda _: "nothing", lambda g, s, p=None:
         ),
         (
             {"loss": lambda w: 1.0},
-            r"`loss` must take float64 \(2,\), 0 float64 \(6, 2\).*TypeError",
+            "`loss` must be a function of weights and a batch; it raised TypeError",
         ),
         ({"loss": lambda w, b: b[0] @ jnp.ones(5)}, "`loss` must be a function of .*contracting dimensions"),
         ({"loss": lambda w, b: w[0] if w[0] > 0 else w[1]}, "`loss` must be a function of .*boolean conv"),

@@ -75,6 +75,19 @@ def test_seeds_that_diverge_are_marked_at_their_first_bad_save():
     np.testing.assert_array_equal(runs.status, 2)
 
 
+def test_a_seed_of_which_no_number_was_saved_is_marked():
+    # The logarithm of a negative weight, while all weights stay finite.
+    process = student(learning_rate=0.0)
+    shifts = jnp.asarray([[3.0, 0.0], [0.0, 0.0]], jnp.float32)
+    runs = train(process, [0, 1], seeds=2, key=KEY, throw=False,
+                 save=lambda w: jnp.log(w - shifts)[0, 0])  # fmt: skip
+    np.testing.assert_array_equal(runs.status, [1, 1])
+    assert np.isnan(runs.ys).all()
+    # An observable may be infinite.
+    infinite = train(process, [0, 1], seeds=2, key=KEY, save=lambda w: jnp.log(w)[0, 1])
+    assert np.isneginf(infinite.ys).all() and not infinite.status.any()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
