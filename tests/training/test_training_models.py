@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from _ensembles import assert_mean
 
@@ -14,7 +15,7 @@ import rqf_jax as rqf
 from rqf_jax.analysis import fit_marchenko_pastur, tail_exponent
 from rqf_jax.laws import Fixed, Normal
 from rqf_jax.theory import spectra
-from rqf_jax.training import GPT, BernoulliRBM, gpt, train
+from rqf_jax.training import GPT, BernoulliRBM, Process, data, gpt, train
 
 KEY = jax.random.key(0)
 
@@ -108,6 +109,27 @@ def test_the_first_step_of_adamw_has_one_size_for_all_weights():
     before, after = np.asarray(runs.ys.value[0], float)
     step = (after - before) / 0.01 + 0.1 * before
     assert np.all(np.abs(np.abs(step) - 1) < 5e-3)
+
+
+@pytest.mark.slow
+def test_a_language_model_is_the_general_process_of_its_parts():
+    # The same law, pieces of text, cross entropy and AdamW, put together by hand.
+    one = small()
+
+    def pieces(key):
+        places = jax.random.randint(key, (4,), 0, one.text.size - 6)
+        return one.text[places[:, None] + jnp.arange(7)[None]]
+
+    def loss(model, batch):
+        return jnp.mean(jax.vmap(gpt.cross_entropy, (None, 0))(model, batch))
+
+    adamw = optax.adamw(jnp.float32(0.01), weight_decay=0.1)
+    whole = Process(loss, one.law, data.Fresh(pieces), optimiser=adamw)
+    first, second = (
+        train(process, [0, 30], seeds=2, key=KEY, save=gpt.spectra).ys for process in (one, whole)
+    )
+    for name in gpt.MATRICES:
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

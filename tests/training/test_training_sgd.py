@@ -1,5 +1,6 @@
 """Theorems about descent beside its exact laws: moments, stability, order of examples, modes."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +35,27 @@ def test_a_regression_with_fresh_examples_has_its_exact_moments():
     process = Process(
         SQUARES, Fixed(np.ones(3)), regression(values, 0.5, 4), optimiser=optax.sgd(0.1)
     )
-    runs = train(process, times, seeds=20_000, key=KEY)
+    runs = train(process, times, seeds=100_000, key=KEY)
     expected = sgd.moments(values, np.ones(3), times, learning_rate=0.1, batch=4, noise=0.5)
     assert_mean(np.asarray(runs.ys[:, 1:]) ** 2, expected[1:])
-    np.testing.assert_allclose(np.mean(np.square(runs.ys), 0), expected, rtol=0.04)
+    np.testing.assert_allclose(np.mean(np.square(runs.ys), 0), expected, rtol=0.02)
+
+
+@pytest.mark.slow
+def test_gaussian_inputs_of_twenty_dimensions_grow_and_fall_as_predicted_one_by_one():
+    # Beyond α = 2/22 single examples diverge, where the whole loss bears α up to 2.
+    process = Process(
+        SQUARES, Fixed(np.ones(20)), regression(np.ones(20), 0.0, 1),
+        optimiser=jax.tree_util.Partial(optax.sgd, jnp.array(0.1)),
+    )  # fmt: skip
+    for rate, predicted in ((0.085, -1.93), (0.092, 0.38), (0.1, 3.44)):
+        other = eqx.tree_at(lambda p: p.optimiser.args[0], process, jnp.array(rate))
+        squares = np.sum(np.square(train(other, [0, 60, 400], seeds=8000, key=KEY).ys), -1)
+        moments = sgd.moments(np.ones(20), np.ones(20), [0, 60, 400], learning_rate=rate)
+        assert_mean(squares[:, 1], moments[1].sum())
+        # In the end few seeds make the mean: 0.3 in log₁₀ is what 8000 can tell.
+        grown = np.log10(squares[:, 2].mean() / 20)
+        assert grown == pytest.approx(predicted, abs=0.3)
 
 
 @pytest.mark.slow
@@ -69,18 +87,20 @@ def test_a_minimum_of_a_finite_data_set_has_its_stationary_covariance(momentum):
         loss, Fixed(np.zeros(2)), noises, optimiser=optax.sgd(0.2, momentum),
         injections=[WithReplacement(2)],
     )  # fmt: skip
-    ends = np.asarray(train(process, [0, 100], seeds=20_000, key=KEY).ys[:, 1])
+    ends = np.asarray(train(process, [0, 100], seeds=100_000, key=KEY).ys[:, 1])
     gradients = noises @ h
     expected = sgd.stationary_covariance(
         h, gradients.T @ gradients / 8, learning_rate=0.2, batch=2, momentum=momentum
     )
-    assert_mean(np.einsum("si,sj->sij", ends, ends), expected)
+    products = np.einsum("si,sj->sij", ends, ends)
+    assert_mean(products, expected)
+    np.testing.assert_allclose(products.mean(0), expected, rtol=0.01)
     if not momentum:
         # E w·∇L = (α/2) E |g|², from the same seeds.
         mean = np.einsum("si,ij,sj->s", ends, h, ends)
         square = np.sum((ends @ h) ** 2, 1) + np.mean(np.sum(gradients**2, 1)) / 2
         assert_mean(mean - 0.1 * square, 0.0)
-        assert mean.mean() == pytest.approx(0.1 * square.mean(), rel=0.02)
+        assert mean.mean() == pytest.approx(0.1 * square.mean(), rel=0.01)
 
 
 @pytest.mark.slow
