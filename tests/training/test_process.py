@@ -328,8 +328,14 @@ STRANGE = optax.GradientTransformation(lambda _: "nothing", lambda g, s, p=None:
             {"loss": lambda w: 1.0},
             "`loss` must be a function of weights and a batch; it raised TypeError",
         ),
-        ({"loss": lambda w, b: b[0] @ jnp.ones(5)}, "`loss` must be a function of .*contracting dimensions"),
-        ({"loss": lambda w, b: w[0] if w[0] > 0 else w[1]}, "`loss` must be a function of .*boolean conv"),
+        (
+            {"loss": lambda w, b: b[0] @ jnp.ones(5)},
+            "`loss` must be a function of .*contracting dimensions",
+        ),
+        (
+            {"loss": lambda w, b: w[0] if w[0] > 0 else w[1]},
+            "`loss` must be a function of .*boolean conv",
+        ),
         ({"loss": lambda w, b: b["x"] @ w}, "`loss` must be a function of .* raised TypeError"),
         ({"loss": LeastSquares(lambda w, b: jnp.sum(w))}, "`residuals` must return an array of fl"),
         (
