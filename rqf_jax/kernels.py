@@ -162,9 +162,8 @@ class UnitOutput(AbstractKernel):
 
     def __call__(self, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """f_n(κ_0(r)/κ_0(1))/n."""
-        return unit_overlap(self.kernel(r) / self.kernel(jnp.ones_like(r)), self.dim) * (
-            1 / self.dim
-        )
+        inverse = 1 / self.kernel(jnp.ones((), r.dtype))
+        return unit_overlap(self.kernel(r) * inverse, self.dim) * (1 / self.dim)
 
 
 ACTIVATIONS: dict[str, Callable] = {

@@ -17,7 +17,8 @@ from .._ensemble.problem import Problem
 from .._ensemble.times import SaveTimes
 from .._sde import SDE, in_dtype
 from ..manifolds import AbstractManifold
-from ..noises import AbstractFieldNoise, SpanNoise
+from ..noises import SpanNoise
+from ..noises.field import AbstractDrawnNoise
 from ..solvers import begin, micro_step
 
 LONGEST = 8
@@ -96,7 +97,7 @@ class Flow(eqx.Module):
 
 def check_flow(sde: SDE) -> None:
     """Raise ValueError if one increment of the noise does not move every state."""
-    drawn_for_one = (SpanNoise, AbstractFieldNoise)
+    drawn_for_one = (SpanNoise, AbstractDrawnNoise)
     parts = jax.tree.leaves(sde.noise, is_leaf=lambda part: isinstance(part, drawn_for_one))
     for part in parts:
         if isinstance(part, drawn_for_one):

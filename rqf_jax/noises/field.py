@@ -17,13 +17,10 @@ from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 
 
-class AbstractFieldNoise(AbstractNoise):
+class AbstractDrawnNoise(AbstractNoise):
     """dx_a = P_{x_a} F_a with E F_ai F_bj = S_ab(X) δ_ij dt: the same S for every direction.
 
-    The increment is L dW with S = L Lᵀ, L lower triangular, and dW of the shape of the state. It is
-    drawn for the tokens at the start of a step, so the equation is an Itô equation. Rounding limits
-    how close two tokens can come: distances below about √(N ε) count as zero, and such tokens move
-    as one from then on (4e-4 √N in float32, 1e-8 √N in float64).
+    The increment is drawn for the tokens at the start of a step, so the equation is an Itô one.
     """
 
     @property
@@ -41,17 +38,27 @@ class AbstractFieldNoise(AbstractNoise):
         """The shape of the state."""
         return x.shape
 
-    def __call__(
-        self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "tokens dim"]
-    ) -> Float[Array, "tokens dim"]:
-        """L dW."""
-        return jnp.matmul(_factor(self.covariance(t, x)), dw, precision="highest")
-
     def calculus(self, manifold: AbstractManifold) -> Calculus:
         """The increment is drawn for the tokens of one state."""
         if not isinstance(manifold, Sphere):
             raise ValueError(f"`{type(self).__name__}` is a noise of the sphere; got {manifold}.")
         return Calculus.ITO
+
+
+class AbstractFieldNoise(AbstractDrawnNoise):
+    """dx_a = P_{x_a} F_a with E F_ai F_bj = S_ab(X) δ_ij dt: the same S for every direction.
+
+    The increment is L dW with S = L Lᵀ, L lower triangular, and dW of the shape of the state. It is
+    drawn for the tokens at the start of a step, so the equation is an Itô equation. Rounding limits
+    how close two tokens can come: distances below about √(N ε) count as zero, and such tokens move
+    as one from then on (4e-4 √N in float32, 1e-8 √N in float64).
+    """
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens dim"]:
+        """L dW."""
+        return correlated(self.covariance(t, x), dw)
 
 
 class KernelNoise(AbstractFieldNoise):
@@ -157,6 +164,13 @@ class HomogenisedNoise(AbstractFieldNoise):
             return gram(mean, mean)
 
         return self.variance * jnp.mean(jax.vmap(one)(self.query_keys), axis=0)
+
+
+def correlated(
+    s: Float[Array, "tokens tokens"], dw: Float[Array, "tokens dim"]
+) -> Float[Array, "tokens dim"]:
+    """L dW with L Lᵀ = S, for every direction."""
+    return jnp.matmul(_factor(s), dw, precision="highest")
 
 
 def _factor(s: Float[Array, "N N"]) -> Float[Array, "N N"]:

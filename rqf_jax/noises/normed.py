@@ -10,7 +10,7 @@ from .._norm import Norm
 from .._special import unit_overlap
 from ..manifolds import AbstractLinearSpace, AbstractManifold, State
 from ._abstract import AbstractAdditiveNoise, AbstractNoise, Calculus
-from .field import AbstractFieldNoise
+from .field import AbstractDrawnNoise, correlated
 
 
 class Normed(AbstractNoise):
@@ -65,7 +65,7 @@ class Normed(AbstractNoise):
         return self.noise.calculus(manifold) if self.norm.plain else Calculus.LAYER
 
 
-class UnitOutput(AbstractFieldNoise):
+class UnitOutput(AbstractDrawnNoise):
     """Fresh weights whose output is normalised before it is added: nGPT, and inside `Normed`, Peri.
 
         E F_ai F_bj = f_n(S_ab/√(S_aa S_bb)) δ_ij dt/n
@@ -89,11 +89,25 @@ class UnitOutput(AbstractFieldNoise):
 
     def covariance(self, t: Float[Array, ""], x: State) -> Float[Array, "tokens tokens"]:
         """f_n of the cosines of the inner noise's outputs, over n."""
+        overlaps, scale = self._overlaps(t, x)
+        return overlaps * (scale[:, None] * scale[None, :])
+
+    def __call__(
+        self, t: Float[Array, ""], x: Float[Array, "tokens dim"], dw: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens dim"]:
+        """L dW, with lengths apart from directions: a diagonal of 1 makes L cheaper."""
+        overlaps, scale = self._overlaps(t, x)
+        return scale[:, None] * correlated(overlaps, dw)
+
+    def _overlaps(
+        self, t: Float[Array, ""], x: State
+    ) -> tuple[Float[Array, "tokens tokens"], Float[Array, " tokens"]]:
+        """f_n with a diagonal of 1, and the deviation of each token: 1/√n, or 0 without outputs."""
         s = self.noise.covariance(t, x)  # pyright: ignore[reportAttributeAccessIssue]
         square = jnp.diagonal(s)
         loud = square > 0
         inverse = jnp.where(loud, 1 / jnp.sqrt(jnp.where(loud, square, 1)), 0)
         # The factors are multiplied first, so that the result is symmetric to the last bit.
         between = unit_overlap(s * (inverse[:, None] * inverse[None, :]), x.shape[-1])
-        own = jnp.eye(square.size, dtype=bool)
-        return jnp.where(own, loud.astype(s.dtype)[:, None], between) * (1 / x.shape[-1])
+        overlaps = jnp.where(jnp.eye(square.size, dtype=bool), 1, between)
+        return overlaps, jnp.where(loud, x.shape[-1] ** -0.5, 0).astype(s.dtype)
