@@ -74,7 +74,7 @@ def new(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="A model or process; leave it out to list them.",
+            help="A model, process or architecture; leave it out to list them.",
             autocompletion=complete.models,
         ),
     ] = None,

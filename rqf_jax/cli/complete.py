@@ -6,10 +6,10 @@ import typer
 
 
 def models(incomplete: str) -> list[str]:
-    """The models and processes that a config may name."""
+    """All that a config may name and run."""
     from ..runs import catalogue
 
-    kinds = catalogue.AbstractModel, catalogue.AbstractProcess
+    kinds = catalogue.AbstractModel, catalogue.AbstractProcess, catalogue.AbstractArchitecture
     every = [name for kind in kinds for name in catalogue.names(kind)]
     return [name for name in every if name.startswith(incomplete)]
 

@@ -13,7 +13,12 @@ or, of a training process,
     [updates]    stop and points, or values
     [process]    name and its parameters
 
-and of either, to run it at many values of some keys,
+or, of an untrained transformer, which is saved after every block,
+
+    [run]          seed, members, chunk, segment, save, keep, failures
+    [architecture] name and its parameters, or file, a config.json, and what differs from it
+
+and of any of them, to run it at many values of some keys,
 
     [sweep]      axes, zipped                                             (optional)
 
@@ -36,6 +41,8 @@ from pydantic import ValidationError, model_validator
 
 from . import catalogue, keys, shipped
 from .catalogue import (
+    AbstractSeeded,
+    Architecture,
     Companion,
     ConfigError as ConfigError,
     Ensemble,
@@ -173,27 +180,53 @@ class Config(AbstractConfig):
         return self.times.grid()
 
 
-class ProcessConfig(AbstractConfig):
-    """The config of many seeds of a training process."""
+class SeedsConfig(AbstractConfig):
+    """The config of many seeds of one process."""
 
-    swept: ClassVar[tuple[str, ...]] = ("process",)
+    section: ClassVar[str]
+    """The section that says what seeds go through."""
 
     run: Seeds
-    updates: Updates
-    process: Process
+
+    @property
+    def seeded(self) -> AbstractSeeded:
+        """What seeds go through."""
+        return getattr(self, self.section)
 
     @model_validator(mode="after")
-    def _saves_exist(self) -> "ProcessConfig":
+    def _saves_exist(self) -> "SeedsConfig":
+        known = self.seeded.saves
         for place, saved in enumerate(self.run.save):
-            if saved not in self.process.saves:
-                raise ValueError(
-                    f"run.save[{place}] {catalogue.unknown(saved, self.process.saves)}"
-                )
+            if saved not in known:
+                raise ValueError(f"run.save[{place}] {catalogue.unknown(saved, known)}")
         return self
+
+
+class ProcessConfig(SeedsConfig):
+    """The config of many seeds of a training process."""
+
+    section: ClassVar[str] = "process"
+    swept: ClassVar[tuple[str, ...]] = ("process",)
+
+    updates: Updates
+    process: Process
 
     def grid(self) -> np.ndarray:
         """The numbers of updates."""
         return self.updates.grid()
+
+
+class ArchitectureConfig(SeedsConfig):
+    """The config of many random networks of one untrained transformer."""
+
+    section: ClassVar[str] = "architecture"
+    swept: ClassVar[tuple[str, ...]] = ("architecture",)
+
+    architecture: Architecture
+
+    def grid(self) -> np.ndarray:
+        """The numbers of blocks: all of them."""
+        return np.arange(self.architecture.layers + 1)
 
 
 def toml_value(value: Any) -> str:
@@ -255,6 +288,9 @@ def parse(
     match table:
         case {"law": {"file": str(file)} as section} | {"process": {"file": str(file)} as section}:
             section["file"] = str(folder / file)
+        case {"architecture": {"file": str(file)} as section}:
+            del section["file"]
+            table["architecture"] = catalogue.of_file(folder / file) | section
     for change in changes:
         keys.put(kind_of(table), table, change)
     return validated(table, source)
@@ -275,8 +311,10 @@ def loaded(text: str, source: str) -> dict[str, Any]:
 
 
 def kind_of(table: Mapping[str, Any]) -> type[AbstractConfig]:
-    """The kind of config that a table means: of a process if it has that section."""
-    return ProcessConfig if "process" in table else Config
+    """The kind of config that a table means: that of the section that it alone has."""
+    return next(
+        (kind for kind in (ProcessConfig, ArchitectureConfig) if kind.section in table), Config
+    )
 
 
 def validated(table: Mapping[str, Any], source: str) -> AbstractConfig:

@@ -20,7 +20,7 @@ from .._ensemble.simulate import simulate
 from .._store import Record
 from . import exponents, session
 from .catalogue import TOKENS, Learning, Start
-from .config import AbstractConfig, Config, ProcessConfig
+from .config import AbstractConfig, Config, SeedsConfig
 from .job import AbstractEnsembleJob, whole
 from .look import Form, is_drawn, look, place_of_figures
 from .problem import Poser, Save, check, equation, inputs
@@ -52,7 +52,7 @@ def run(
 
 
 def _job(config: AbstractConfig) -> AbstractEnsembleJob:
-    if isinstance(config, ProcessConfig):
+    if isinstance(config, SeedsConfig):
         return TrainingJob.of(config)
     assert isinstance(config, Config)
     return EnsembleJob.of(config)
@@ -60,12 +60,12 @@ def _job(config: AbstractConfig) -> AbstractEnsembleJob:
 
 @dataclass(frozen=True)
 class TrainingJob(AbstractEnsembleJob):
-    """The seeds of a training process. Construct it with `of`."""
+    """The seeds of a process. Construct it with `of`."""
 
     learning: Learning
 
     @classmethod
-    def of(cls, config: ProcessConfig) -> "TrainingJob":
+    def of(cls, config: SeedsConfig) -> "TrainingJob":
         """The job of a config; everything that can be wrong with the config is found here.
 
         Raises `ConfigError` and `io.DataFileError`.

@@ -1,4 +1,4 @@
-"""A stored training, one process or a sweep of many: its means beside theory, and its figures."""
+"""Stored seeds of one process or a sweep of many: their means beside theory, and figures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from .. import plot
 from ..plot.errors import theory_line
-from .catalogue import AbstractProcess
+from .catalogue import AbstractSeeded
 from .comparison import Row
-from .config import ProcessConfig
+from .config import SeedsConfig
 from .design import Design
 
 _SPREAD = "± 1 standard deviation of seeds"
@@ -35,7 +35,7 @@ class Curve(NamedTuple):
 class Point:
     """One process of a store: `seeds` are the values of those that did not fail, if kept."""
 
-    process: AbstractProcess
+    process: AbstractSeeded
     words: tuple[str, ...]
     curves: Mapping[str, Curve]
     seeds: Mapping[str, np.ndarray]
@@ -43,13 +43,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Seen:
-    """All that is compared and drawn of a stored training. Construct it with `of`."""
+    """All that is compared and drawn of stored seeds. Construct it with `of`."""
 
-    updates: np.ndarray
+    counts: np.ndarray
     points: Sequence[Point]
 
     @classmethod
-    def of(cls, dataset: xarray.Dataset, config: ProcessConfig, design: Design | None) -> "Seen":
+    def of(cls, dataset: xarray.Dataset, config: SeedsConfig, design: Design | None) -> "Seen":
         """The processes of a store, in the order of its points."""
         names = [str(name).removesuffix("_mean") for name in dataset if str(name).endswith("_mean")]
         configs = [config] if design is None else list(design.configs(config))
@@ -57,13 +57,13 @@ class Seen:
         sizes = [dataset.sizes[name] for name in leading]
         points = []
         for place, one in enumerate(configs):
-            assert isinstance(one, ProcessConfig)
+            assert isinstance(one, SeedsConfig)
             where = np.unravel_index(place, sizes) if leading else ()
             mine = dataset.isel(dict(zip(leading, map(int, where), strict=True)))
             values = () if design is None else design.points()[place]
             axes = () if design is None else design.axes
             words = tuple(f"{a.name} = {v:.4g}" for a, v in zip(axes, values, strict=True))
-            points.append(Point(one.process, words, _curves(mine, names), _seeds(mine, names)))
+            points.append(Point(one.seeded, words, _curves(mine, names), _seeds(mine, names)))
         return cls(np.asarray(dataset.time).round().astype(int), points)
 
 
@@ -86,21 +86,21 @@ def _seeds(dataset: xarray.Dataset, names: Sequence[str]) -> dict[str, np.ndarra
 
 
 def compare(seen: Seen) -> list[Row]:
-    """The means that theory knows at the last save, and other facts, of every process."""
+    """The means that theory knows, at the saves that a process names, and other facts of it."""
     rows = []
     for point in seen.points:
-        words = ", ".join(point.words)
-        for name, theory in point.process.means(seen.updates).items():
+        words, process = ", ".join(point.words), point.process
+        for name, theory in process.means(seen.counts).items():
             curve = point.curves.get(name)
-            if curve is None or not np.isfinite([theory[-1], curve.mean[-1]]).all():
+            if curve is None:
                 continue
-            if curve.count[-1] > 1:
-                stderr = float(curve.deviation[-1] / math.sqrt(curve.count[-1]))
-                label = f"{words} after {seen.updates[-1]:,} updates".strip()
-                rows.append(
-                    Row(f"E {name}", label, float(theory[-1]), float(curve.mean[-1]), stderr)
-                )
-        for fact in point.process.facts(seen.updates, point.seeds):
+            for place in process.compared(seen.counts):
+                known, mean = float(theory[place]), float(curve.mean[place])
+                if curve.count[place] > 1 and np.isfinite([known, mean]).all():
+                    stderr = float(curve.deviation[place] / math.sqrt(curve.count[place]))
+                    label = f"{words} after {seen.counts[place]:,} {process.unit}".strip()
+                    rows.append(Row(f"E {name}", label, known, mean, stderr))
+        for fact in process.facts(seen.counts, point.seeds):
             mean = float(fact.values.mean())
             stderr = float(fact.values.std(ddof=1) / math.sqrt(fact.values.size))
             label = ", ".join([*point.words, fact.label])
@@ -121,12 +121,16 @@ def figures(seen: Seen) -> Mapping[str, Figure]:
             ("curvature.rate_sharpness", r"$\eta\,\lambda_{\max}$", True),
         ],
         "noise": [("curvature.noise", "gradient noise, $\\mathrm{tr}\\,C$", True)],
+        "blocks": [
+            ("mean_cosine", "mean cosine of two tokens", False),
+            ("rms_norm", "root mean square norm", False),
+        ],
     }
     drawn = {}
     for stem, rows in wanted.items():
         there = [row for row in rows if any(row[0] in point.curves for point in seen.points)]
         if there:
-            drawn[stem] = _against_updates(seen, there)
+            drawn[stem] = _against_counts(seen, there)
     if any("hessian" in point.curves for point in seen.points):
         drawn["hessian"] = _hessian(seen)
     return drawn
@@ -152,24 +156,24 @@ def _named(point: Point, panel: str) -> str:
     return ", ".join(words) or "mean"
 
 
-def _against_updates(seen: Seen, rows: Sequence[tuple[str, str, bool]]) -> Figure:
+def _against_counts(seen: Seen, rows: Sequence[tuple[str, str, bool]]) -> Figure:
     figure, panels = _canvas(seen, len(rows))
     for panel, points, axes in panels:
         for ax, (name, words, logarithmic) in zip(axes, rows, strict=True):
             for point, colour in zip(points, plot.shades(len(points)), strict=True):
                 if name in point.curves:
                     label = _named(point, panel)
-                    _band(ax, seen.updates, point.curves[name], label, colour, logarithmic)
-                theory = point.process.means(seen.updates).get(name)
+                    _band(ax, seen.counts, point.curves[name], label, colour, logarithmic)
+                theory = point.process.means(seen.counts).get(name)
                 if theory is not None and np.isfinite(theory).all():
-                    theory_line(ax, seen.updates, theory)
+                    theory_line(ax, seen.counts, theory)
             bounds = (point.process.bounds().get(name) for point in points)
             for bound in sorted({one for one in bounds if one is not None}):
                 ax.axhline(bound, color="0.4", linewidth=0.8, linestyle=":", label=f"{bound:g}")
             if logarithmic and ax.has_data():
                 ax.set_yscale("log")
             if ax is axes[-1]:
-                ax.set_xlabel("updates")
+                ax.set_xlabel(seen.points[0].process.unit)
             if panel == panels[0][0]:
                 ax.set_ylabel(words)
         if panel:
@@ -192,7 +196,7 @@ def _hessian(seen: Seen) -> Figure:
                 _band(ax, ranks, last, _named(point, panel), colour, True)
         ax.set_yscale("log")
         ax.set_xlabel("rank" + (f"   ({panel})" if panel else ""))
-    panels[0][2][0].set_ylabel(f"eigenvalue of $H$ after {seen.updates[-1]:,} updates")
+    panels[0][2][0].set_ylabel(f"eigenvalue of $H$ after {seen.counts[-1]:,} updates")
     plot.legend(panels[len(panels) // 2][2][0], **_ABOVE)
     return figure
 

@@ -16,7 +16,7 @@ from .. import _store, io, plot
 from . import comparison, config as configs, figures, learned, swept
 from .catalogue import ClosedForms, ConfigError
 from .comparison import Row
-from .config import AbstractConfig, Config, ProcessConfig
+from .config import AbstractConfig, Config, SeedsConfig
 from .design import Design
 
 Form = Literal["png", "pdf", "svg"]
@@ -38,7 +38,7 @@ def look(out: Path, folder: Path, console: Console, *, form: Form = "png") -> No
     with io.load(out) as dataset:
         config = stored_config(dataset)
         design = Design.stored(dataset.attrs["config"])
-        if isinstance(config, ProcessConfig):
+        if isinstance(config, SeedsConfig):
             seen = learned.Seen.of(dataset, config, design)
             rows = learned.compare(seen)
             comparison.show(rows, dataset, console)
@@ -97,7 +97,7 @@ def stored_config(dataset: xarray.Dataset) -> AbstractConfig:
     text = dataset.attrs.get("config", "")
     table = configs.loaded(text if isinstance(text, str) else "", "the stored config")
     swept = table.pop("sweep", None) is not None
-    alone = swept or configs.kind_of(table) is ProcessConfig
+    alone = swept or issubclass(configs.kind_of(table), SeedsConfig)
     for name in ("config",) if alone else ("config", "dim", "tokens"):
         if name not in dataset.attrs:
             raise io.DataFileError(

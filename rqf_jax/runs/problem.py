@@ -21,7 +21,7 @@ from .._ensemble.trajectories import variables_of
 from .._sde import SDE
 from ..training._problem import Counts, Training
 from .catalogue import ConfigError, Learning, Start
-from .config import AbstractConfig, Config, ProcessConfig
+from .config import AbstractConfig, Config, SeedsConfig
 
 _ARGUMENT = r"`(\w+)`"
 # Problems whose first states are drawn together.
@@ -48,14 +48,15 @@ def initial(config: Config) -> Start:
         raise ConfigError(f"law: {error}") from error
 
 
-def learning(config: ProcessConfig) -> Learning:
-    """The training process of a config; ConfigError if there is none."""
+def learning(config: SeedsConfig) -> Learning:
+    """The process that the seeds of a config go through; ConfigError if there is none."""
     try:
-        return config.process.learning()
+        return config.seeded.learning()
     except (ConfigError, io.DataFileError):
         raise
     except ValueError as error:
-        raise ConfigError(f"process.{re.sub(_ARGUMENT, _named, str(error))}") from error
+        words = re.sub(_ARGUMENT, _named, str(error))
+        raise ConfigError(f"{config.section}.{words}") from error
 
 
 def equation(config: Config, size: tuple[int, ...]) -> SDE:
@@ -88,40 +89,40 @@ class Poser:
         """The initial law of a config and its labels."""
         return self._once(config.law, lambda: initial(config))
 
-    def learning(self, config: ProcessConfig) -> Learning:
-        """The training process of a config."""
-        return self._once(config.process, lambda: learning(config))
+    def learning(self, config: SeedsConfig) -> Learning:
+        """The process that the seeds of a config go through."""
+        return self._once(config.seeded, lambda: learning(config))
 
     def source(self, config: AbstractConfig) -> Start | Learning:
         """The part of a config that reads files."""
-        if isinstance(config, ProcessConfig):
+        if isinstance(config, SeedsConfig):
             return self.learning(config)
         assert isinstance(config, Config)
         return self.start(config)
 
     def problem(self, config: AbstractConfig) -> AbstractProblem:
         """The ensemble of a config, not yet checked."""
-        if isinstance(config, ProcessConfig):
+        if isinstance(config, SeedsConfig):
             return self._training(config)
         assert isinstance(config, Config)
         return self.equation(config)
 
-    def _training(self, config: ProcessConfig) -> Training:
-        known = self.learning(config)
-        names = config.run.save or config.process.saves
+    def _training(self, config: SeedsConfig) -> Training:
+        known, section = self.learning(config), config.seeded
+        names = config.run.save or section.saves
         one = Training(
             known.process,
-            self._once(config.updates, lambda: Counts.of(config.grid())),
+            self._once(tuple(config.grid().tolist()), lambda: Counts.of(config.grid())),
             self._once(config.run.seed, lambda: jax.random.key(config.run.seed)),
             self._once(
-                (config.process, names),
+                (section, names),
                 lambda: Save(tuple((name, known.observables[name]) for name in names)),
             ),
         )
         try:
             return one.checked()
         except ValueError as error:
-            raise ConfigError(f"process: {error}") from error
+            raise ConfigError(f"{config.section}: {error}") from error
 
     def equation(self, config: Config) -> Problem:
         """The ensemble of the config of an equation, not yet checked."""

@@ -7,40 +7,46 @@ import typing
 from pydantic.fields import FieldInfo
 
 from . import catalogue, keys
-from .catalogue import AbstractLaw, AbstractModel, AbstractProcess, ConfigError, Section
-from .config import Config, ProcessConfig, laws_of, toml_value
+from .catalogue import (
+    AbstractArchitecture,
+    AbstractLaw,
+    AbstractModel,
+    AbstractProcess,
+    ConfigError,
+    Section,
+)
+from .config import ArchitectureConfig, Config, ProcessConfig, laws_of, toml_value
 
 _WIDTH = 88
 
 
 def models() -> list[tuple[str, str]]:
-    """Models and processes by name, with the first line of their descriptions."""
+    """All that a config may name and run, with the first line of their descriptions."""
     return [
         (name, _about(type(catalogue.example(kind, name))))
-        for kind in (AbstractModel, AbstractProcess)
+        for kind in (AbstractModel, AbstractProcess, AbstractArchitecture)
         for name in catalogue.names(kind)
     ]
 
 
 def config(name: str, law: str | None = None) -> str:
-    """The text of a config for a model, with a law that draws such states, or for a process.
+    """The text of a config for a model, with a law that draws such states, a process or a network.
 
     Raises `ConfigError` for a name that does not exist and a law that does not draw such states.
     """
-    processes = catalogue.names(AbstractProcess)
-    if name in processes:
-        if law is not None:
-            raise ConfigError(f"--law: must be left out for the process {name}; got {law!r}.")
-        process = catalogue.example(AbstractProcess, name)
-        given = {
-            "updates": {"stop": 1000, "points": 11},
-            "process": process.model_dump(exclude_none=True),
-        }
-        return _written(name, keys.sections(ProcessConfig, {"process": {"name": name}}), given)
     models = catalogue.names(AbstractModel)
-    if name not in models:
-        raise ConfigError(f"{name}: {catalogue.unknown(name, [*models, *processes])}")
-    return _of_model(name, law)
+    if name in models:
+        return _of_model(name, law)
+    others = ((AbstractProcess, ProcessConfig), (AbstractArchitecture, ArchitectureConfig))
+    for kind, config in others:
+        if name in catalogue.names(kind):
+            if law is not None:
+                raise ConfigError(f"--law: must be left out for {name}; got {law!r}.")
+            section = catalogue.example(kind, name).model_dump(exclude_none=True)
+            given = {"updates": {"stop": 1000, "points": 11}, config.section: section}
+            return _written(name, keys.sections(config, {config.section: {"name": name}}), given)
+    known = [*models, *(one for kind, _ in others for one in catalogue.names(kind))]
+    raise ConfigError(f"{name}: {catalogue.unknown(name, known)}")
 
 
 def _of_model(model: str, law: str | None) -> str:
@@ -65,7 +71,7 @@ def _of_model(model: str, law: str | None) -> str:
 
 
 def _written(name: str, kinds: dict[str, type[Section]], given: dict[str, typing.Any]) -> str:
-    about = _about(kinds["model"] if "model" in kinds else kinds["process"])
+    about = _about(next(kinds[n] for n in ("model", "process", "architecture") if n in kinds))
     parts = [f"# {about}\n#\n#     rqf-jax run {name}.toml\n"]
     parts += [_section(key, kind, given.get(key, {})) for key, kind in kinds.items()]
     return "\n".join(parts)

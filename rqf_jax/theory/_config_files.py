@@ -34,37 +34,38 @@ def _rope(config: Mapping[str, Any], share: float) -> dict[str, Any]:
     }
 
 
-def _gpt2(c: Mapping[str, Any]) -> Architecture:
-    return gpt2(
-        dim=c["n_embd"], layers=c["n_layer"], heads=c["n_head"], inner=c.get("n_inner"),
-        init=c.get(_SCALE, 0.02), activation=c.get("activation_function", "gelu_new"),
-    )  # fmt: skip
+def _gpt2(c: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "dim": c["n_embd"], "layers": c["n_layer"], "heads": c["n_head"], "inner": c.get("n_inner"),
+        "init": c.get(_SCALE, 0.02), "activation": c.get("activation_function", "gelu_new"),
+    }  # fmt: skip
 
 
-def _neox(c: Mapping[str, Any]) -> Architecture:
-    return neox(
-        **_common(c), inner=c["intermediate_size"], activation=c.get("hidden_act", "gelu"),
-        parallel=c.get("use_parallel_residual", True), **_rope(c, 0.25),
-    )  # fmt: skip
+def _neox(c: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_common(c), "inner": c["intermediate_size"], "activation": c.get("hidden_act", "gelu"),
+        "parallel": c.get("use_parallel_residual", True), **_rope(c, 0.25),
+    }  # fmt: skip
 
 
-def _llama(c: Mapping[str, Any]) -> Architecture:
-    return llama(
-        **_common(c), **_grouped(c), activation=c.get("hidden_act", "silu"),
-        rotary_base=_rope(c, 1.0)["rotary_base"],
-    )  # fmt: skip
+def _llama(c: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_common(c), **_grouped(c), "activation": c.get("hidden_act", "silu"),
+        "rotary_base": _rope(c, 1.0)["rotary_base"],
+    }  # fmt: skip
 
 
-def _bert(c: Mapping[str, Any]) -> Architecture:
-    return bert(**_common(c), inner=c["intermediate_size"], activation=c.get("hidden_act", "gelu"))
+def _bert(c: Mapping[str, Any]) -> dict[str, Any]:
+    activation = c.get("hidden_act", "gelu")
+    return {**_common(c), "inner": c["intermediate_size"], "activation": activation}
 
 
-def _gemma2(c: Mapping[str, Any]) -> Architecture:
-    return gemma2(
-        **_common(c), **_grouped(c, 4), query_scale=c.get("query_pre_attn_scalar", 256),
-        window=c.get("sliding_window", 4096), rotary_base=_rope(c, 1.0)["rotary_base"],
-        activation=c.get("hidden_activation") or "gelu_pytorch_tanh",
-    )  # fmt: skip
+def _gemma2(c: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_common(c), **_grouped(c, 4), "query_scale": c.get("query_pre_attn_scalar", 256),
+        "window": c.get("sliding_window", 4096), "rotary_base": _rope(c, 1.0)["rotary_base"],
+        "activation": c.get("hidden_activation") or "gelu_pytorch_tanh",
+    }  # fmt: skip
 
 
 def _common(c: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,16 +91,20 @@ _HIDDEN = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermedi
 _SCALE = "initializer_range"  # of every family, which takes 0.02 where a file has none
 _ROPE = ("rope_theta", "rope_parameters", "rope_scaling")
 _GROUPED = ("num_key_value_heads", "head_dim", *_ROPE)
-_FAMILIES: dict[str, tuple[Callable[..., Architecture], tuple[str, ...], tuple[str, ...]]] = {
-    "gpt2": (_gpt2, ("n_embd", "n_layer", "n_head"), ("n_inner", "activation_function")),
-    "gpt_neox": (_neox, _HIDDEN, ("hidden_act", "use_parallel_residual", "rotary_pct",
-                                  "rotary_emb_base", *_ROPE)),
-    "llama": (_llama, _HIDDEN, ("hidden_act", *_GROUPED)),
-    "bert": (_bert, _HIDDEN, ("hidden_act",)),
-    "gemma2": (_gemma2, (*_HIDDEN, "head_dim"),
+_Family = tuple[
+    Callable[..., Architecture], Callable[..., dict[str, Any]], tuple[str, ...], tuple[str, ...]
+]
+_FAMILIES: dict[str, _Family] = {
+    "gpt2": (gpt2, _gpt2, ("n_embd", "n_layer", "n_head"), ("n_inner", "activation_function")),
+    "gpt_neox": (neox, _neox, _HIDDEN, ("hidden_act", "use_parallel_residual", "rotary_pct",
+                                        "rotary_emb_base", *_ROPE)),
+    "llama": (llama, _llama, _HIDDEN, ("hidden_act", *_GROUPED)),
+    "bert": (bert, _bert, _HIDDEN, ("hidden_act",)),
+    "gemma2": (gemma2, _gemma2, (*_HIDDEN, "head_dim"),
                ("hidden_activation", "hidden_act", "query_pre_attn_scalar", "sliding_window",
                 *_GROUPED)),
 }  # fmt: skip
+"""By `model_type`: the constructor, its arguments from a file, fields needed, and others read."""
 
 # Fields that change an untrained network unless they have these values.
 _USUAL = {
@@ -135,13 +140,21 @@ def from_config(config: str | Path | Mapping[str, Any]) -> Architecture:
     `model_type` other than gpt2, gpt_neox, llama, bert and gemma2, fields that are missing, and
     fields that change the network in a way that is not known here; each is named.
     """
+    build, numbers = described(config)
+    return build(**numbers)
+
+
+def described(
+    config: str | Path | Mapping[str, Any],
+) -> tuple[Callable[..., Architecture], dict[str, Any]]:
+    """The constructor of a `config.json`, and its arguments; ValueError as `from_config` has it."""
     values = _read(config)
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:
         raise ValueError(
             f"`config` must have a model_type of {', '.join(_FAMILIES)}; got {shown(kind)}."
         )
-    build, needed, optional = _FAMILIES[kind]
+    build, numbers, needed, optional = _FAMILIES[kind]
     if missing := [name for name in needed if values.get(name) is None]:
         raise ValueError(f"`config` must hold {', '.join(missing)} for {kind}; got none.")
     for name, value in values.items():
@@ -157,7 +170,7 @@ def from_config(config: str | Path | Mapping[str, Any]) -> Architecture:
             f"`config` must not hold {name} = {shown(value)} for {kind}: {hint} may change the "
             "network. Remove it if it does not."
         )
-    return build(values)
+    return build, numbers(values)
 
 
 def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:

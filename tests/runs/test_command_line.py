@@ -141,8 +141,8 @@ def test_a_sweep_of_too_many_points_is_refused_before_they_are_made(here, capsys
 
 def test_every_model_and_every_law_has_a_new_config_that_a_user_can_run():
     models = list(catalogue.AbstractModel.known)
-    processes = list(catalogue.AbstractProcess.known)
-    assert [name for name, _ in template.models()] == models + processes
+    others = [*catalogue.AbstractProcess.known, *catalogue.AbstractArchitecture.known]
+    assert [name for name, _ in template.models()] == models + others
     for model in models:
         moved = catalogue.example(catalogue.AbstractModel, model)
         for law in config.laws_of(moved.state):

@@ -1,4 +1,4 @@
-"""The sections of a config: initial laws, models, training processes, and general ones.
+"""The sections of a config: laws, models, training processes, architectures, and general ones.
 
 A model is one section. To add one, write a final class with the members of `AbstractModel`; the
 command line, the comparison and the figures follow. A section names its own closed forms, so that
@@ -11,6 +11,7 @@ from ._section import (
     AbstractModel as AbstractModel,
     AbstractNamed as AbstractNamed,
     AbstractProcess as AbstractProcess,
+    AbstractSeeded as AbstractSeeded,
     ConfigError as ConfigError,
     Fact as Fact,
     Floats as Floats,
@@ -28,6 +29,17 @@ from ._section import (
     names as names,
     nearest as nearest,
     unknown as unknown,
+)
+from .architectures import (
+    BERT as BERT,
+    GPT2 as GPT2,
+    AbstractArchitecture as AbstractArchitecture,
+    Architecture as Architecture,
+    Gemma2 as Gemma2,
+    Llama as Llama,
+    NeoX as NeoX,
+    Pythia as Pythia,
+    of_file as of_file,
 )
 from .closed_forms import ClosedForms as ClosedForms, Statistic as Statistic
 from .general import (

@@ -222,7 +222,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Learning:
-    """A training process of a config: the process itself, and what may be saved of its weights.
+    """What seeds of a config go through: the process, and what may be saved of its weights.
 
     `files` are the files that it reads, by the key of the config that names them.
     """
@@ -233,27 +233,39 @@ class Learning:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-class AbstractProcess(AbstractNamed):
-    """Parameters of one training process, and what theory knows of it."""
+class AbstractSeeded(abc.ABC):
+    """What many seeds of a config go through, step by step, and what theory knows of it."""
 
     saves: ClassVar[tuple[str, ...]]
     """What `run.save` may name; everything by default."""
+    unit: ClassVar[str]
+    """What is counted from one save to the next, a plural noun."""
 
     @abc.abstractmethod
     def learning(self) -> Learning:
         """The process itself; ValueError for parameters that no such process has."""
 
     @abc.abstractmethod
-    def means(self, updates: np.ndarray) -> Mapping[str, np.ndarray]:
+    def means(self, counts: np.ndarray) -> Mapping[str, np.ndarray]:
         """The means over seeds that are known, by the name of what is saved: (saves,)."""
 
-    @abc.abstractmethod
-    def facts(self, updates: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
-        """Further values of all seeds from their saves, by name: arrays (seeds, saves, ...)."""
+    def compared(self, counts: np.ndarray) -> Sequence[int]:
+        """The saves at which means are compared: the last one, unless a section says otherwise."""
+        return (len(counts) - 1,)
 
-    @abc.abstractmethod
+    def facts(self, counts: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
+        """Further values of all seeds from their saves, by name: arrays (seeds, saves, ...)."""
+        return []
+
     def bounds(self) -> Mapping[str, float]:
         """The bounds of stability that theory has for what is saved, by name, drawn as lines."""
+        return {}
+
+
+class AbstractProcess(AbstractNamed, AbstractSeeded):
+    """Parameters of one training process, and what theory knows of it."""
+
+    unit: ClassVar[str] = "updates"
 
 
 def find(kind: type[Named], name: str) -> type[Named] | None:
@@ -288,7 +300,7 @@ def load_others() -> None:
             )
 
 
-def _chosen(kind: type[Named]) -> BeforeValidator:
+def chosen(kind: type[Named]) -> BeforeValidator:
     """How a table becomes the section of that kind that it names."""
 
     def build(table: Any) -> Any:
@@ -339,6 +351,6 @@ def example(kind: type[Named], name: str) -> Named:
     return section.model_validate({"name": name, **given})
 
 
-Law = Annotated[SerializeAsAny[AbstractLaw], _chosen(AbstractLaw)]
-Model = Annotated[SerializeAsAny[AbstractModel], _chosen(AbstractModel)]
-Process = Annotated[SerializeAsAny[AbstractProcess], _chosen(AbstractProcess)]
+Law = Annotated[SerializeAsAny[AbstractLaw], chosen(AbstractLaw)]
+Model = Annotated[SerializeAsAny[AbstractModel], chosen(AbstractModel)]
+Process = Annotated[SerializeAsAny[AbstractProcess], chosen(AbstractProcess)]

@@ -181,11 +181,11 @@ class Classifier(AbstractProcess):
             title, process, observables, {} if self.file is None else {"process.file": self.file}
         )
 
-    def means(self, updates: np.ndarray) -> Mapping[str, np.ndarray]:
+    def means(self, counts: np.ndarray) -> Mapping[str, np.ndarray]:
         """Nothing."""
         return {}
 
-    def facts(self, updates: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
+    def facts(self, counts: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
         """The balance of |w|² over the later half of a plain descent with replacement.
 
             E |w|² changes by -2α (E w·∇L - (α/2) E|g|²) an update
@@ -197,12 +197,12 @@ class Classifier(AbstractProcess):
         plain = self.optimiser == "sgd" and not (
             self.momentum or self.parameter_noise or self.gradient_noise
         )
-        half = len(updates) // 2
+        half = len(counts) // 2
         known = plain and self.batches == "with_replacement" and self.learning_rate > 0
-        if not known or any(name not in seen for name in names) or len(updates) - half < 3:
+        if not known or any(name not in seen for name in names) or len(counts) - half < 3:
             return []
         spent, gained, norm = (np.asarray(seen[name], float)[:, half:] for name in names)
-        late = updates[half:].astype(float)
+        late = counts[half:].astype(float)
         count = late[-1] - late[0]
         spent, gained = (
             CubicSpline(late, y, axis=1).integrate(late[0], late[-1]) / count
@@ -210,7 +210,7 @@ class Classifier(AbstractProcess):
         )
         drift = (norm[:, -1] - norm[:, 0]) / (2 * self.learning_rate * count)
         theory = float((gained - drift).mean())
-        return [Fact("E w·∇L", f"from {updates[half]} on", theory, spent - gained + drift + theory)]
+        return [Fact("E w·∇L", f"from {counts[half]} on", theory, spent - gained + drift + theory)]
 
     def bounds(self) -> Mapping[str, float]:
         """Of descent: η λ_max < 2 (1 + momentum) for whole batches, and for single examples of a
@@ -276,28 +276,20 @@ class LinearRegression(AbstractProcess):
         title = f"linear regression: {self.dim} weights"
         return Learning(title, process, {"loss": _Excess(scales), "weights": _whole})
 
-    def means(self, updates: np.ndarray) -> Mapping[str, np.ndarray]:
+    def means(self, counts: np.ndarray) -> Mapping[str, np.ndarray]:
         """The mean excess loss, from the exact recursion of its second moments."""
         values, options = self._eigenvalues(), {"batch": self.batch, "noise": self.noise**2}
         try:
             moments = sgd.moments(
                 values,
                 np.ones(self.dim),
-                updates.tolist(),
+                counts.tolist(),
                 learning_rate=self.learning_rate,
                 **options,
             )
         except ValueError:  # beyond all numbers, for a learning rate that is not stable
             return {}
         return {"loss": moments @ values / 2}
-
-    def facts(self, updates: np.ndarray, seen: Mapping[str, np.ndarray]) -> list[Fact]:
-        """Nothing besides."""
-        return []
-
-    def bounds(self) -> Mapping[str, float]:
-        """Nothing, as no curvature is saved."""
-        return {}
 
     def _eigenvalues(self) -> np.ndarray:
         return np.arange(1, self.dim + 1) ** -float(self.power)
