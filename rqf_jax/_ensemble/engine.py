@@ -250,7 +250,7 @@ def _sound_path(problem: Problem, ids: UInt32[Array, " members"], fate: Status) 
 
         def advance(x):
             led, x = _led(batch, x, sound)
-            return led.advance(index, x)
+            return led.reversible(index, x)
 
         return lax.cond((index < last) & jnp.any(sound), advance, lambda x: x, x), saved
 

@@ -16,7 +16,8 @@ def explain(sde: SDE, law: AbstractLaw, *, solver: diffrax.AbstractSolver | None
     """Say which solver `simulate` takes for an equation, and what computes a save interval.
 
     An interval is one fused kernel where the step has few numbers, float32 states and operations
-    that all have a rule; otherwise it is a scan in XLA, and the text says why.
+    that all have a rule; otherwise it is a scan in XLA, and the text says why. So it does of the
+    derivative of a kernel where that is a scan.
 
     **Arguments**
 
@@ -41,11 +42,18 @@ def explain(sde: SDE, law: AbstractLaw, *, solver: diffrax.AbstractSolver | None
         ways = solvers.variants(problem.chosen, sde, state, jnp.asarray(1.0))[0]
         reasons = [kernel.reason(sde, way, problem.state) for way in ways]
     else:
-        reasons = [f"{SWITCH} = 0 turns kernels off"]
+        ways, reasons = [], [f"{SWITCH} = 0 turns kernels off"]
     found = [reason for reason in reasons if reason is not None]
     route = "one fused kernel"
     if len(found) == len(reasons):
         route = f"a scan in XLA: {found[0]}"
     elif found:
         route = f"one fused kernel or, for long steps, a scan in XLA: {found[0]}"
-    return f"{chosen} on {platform}; each save interval is {route}."
+    slow = [
+        kernel.reason_of_derivative(sde, way, problem.state)
+        for way, reason in zip(ways, reasons, strict=False)
+        if reason is None
+    ]
+    slow = [reason for reason in slow if reason is not None]
+    derivative = f" Its derivative is a scan in XLA: {slow[0]}." if slow else ""
+    return f"{chosen} on {platform}; each save interval is {route}.{derivative}"

@@ -16,10 +16,12 @@ from .._brownian.path import area_stream, draw, increment, levy_area
 from .._fused import cpu, gpu
 from .._fused.cache import warn
 from .._fused.loop import Step, loop
-from .._fused.switch import platforms
+from .._fused.switch import everywhere, platforms
 from .._fused.values import Unavailable, Unsupported
 from .._sde import SDE, in_dtype, state_dtype
 from ..solvers import begin, micro_step
+from .backward import pull_back, step_and_pull
+from .kinds import once_for_each_kind
 from .validity import noise_shape
 
 MOST_NUMBERS = {"cpu": 1024, "cuda": 256}
@@ -28,6 +30,7 @@ MOST_NUMBERS = {"cpu": 1024, "cuda": 256}
 They stay in a core's cache on a CPU, and in a thread's registers on a GPU."""
 
 
+@once_for_each_kind
 def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Step:
     """The solver's step of one member, noise included, for a state of this shape and dtype.
 
@@ -77,7 +80,19 @@ def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Ste
 def reason(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> str | None:
     """Why an interval is a scan in XLA, as a clause; None if it is a fused kernel."""
     try:
-        _kernels(sde, solver, state)
+        _kernels(*_step_for(sde, solver, state))
+    except Unsupported as error:
+        return str(error)
+    return None
+
+
+def reason_of_derivative(
+    sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]
+) -> str | None:
+    """Why the derivative of a kernel is a scan in XLA, as a clause; None if it is kernels too."""
+    step, names = _step_for(sde, solver, state)
+    try:
+        _pulls(step, names)
     except Unsupported as error:
         return str(error)
     return None
@@ -106,14 +121,18 @@ def advance(
     interval: Interval,
     x: PyTree[Array],
     axis: int,
+    *,
+    reverse: bool,
 ) -> PyTree[Array]:
     """States at the end of an interval, by a kernel if the step can be one and by `plain` if not.
 
-    `axis` is that of the members in `x`. Derivatives are those of `plain`.
+    `axis` is that of the members in `x`. Derivatives are those of `plain`; with `reverse` there is
+    reverse mode alone, once, by kernels where the derivative of the step can be one.
     """
     one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: jnp.take(leaf, 0, axis), x), x)
     try:
-        kernels = _kernels(*model, one)
+        step, names = _step_for(*model, one)
+        kernels = _kernels(step, names)
     except Unsupported as error:
         if isinstance(error, Unavailable):
             warn(f"Save intervals are scans, which are several times slower: {error}.")
@@ -128,8 +147,7 @@ def advance(
 
     @jax.custom_jvp
     def run(*given):
-        branches = {platform: by(kernel) for platform, kernel in kernels.items()}
-        return lax.platform_dependent(*given, default=scanned, **branches)
+        return _by_platform(scanned, {name: by(kernels[name]) for name in kernels}, *given)
 
     @run.defjvp
     def _(primals, tangents):
@@ -137,30 +155,93 @@ def advance(
         # takes, it needs the states alone: the kernel is enough, and the scan drops out.
         return run(*primals), jax.jvp(scanned, primals, tangents)[1]
 
-    return run(arrays, streams, interval, x)
+    try:
+        pulls = _pulls(step, names) if reverse else None
+    except Unsupported:
+        pulls = None
+    if pulls is None:
+        return run(arrays, streams, interval, x)
+
+    reversible = jax.custom_vjp(run)
+
+    def forward(*given):
+        return run(*given), given
+
+    def backward(given, above):
+        ways = {name: functools.partial(_pull, step, pulls[name], axis) for name in pulls}
+        plain = functools.partial(_pull_by, scanned)
+        floats, start, h, below = _by_platform(plain, ways, *given, above)
+        # The number of a step has no derivative, and no place in an `Interval` of derivatives.
+        times = jax.tree.unflatten(jax.tree.structure(interval), [None, start, h])
+        return floats, None, times, below
+
+    reversible.defvjp(forward, backward)
+    return reversible(arrays, streams, interval, x)
+
+
+def _by_platform(plain, ways, *given):
+    """The result of the platform's own way, or of `plain` on a platform without one."""
+    default = None if everywhere(ways) else plain
+    return lax.platform_dependent(*given, default=default, **ways)
 
 
 def _call(kernel, axis, arrays, streams, interval, x):
     """The kernel on rows of numbers, with the members last."""
-    leaves, treedef = jax.tree.flatten(x)
-    moved = [jnp.moveaxis(leaf, axis, -1) for leaf in leaves]
-    rows = jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in moved])
-    parameters = [jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(arrays)]
-    # XLA passes no empty buffers.
-    parameters = jnp.concatenate(parameters or [jnp.zeros(1, jnp.float32)])
+    rows = _rows(x, axis)
     ints = jnp.stack([interval.number, jnp.int32(interval.substeps), jnp.int32(rows.shape[1])])
     reals = jnp.stack([interval.start, interval.h])
-    rows = kernel(streams, rows, ints, reals, parameters)
+    rows = kernel(streams, rows, ints, reals, _numbers(arrays))
     out, place = [], 0
-    for leaf in moved:
+    leaves, treedef = jax.tree.flatten(x)
+    for leaf in (jnp.moveaxis(leaf, axis, -1) for leaf in leaves):
         size = math.prod(leaf.shape[:-1])
         out.append(jnp.moveaxis(rows[place : place + size].reshape(leaf.shape), -1, axis))
         place += size
     return jax.tree.unflatten(treedef, out)
 
 
-def _kernels(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> dict[str, Kernel]:
-    """The kernel of each platform at hand that one is made for; `Unsupported` if there is none."""
+def _rows(x, axis):
+    """States as rows of numbers, with the members last."""
+    moved = [jnp.moveaxis(leaf, axis, -1) for leaf in jax.tree.leaves(x)]
+    return jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in moved])
+
+
+def _numbers(arrays):
+    """All numbers of an equation, as floats."""
+    parameters = [jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(arrays)]
+    # XLA passes no empty buffers.
+    return jnp.concatenate(parameters or [jnp.zeros(1, jnp.float32)])
+
+
+def _pull(step, kernels, axis, arrays, streams, interval, x, above):
+    """Cotangents of an equation's floats, of the times and of `x`, by kernels."""
+    floats, rest = eqx.partition(arrays, eqx.is_inexact_array)
+
+    def packed(floats, x):
+        return _rows(x, axis), _numbers(eqx.combine(floats, rest))
+
+    (rows, numbers), unpacked = jax.vjp(packed, floats, x)
+    steps = interval.number, interval.substeps, interval.start, interval.h
+    found = pull_back(step, kernels, streams, rows, steps, numbers, _rows(above, axis))
+    by_floats, by_x = unpacked((found.rows, found.parameters))
+    return by_floats, found.start, found.h, by_x
+
+
+def _pull_by(scanned, arrays, streams, interval, x, above):
+    """The same, by the scan."""
+    floats, rest = eqx.partition(arrays, eqx.is_inexact_array)
+
+    def taken(floats, start, h, x):
+        steps = Interval(interval.number, start, h, interval.substeps)
+        return scanned(eqx.combine(floats, rest), streams, steps, x)
+
+    return jax.vjp(taken, floats, interval.start, interval.h, x)[1](above)
+
+
+def _step_for(
+    sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]
+) -> tuple[Step, list[str]]:
+    """The step, and the platforms at hand that kernels are made for; `Unsupported` if none is."""
     numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
     numbers += math.prod(noise_shape(sde.noise, state))
     known = [name for name in platforms() if name in _KERNELS]
@@ -170,8 +251,18 @@ def _kernels(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> di
     if not fitting:
         most = max(MOST_NUMBERS[name] for name in known)
         raise Unsupported(f"{numbers} numbers of state and noise; kernels take {most}")
-    step = step_of(sde, solver, state)
-    return {name: _KERNELS[name](step) for name in fitting}
+    return step_of(sde, solver, state), fitting
+
+
+def _kernels(step: Step, names: list[str]) -> dict[str, Kernel]:
+    """The kernel of a step for each of these platforms."""
+    return {name: _KERNELS[name](step) for name in names}
+
+
+def _pulls(step: Step, names: list[str]) -> dict[str, tuple[Kernel, Kernel]]:
+    """Kernels of one step and of its pull-back; `Unsupported` if the derivative is no kernel."""
+    forward, back = (_kernels(way, names) for way in step_and_pull(step))
+    return {name: (forward[name], back[name]) for name in names}
 
 
 def _on_cpu(step: Step) -> Kernel:

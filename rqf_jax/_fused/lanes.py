@@ -65,6 +65,10 @@ _SAME = {
 }
 
 
+_ALSO = {"add_any": lax.add_p}
+"""Operations of JAX's derivatives under another name."""
+
+
 def evaluate(ops: Ops, closed: Any, *args: Lanes) -> list[Lanes]:
     """The outputs of a closed jaxpr for arguments that are arrays of lane values.
 
@@ -100,6 +104,8 @@ class _Interpreter(Moving, ByRows):
         return self.run(getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ()), args)
 
     def equation(self, equation: Any, xs: list[Any]) -> Any:
+        if equation.primitive.name in _ALSO:
+            equation = equation.replace(primitive=_ALSO[equation.primitive.name])
         name, params = equation.primitive.name, equation.params
         if name in _CALLS:
             return self.closed(params[_CALLS[name]], xs)
@@ -117,7 +123,7 @@ class _Interpreter(Moving, ByRows):
         xs = self.wholes(xs)
         if elementwise:
             return self.elementwise(equation, xs)
-        rule = getattr(self, f"_{name}", None)
+        rule = getattr(self, f"_{name.replace('-', '_')}", None)
         if rule is None:
             raise Unsupported(f"the operation `{name}`")
         return rule(*xs, **params)

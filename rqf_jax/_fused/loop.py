@@ -1,5 +1,6 @@
 """The loop: all steps of a save interval for the members of one lane value, in LLVM's language."""
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Loop:
     operations: int
 
 
+@functools.lru_cache(64)
 def loop(step: Step, width: int) -> Loop:
     """The loop over steps, with `width` members in a lane value.
 

@@ -112,6 +112,21 @@ class Moving(abc.ABC):
             places = found(here[: x.size].reshape(x.shape), here[x.size :].reshape(updates.shape))
         return np.concatenate([x.reshape(-1), updates.reshape(-1)])[np.asarray(places)]
 
+    def _scatter_add(self, x, indices, updates, *, dimension_numbers, mode, **_):
+        def found(one):
+            none = np.zeros(x.shape, np.int32)
+            return lax.scatter_add(none, numbers(indices), one, dimension_numbers, mode=mode)
+
+        # A one in the place of each update shows where it is added.
+        ones = np.eye(updates.size, dtype=np.int32).reshape(-1, *updates.shape)
+        with jax.ensure_compile_time_eval():
+            places = np.asarray(jax.vmap(found)(ones)).reshape(updates.size, -1)
+        out = x.reshape(-1).copy()
+        for update, place in np.argwhere(places):
+            added = self.each(lax.add_p, {}, cell(out[place]), cell(updates.flat[update]))
+            out[place] = added[()]
+        return out.reshape(x.shape)
+
     def _tile(self, x, *, reps):
         return np.tile(x, reps)
 
@@ -125,13 +140,19 @@ class Moving(abc.ABC):
         return [part(one) for one in np.moveaxis(x, next(iter(axis.values())), 0)]
 
     def _pad(self, x, fill, *, padding_config):
-        if any(low < 0 or high < 0 for low, high, _ in padding_config):
-            raise Unsupported("negative padding")
         sides = list(zip(x.shape, padding_config, strict=True))
-        out = np.full([n + lo + hi + max(0, n - 1) * gap for n, (lo, hi, gap) in sides], None)
+        added = [(max(lo, 0), max(hi, 0), gap) for _, (lo, hi, gap) in sides]
+        inner = [n + max(0, n - 1) * gap for n, (_, _, gap) in sides]
+        out = np.full([lo + m + hi for m, (lo, hi, _) in zip(inner, added, strict=True)], None)
         out[...] = fill[()]
-        out[tuple(slice(lo, lo + n * (gap + 1) - gap, gap + 1) for n, (lo, _, gap) in sides)] = x
-        return out
+        places = zip(inner, added, strict=True)
+        out[tuple(slice(lo, lo + m, gap + 1) for m, (lo, _, gap) in places)] = x
+        # Less than nothing on a side takes entries away.
+        ends = zip(out.shape, (config for _, config in sides), strict=True)
+        return out[tuple(slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi, _) in ends)]
+
+    def _empty2(self, *, dtype, **_):
+        return cell(np.dtype(dtype).type(0))
 
     def _iota(self, *, dtype, shape, dimension, **_):
         one = np.arange(shape[dimension], dtype=dtype)

@@ -155,6 +155,39 @@ def test_kernels_and_scans_have_the_same_bits_on_any_number_of_cores():
     assert len(set(told[0].splitlines())) == 3
 
 
+def derivatives(model, solver):
+    """Of an uneven mean of the last states, by all floats of an equation, its law and the times."""
+
+    def loss(given):
+        (sde, law), ts = given
+        runs = rqf.simulate(
+            sde, law, ts, substeps=7, members=20, key=KEY, solver=solver, throw=False
+        )
+        ends = [leaf[:, -1].reshape(20, -1) for leaf in jax.tree.leaves(runs.ys)]
+        return sum(jnp.mean(end * jnp.cos(jnp.arange(end.shape[1]) + 1.0)) for end in ends)
+
+    return jax.tree.leaves(eqx.filter_grad(loss)((model, jnp.array([0.0, 0.1, 0.25]))))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "underdamped_langevin" else pytest.param(name, marks=pytest.mark.slow)
+        for name in EQUATIONS
+    ],
+)
+def test_reverse_mode_by_kernels_is_that_of_the_scan_for_every_equation(name, fused):
+    ours = EQUATIONS[name]()
+    found = {}
+    for on in (True, False):
+        fused(on)
+        found[on] = derivatives((ours.sde, ours.law), ours.solver)
+    for one, other in zip(found[True], found[False], strict=True):
+        one, other = np.asarray(one, float), np.asarray(other, float)
+        assert np.all(np.isfinite(one))
+        assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max() + 1e-6
+
+
 @pytest.mark.slow
 def test_derivatives_through_a_kernel_are_those_of_the_scan(fused):
     def loss(sigma, adjoint=None):
