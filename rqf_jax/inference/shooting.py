@@ -181,8 +181,8 @@ def _fit(problem: Windows, theta: np.ndarray, scale: np.ndarray | None) -> FitRe
     free = int(there.sum()) - theta.size - size
     if free < 1:
         raise ValueError(
-            f"`ys` must hold more than {theta.size + size} observations, the numbers to find; got "
-            f"{there.sum()}."
+            f"`ys` must hold more than {theta.size + size} observations, the numbers in `start` "
+            f"and `state`; got {there.sum()}."
         )
     delta, converged = _LOOSE, False
     parts = _parts(problem, states, theta)

@@ -52,7 +52,7 @@ def late_mean_sine(time: Real, angle: Real, *, sigma: Real) -> Values:
     unless σ²t > 0 and 0 ≤ θ_0 ≤ π.
     """
     u, clock = rapidity_of_angle("angle", angle), _clock(time, sigma)
-    check("time", time, clock > 0, "be such that sigma**2 * time is positive")
+    check("time", time, clock > 0, "be such that `sigma`**2 `time` is positive")
     # The two complements 1 - m are expit(±2u); sin θ = 1/cosh u.
     inner = np.where(np.isfinite(u), u, 0.0)
     waves = elliptic(log_expit(2 * inner)) + elliptic(log_expit(-2 * inner))

@@ -41,7 +41,8 @@ def stationary_variance(
     kappa, alpha = positive("curvature", curvature), nonnegative("learning_rate", learning_rate)
     c, b = nonnegative("gradient_variance", gradient_variance), nonnegative("momentum", momentum)
     check("momentum", b, b < 1, "be below 1")
-    check("learning_rate", alpha, alpha * kappa < 2 * (1 + b), "keep the descent stable")
+    rule = "keep the descent stable, below 2 (1 + `momentum`)/`curvature`"
+    check("learning_rate", alpha, alpha * kappa < 2 * (1 + b), rule)
     return alpha * c * (1 + b) / (kappa * (1 - b) * (2 * (1 + b) - alpha * kappa))
 
 

@@ -102,7 +102,8 @@ def epoch_variance(
     """
     kappa, alpha = positive("curvature", curvature), positive("learning_rate", learning_rate)
     square, n = nonnegative("variance", variance), count("samples", samples, minimum=2)
-    check("learning_rate", alpha, alpha * kappa < 2, "keep the descent stable")
+    rule = "keep the descent stable, below 2/`curvature`"
+    check("learning_rate", alpha, alpha * kappa < 2, rule)
     # 1 - a² and 1 - a^{2n} without a subtraction of near numbers.
     once = alpha * kappa * (2 - alpha * kappa)
     if flag("replacement", replacement):

@@ -223,7 +223,8 @@ def cluster_escape_time(
     fraction, beta = scalar(real, "fraction", fraction), scalar(real, "beta", beta)
     imbalance = float(_cluster_mixing(np.asarray(-1.0), fraction, beta)[1])
     check("fraction", fraction, scalar(real, "fraction", fraction) != 0.5, "differ from 1/2")
-    check("beta", beta, imbalance > 1e-300, "leave the clusters a time to part within float64")
+    rule = "leave the clusters, by `fraction` too, a time to part within float64"
+    check("beta", beta, imbalance > 1e-300, rule)
     start = rapidity_of_overlap("overlap0", overlap0)
 
     def coefficients(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -227,7 +227,7 @@ def test_errors_of_ratios_and_jumps_are_those_of_a_bootstrap_over_sentences():
 
     found = fit_hidden_states(read, compare=False).layers
     assert [layer.jump for layer in found] == [False, False, True, False, False, False]
-    again = np.array([numbers(rng.integers(count, size=count)) for _ in range(150)])
+    again = np.array([numbers(rng.integers(count, size=count)) for _ in range(80)])
     spread = again.std(0, ddof=1) * np.sqrt(count / (count - 1))
     factor = student(count, 0.9545) / 2
     for layer, (ratio, symmetric, antisymmetric) in zip(found, factor * spread, strict=True):

@@ -266,7 +266,7 @@ def test_tokens_lie_in_a_half_space_as_often_as_a_hyperplane_leaves_them_on_one_
         ),
         (
             lambda: annealed.late_mean_sine(0.0, 1.0, sigma=1.0),
-            r"`time` must be such that sigma\*\*2 \* time is positive; got 0.0",
+            r"`time` must be such that `sigma`\*\*2 `time` is positive; got 0.0",
         ),
         (lambda: annealed.sine_moment_rate(-0.1, sigma=1.0), "`power` must be .*; got -0.1"),
         (lambda: splits.attainable_splits(0, 3), "`tokens` must be at least 1; got 0"),

@@ -483,7 +483,7 @@ def test_noise_on_both_layers_makes_the_balance_of_a_network_diffuse():
         ),
         (
             lambda: learning.stationary_variance(1.0, learning_rate=2.0, gradient_variance=1.0),
-            "`learning_rate` must keep the descent stable; got 2.0",
+            r"`learning_rate` must keep the descent stable, below 2 .*`curvature`; got 2\.0",
         ),
         (lambda: learning.dropout_ratio(1.0, 1.5), "`ratio` must be at most 1; got 1.5"),
         (
