@@ -2,6 +2,7 @@
 
 from .calls import called, calling
 from .fields import field, lower_bound, mask, optional, scalar, square
+from .programs import hurried
 from .rules import (
     Rule,
     allowed,
@@ -56,6 +57,7 @@ __all__ = [
     "floats",
     "function_of",
     "host",
+    "hurried",
     "increasing",
     "integer",
     "is_concrete",

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 from .. import solvers
-from .._arguments import Key, function_of, integer, is_concrete, part
+from .._arguments import Key, function_of, hurried, integer, is_concrete, part
 from .._fused.switch import wanted
 from .._norm import check_directions
 from .._sde import SDE, state_dtype
@@ -195,7 +195,7 @@ def check_start(
     return x0
 
 
-@eqx.filter_jit
+@hurried
 def _start(manifold: AbstractManifold, law: AbstractLaw, key: Key, member: Any):
     """A member's initial state, whether it is finite, and how far it is off the manifold.
 

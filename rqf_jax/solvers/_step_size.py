@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from .._arguments import hurried
 from .._sde import SDE, in_dtype
 from ..drifts import NoDrift
 from ..manifolds import State
@@ -88,7 +88,7 @@ def warn(text: str) -> None:
     warnings.warn(text, stacklevel=level + 1)
 
 
-@eqx.filter_jit
+@hurried
 def _control(
     noise: AbstractNoise, like: PyTree[jax.ShapeDtypeStruct | Array], h: Float[Array, ""]
 ) -> Float[Array, ""]:
@@ -117,7 +117,7 @@ def _is_explicit(solver: diffrax.AbstractSolver, sde: SDE) -> bool:
     return not isinstance(solver, diffrax.AbstractImplicitSolver)
 
 
-@eqx.filter_jit
+@hurried
 def _rate(sde: SDE, t, h, x: State, along) -> Float[Array, ""]:
     """The larger of the drift's rates at `x` and where a step of Euler's leads from there.
 

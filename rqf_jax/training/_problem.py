@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Key as Keys, PyTree
 
-from .._arguments import Key, function_of, host, is_concrete, part
+from .._arguments import Key, function_of, host, hurried, is_concrete, part
 from .._ensemble.abstract import AbstractBatch, AbstractProblem, is_finite
 from .._ensemble.members import member_keys, typed_key
 from .._ensemble.validity import checked_process
@@ -182,6 +182,6 @@ def counted(updates: Any) -> np.ndarray:
     return counts
 
 
-@eqx.filter_jit
+@hurried
 def _sound_at(problem: Training, member: Any) -> Bool[Array, ""]:
     return problem.sound(problem.law(member_keys(problem.key, member)[0]))
