@@ -1,5 +1,6 @@
 """How every test runs: float64, strict promotion, checked types, no screen."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
+# Until all tests are known: what is made up to then stays.
+gc.disable()
+
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -21,6 +25,12 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # for those of the writer of kernels: hundreds of thousands of calls, which pass text, not arrays.
 CHECKED = [path.stem for path in (Path(__file__).parents[1] / "rqf_jax").iterdir()]
 install_import_hook([f"rqf_jax.{name}" for name in CHECKED if name != "_fused"], "_checked.checked")
+
+
+def pytest_collection_finish():
+    """No collection of garbage looks at modules and tests, which stay to the end."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -55,7 +55,16 @@ def test_parts_stay_on_their_manifolds_and_batches_change_no_member(dim):
     close(run(dim=dim, members=2, first_member=3).ys, jax.tree.map(lambda y: y[3:], runs.ys))
 
 
-@pytest.mark.parametrize("solver", [None, rqf.solvers.GeodesicHeun(), rqf.solvers.ProjectedEuler()])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        None,
+        *(
+            pytest.param(solver, marks=pytest.mark.slow)
+            for solver in (rqf.solvers.GeodesicHeun(), rqf.solvers.ProjectedEuler())
+        ),
+    ],
+)
 def test_an_array_under_a_name_is_the_array(solver):
     noise, drift = TokenNoise(0.5), rqf.drifts.NoDrift()
     plain = rqf.SDE(drift, noise, Sphere())

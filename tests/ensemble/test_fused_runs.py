@@ -242,7 +242,11 @@ def eigenvalues():
 
 
 @pytest.mark.parametrize(
-    ("make", "why"), [(many_numbers, "numbers of state"), (eigenvalues, "complex64")]
+    ("make", "why"),
+    [
+        pytest.param(many_numbers, "numbers of state", marks=pytest.mark.slow),
+        (eigenvalues, "complex64"),
+    ],
 )
 def test_a_step_that_no_kernel_is_for_is_explained_and_runs_as_a_scan(make, why, fused):
     ours, found = make(), {}
@@ -273,7 +277,7 @@ def test_kernels_that_are_turned_off_are_said_to_be(fused):
     assert "RQF_JAX_FUSED" in text
 
 
-@pytest.mark.parametrize("scheme", ["ngpt", "peri"])
+@pytest.mark.parametrize("scheme", ["ngpt", pytest.param("peri", marks=pytest.mark.slow)])
 def test_outputs_of_unit_length_leave_room_in_a_kernel(scheme):
     model = rqf.models.normalised_layers(scheme, beta=1.0)
     law = rqf.laws.Uniform(8, 3)

@@ -51,7 +51,7 @@ def slow(fit, data, **options):
 
 
 FITS = [
-    (fit_noise, tokens),
+    slow(fit_noise, tokens),
     slow(fit_noise, tokens, antisymmetric=True),
     slow(fit_noise, tokens, method="robust"),
     (fit_pairs, tokens),

@@ -240,7 +240,7 @@ def flagged(fit, name):
     return any(f"({name}: z = " in warning for warning in fit.warnings)
 
 
-@pytest.mark.parametrize("target", [None, 0.0])
+@pytest.mark.parametrize("target", [None, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_a_linear_pull_with_independent_noise_is_not_objected_to(target):
     fits = [fit_matrix_ou(w, times(200), target=target) for w in ou(200, 16, 200, 0.0, seed=2)]
     scores = np.array([[z for _, z in fit.goodness.values()] for fit in fits])

@@ -22,7 +22,11 @@ EXAMPLES = {
 }
 SLOW = {"rqf.losses.MaximumMeanDiscrepancy", "rqf.training.GPT", "rqf.training.BernoulliRBM"}
 SLOW |= {"rqf.analysis.find_equilibria", "rqf.layers.transformer", "rqf.surrogates.Transformer"}
-SLOW |= {"rqf.CounterPath", "rqf.propagate", "rqf.io.save"}
+SLOW |= {"rqf.CounterPath", "rqf.propagate", "rqf.io.save", "rqf.losses.SimulatedMoments"}
+SLOW |= {"rqf.noises.HomogenisedNoise", "rqf.drifts.Network", "rqf.inference.fit_matrix_ou"}
+SLOW |= {f"rqf.analysis.{name}" for name in ("lyapunov_spectrum", "two_point_exponent", "pullback")}
+SLOW |= {f"rqf.surrogates.{name}" for name in ("AlmostLinear", "ShallowPiecewise", "CellHead")}
+SLOW |= {f"rqf.training.{name}" for name in ("Process", "GaussianRBM", "NoisyDescent", "train")}
 SLOW |= {f"rqf.layers.{name}" for name in ("RandomAttention", "RandomMLP")}
 SLOW |= {f"rqf.training.{name}" for name in ("Copies", "DeepLinear", "Tangents", "TeacherStudent")}
 SLOW |= {f"rqf.analysis.curvature.{name}" for name in ("hessian_eigenvalues", "spectral_density")}

@@ -24,12 +24,12 @@ KEY = jax.random.key(0)
 PRECISIONS = [np.float32, np.float64]
 
 
-def settings(count, *, most=40):
-    """Random dimensions, numbers of steps and precisions; all but the first four are slow."""
+def settings(count, *, most=40, quick=2):
+    """Random dimensions, numbers of steps and precisions; all but the first ones are slow."""
     rng, found = np.random.default_rng(3), []
     for i in range(count):
         dim, steps = int(rng.integers(2, most + 1)), int(np.exp(rng.uniform(0, np.log(200))))
-        marks = pytest.mark.slow if i >= 4 else ()
+        marks = pytest.mark.slow if i >= quick else ()
         found.append(pytest.param(i, dim, max(1, steps), PRECISIONS[i % 2], marks=marks))
     return found
 
@@ -96,7 +96,7 @@ def test_a_random_rotation_keeps_every_overlap(seed, dim, steps, dtype):
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("dim", [3, 6])
+@pytest.mark.parametrize("dim", [3, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_rotation_of_a_users_own_class_keeps_overlaps(dim, dtype):
     x0 = units(np.random.default_rng(1), 2, dim)
     ys = path(rqf.SDE(NoDrift(), UserRotation(), Sphere()), x0, 5, dtype)
@@ -140,7 +140,7 @@ def test_the_oja_flow_is_exact_for_every_step_length(steps, dtype):
     assert np.max(np.abs(ys[0, :, 0] - exact)) < 20 * rounding(dtype, steps)
 
 
-@pytest.mark.parametrize(("seed", "dim", "steps", "dtype"), settings(20, most=24))
+@pytest.mark.parametrize(("seed", "dim", "steps", "dtype"), settings(20, most=24, quick=4))
 def test_tokens_keep_their_length(seed, dim, steps, dtype):
     rng = np.random.default_rng(seed)
     noises = [
@@ -165,7 +165,7 @@ def test_symmetric_matrices_stay_symmetric(seed, dim, steps, dtype):
     assert skew <= 4 * np.finfo(dtype).eps * np.max(np.abs(ys))
 
 
-@pytest.mark.parametrize(("seed", "dim", "steps", "dtype"), settings(20, most=16))
+@pytest.mark.parametrize(("seed", "dim", "steps", "dtype"), settings(20, most=16, quick=4))
 def test_eigenvalues_stay_in_order(seed, dim, steps, dtype):
     x0 = np.sort(np.random.default_rng(seed).normal(size=dim)) + 1e-2 * np.arange(dim)
     # An array has the step of every beta, the numbers 1 and 2 that of their matrices.

@@ -141,7 +141,12 @@ class In32(rqf.laws.AbstractLaw):
 
 
 @pytest.mark.parametrize(
-    "law", [rqf.laws.Normal((4, 3), 1.3), rqf.laws.GaussianEnsemble(6, 0.7, 2.5)], ids=str
+    "law",
+    [
+        rqf.laws.Normal((4, 3), 1.3),
+        pytest.param(rqf.laws.GaussianEnsemble(6, 0.7, 2.5), marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_both_precisions_start_alike(law):
     keys = jax.random.split(jax.random.key(0), 50)

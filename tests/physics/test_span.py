@@ -74,7 +74,10 @@ def test_other_parts_are_simulated(name):
     )
 
 
-@pytest.mark.parametrize("name", ["unnormalised attention and no noise", "mean field"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("unnormalised attention and no noise", marks=pytest.mark.slow), "mean field"],
+)
 def test_without_noise_the_overlaps_are_the_same_in_both(name):
     x0 = LAW(KEY)
     ends = [

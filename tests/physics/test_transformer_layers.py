@@ -101,7 +101,9 @@ def turn(y, places, frequencies):
 
 
 @pytest.mark.parametrize("groups, causal, frequencies", [
-    (4, False, ()), (2, True, (0.9, 0.2)), (1, True, (0.7,)),
+    pytest.param(4, False, (), marks=pytest.mark.slow),
+    (2, True, (0.9, 0.2)),
+    pytest.param(1, True, (0.7,), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_attention_of_many_heads_is_that_of_its_definition(groups, causal, frequencies):
     branch = RandomAttention(
@@ -196,7 +198,7 @@ def walked(layers, x, key):
     return found
 
 
-@pytest.mark.parametrize("kind", ["alike", "unlike"])
+@pytest.mark.parametrize("kind", [pytest.param("alike", marks=pytest.mark.slow), "unlike"])
 def test_a_list_of_layers_is_passed_in_order(kind):
     if kind == "alike":  # variances fall with depth, as with LayerNorm scaling
         layers = [Residual(Normed(RandomLinear(1.0 / i)), stream=Euclidean()) for i in range(1, 5)]

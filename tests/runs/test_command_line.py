@@ -250,7 +250,10 @@ def test_figures_come_in_the_format_that_is_asked_for(here, capsys):
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [("rqf-jax new dys", "dyson_eigenvalues"), ("rqf-jax run pair.toml --set mod", "model.sigma=")],
+    [
+        pytest.param("rqf-jax new dys", "dyson_eigenvalues", marks=pytest.mark.slow),
+        ("rqf-jax run pair.toml --set mod", "model.sigma="),
+    ],
 )
 def test_the_shell_completes_models_and_keys(here, words, found):
     count = len(words.split()) - 1

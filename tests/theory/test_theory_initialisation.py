@@ -91,7 +91,9 @@ def test_networks_of_the_same_width_scatter_around_the_recursion_as_random_model
     assert 0.4 * cosines[-1][1] < spread < 2.5 * cosines[-1][1]
 
 
-@pytest.mark.parametrize("key_heads", [1, 2, 8])
+@pytest.mark.parametrize(
+    "key_heads", [2, *(pytest.param(heads, marks=pytest.mark.slow) for heads in (1, 8))]
+)
 def test_heads_that_share_values_scatter_more_and_mean_the_same(key_heads):
     """Of one direction, r² = v_A (χ²_m/m)(χ²_d/d) after attention: m = key_heads · head_dim."""
     dim, seeds = 40, 600

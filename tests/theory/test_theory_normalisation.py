@@ -27,7 +27,9 @@ def coordinates(x):
     return jnp.stack([jnp.log(one / other), x[0] @ x[1] / (one * other)])
 
 
-@pytest.mark.parametrize("dim", [2, 3, 5, 8])
+@pytest.mark.parametrize(
+    "dim", [3, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (2, 5, 8))]
+)
 @pytest.mark.parametrize("symmetric, antisymmetric", STRENGTHS)
 def test_the_pair_is_autonomous_with_these_coefficients(dim, symmetric, antisymmetric):
     x = np.random.default_rng(dim).standard_normal((2, dim)) * [[1.3], [0.4]]
