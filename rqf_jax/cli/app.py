@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: whatever can be foreseen is one message and an exit code.
 
     1 members became NaN or infinite, or files are damaged; 2 bad input, or a run is in the way;
-    3 the disk is full or cannot be written; 4 out of memory; 5 another process is at this run;
-    130 and 143 stopped by SIGINT and SIGTERM.
+    3 the disk is full or cannot be written, or too many files are open; 4 out of memory; 5 another
+    process is at this run; 130 and 143 stopped by SIGINT and SIGTERM.
     """
     warnings.showwarning = warn
     warnings.filterwarnings("default", category=DeprecationWarning, module="rqf_jax")
