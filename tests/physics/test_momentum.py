@@ -94,7 +94,7 @@ def test_the_heavy_ball_converges_where_its_map_with_finite_steps_cycles():
     assert abs(float(ys["q"][-1, 0])) < 1e-6
 
 
-@pytest.mark.parametrize("friction", [0.5, 4.0])
+@pytest.mark.parametrize("friction", [pytest.param(0.5, marks=pytest.mark.slow), 4.0])
 def test_a_particle_in_a_bath_has_boltzmanns_law_whatever_its_friction(friction):
     stiffness, temperature, mass = 2.0, 0.7, 1.5
     sde = underdamped_langevin(

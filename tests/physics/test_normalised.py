@@ -114,7 +114,7 @@ def test_without_temperature_differences_of_tokens_are_conserved():
     np.testing.assert_allclose(square, square[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("scheme", ["pre", "peri"])
+@pytest.mark.parametrize("scheme", [pytest.param("pre", marks=pytest.mark.slow), "peri"])
 def test_tokens_of_one_overlap_follow_one_curve_under_both_schemes(scheme):
     sde = normalised(rqf.models.self_attention(1.7), scheme)
     runs = rqf.simulate(

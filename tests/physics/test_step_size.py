@@ -39,7 +39,13 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("attention", "two layers") else name
+        for name in LONG
+    ],
+)
 def test_long_steps_of_explicit_solvers_are_warned_of(name):
     sde, law, step, solver = LONG[name]
     with pytest.warns(UserWarning, match=r"long for this drift: h times its rate"):

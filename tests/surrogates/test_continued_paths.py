@@ -58,21 +58,23 @@ def test_a_ring_of_keys_gives_the_laws_that_reading_the_whole_path_gives(head):
         memory, x = model.step(jax.random.fold_in(own, k), memory)
         return memory, (density, x)
 
-    found, states = jax.lax.scan(step, model.begin(start), jnp.arange(steps))[1]
+    found, states = jax.lax.scan(step, eqx.filter_jit(model.begin)(start), jnp.arange(steps))[1]
     np.testing.assert_allclose(states, path[1:], rtol=1e-12)
     whole = jnp.concatenate([start[:1], path])
-    np.testing.assert_allclose(found, model.log_densities(whole)[1:], rtol=1e-10)
+    laws = eqx.filter_jit(model.log_densities)(whole)
+    np.testing.assert_allclose(found, laws[1:], rtol=1e-10)
 
 
 def test_the_chain_of_cells_is_a_density_and_is_what_is_drawn():
     head, hidden = cells(), jax.random.normal(KEY, (8,))
     everywhere = jnp.asarray(list(itertools.product(range(4), repeat=2)))
     states = head.grid.centre(everywhere)
-    density = jnp.exp(jax.vmap(lambda y: head.log_density(hidden, y, y))(states))
+    density = jnp.exp(jax.jit(jax.vmap(lambda y: head.log_density(hidden, y, y)))(states))
     chance = np.asarray(density * jnp.prod(head.grid.width))
     np.testing.assert_allclose(np.sum(chance), 1, rtol=1e-12)
     many = 40_000
-    drawn = jax.vmap(lambda key: head.draw(key, hidden, states[0]))(jax.random.split(KEY, many))
+    draws = jax.jit(jax.vmap(lambda key: head.draw(key, hidden, states[0])))
+    drawn = draws(jax.random.split(KEY, many))
     places = np.asarray(head.grid.cell(drawn)) @ np.array([4, 1])
     count = np.bincount(places, minlength=16)
     z = (count - many * chance) / np.sqrt(many * chance * (1 - chance))
@@ -88,10 +90,10 @@ def test_a_finer_grid_keeps_every_law_until_it_is_trained():
     fine = coarse.refined(3)
     window = jax.random.uniform(KEY, (9, 2), minval=-1, maxval=1)
     assert fine.head.grid.cells == 12
-    np.testing.assert_allclose(
-        fine.log_densities(window), coarse.log_densities(window), rtol=1e-10, atol=1e-10
-    )
-    gradient = jax.grad(lambda head: head.log_density(jnp.ones(8), window[0], window[1]))(fine.head)
+    found, wanted = (eqx.filter_jit(model.log_densities)(window) for model in (fine, coarse))
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-10)
+    slope = eqx.filter_grad(lambda head: head.log_density(jnp.ones(8), window[0], window[1]))
+    gradient = eqx.filter_jit(slope)(fine.head)
     assert float(jnp.abs(gradient.logits[0]).sum()) > 0
 
 
@@ -105,7 +107,7 @@ def test_the_gaussian_head_has_the_density_and_the_moments_of_its_law():
     y = jnp.array([0.5, 0.1])
     np.testing.assert_allclose(head.log_density(hidden, x, y), law.logpdf(y), rtol=1e-10)
     many = 20_000
-    drawn = jax.vmap(lambda key: head.draw(key, hidden, x))(jax.random.split(KEY, many))
+    drawn = jax.jit(jax.vmap(lambda key: head.draw(key, hidden, x)))(jax.random.split(KEY, many))
     rest = np.linalg.solve(root, (np.asarray(drawn) - mean).T)
     assert np.abs(rest.mean(axis=1)).max() < 5 / np.sqrt(many)
     products = np.array([rest[0] ** 2 - 1, rest[1] ** 2 - 1, rest[0] * rest[1]])

@@ -409,7 +409,11 @@ def fresh(key):
 
 
 @pytest.mark.parametrize(
-    ("source", "pushes"), [(True, 1), (False, 2)], ids=["data and injection", "injections"]
+    ("source", "pushes"),
+    [
+        pytest.param(True, 1, marks=pytest.mark.slow, id="data and injection"),
+        pytest.param(False, 2, id="injections"),
+    ],
 )
 def test_parts_of_a_process_that_share_a_key_draw_different_numbers(source, pushes):
     # Two equal draws would make a variance of 4.
