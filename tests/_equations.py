@@ -89,7 +89,10 @@ def rotary():
 
 RECORD = [0.0, 1.0, 2.0], [[0.0], [1.0], [0.5]], [0]
 
-HALF = rqf.schedules.Exponential(0.5)
+
+def half():
+    return rqf.schedules.Exponential(0.5)
+
 
 # Made when they are used: parameters have the precision of the moment. A model has its own name,
 # and perhaps a word more.
@@ -175,7 +178,7 @@ EQUATIONS: dict[str, Callable[[], Equation]] = {
     "scalar": lambda: of(n.ScalarNoise(d.MeanField(1.0), 0.5)),
     "sum": lambda: of(n.Sum(n.IsotropicNoise(0.5, 0.0), n.TokenNoise(0.3), n.BiasNoise(0.2))),
     "scheduled": lambda: of(
-        n.Scheduled(n.TokenNoise(0.5), HALF), d.Scheduled(d.MeanField(1.0), HALF)
+        n.Scheduled(n.TokenNoise(0.5), half()), d.Scheduled(d.MeanField(1.0), half())
     ),
     "layers": lambda: of(n.Layered(n.IsotropicNoise(0.5, 0.5))),
     "correlated": lambda: of(n.CorrelatedNoise(np.ones((4, 2))), d.Pull(1.0), vector(), flat),
