@@ -190,10 +190,10 @@ EQUATIONS: dict[str, Callable[[], Equation]] = {
         n.TokenNoise(0.3), d.Descent(spring, perpendicular=True), vector(), flat
     ),
     "nudged to a record": lambda: of(
-        n.NoNoise(), d.Nudged(d.Pull(1.0), 2.0, *RECORD), vector(), flat, why="`lt_to`"
+        n.NoNoise(), d.Nudged(d.Pull(1.0), 2.0, *RECORD), vector(), flat
     ),
     "driven by a record": lambda: of(
-        n.NoNoise(), d.Driven(d.Pull(1.0), *RECORD), rqf.laws.Normal((3,)), flat, why="`lt_to`"
+        n.NoNoise(), d.Driven(d.Pull(1.0), *RECORD), rqf.laws.Normal((3,)), flat
     ),
     "waves": lambda: of(
         n.NoNoise(),
@@ -221,6 +221,12 @@ EQUATIONS: dict[str, Callable[[], Equation]] = {
     "ShARK of diffrax": lambda: Equation(m.ginibre(0.5, 0.5), matrix(), diffrax.ShARK()),
     "SRA1 of diffrax": lambda: Equation(m.ginibre(0.5, 0.5), matrix(), diffrax.SRA1()),
     "SPaRK of diffrax": lambda: Equation(m.ginibre(0.5, 0.5), matrix(), diffrax.SPaRK()),
+    "Dopri5 of diffrax": lambda: of(
+        n.NoNoise(), rqf.systems.Lorenz96(8), rqf.laws.Normal((8,)), flat, diffrax.Dopri5()
+    ),
+    "Dopri8 of diffrax": lambda: of(
+        n.NoNoise(), rqf.systems.Lorenz96(40), rqf.laws.Normal((40,)), flat, diffrax.Dopri8()
+    ),
     "Tsit5 of diffrax": lambda: of(n.NoNoise(), d.Pull(1.0), vector(), flat, diffrax.Tsit5()),
 }
 

@@ -9,7 +9,7 @@ kernels of it for attention, and stores to memory between them.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -78,7 +78,7 @@ def step_and_pull(step: Step) -> tuple[Step, Step]:
 
 def pull_back(
     step: Step,
-    kernels: tuple[Callable[..., Rows], Callable[..., Rows]],
+    kernels: tuple[Any, Any],
     streams: UInt32[Array, "2 members"],
     rows: Rows,
     interval: tuple[Int[Array, ""], int, Float[Array, ""], Float[Array, ""]],
@@ -96,9 +96,8 @@ def pull_back(
     known = _size(step.begin.in_avals[: step.parameters])
 
     def by(kernel, rows, place, count):
-        ints = jnp.stack([first + place, jnp.int32(count), jnp.int32(members)])
-        reals = jnp.stack([start + place.astype(h.dtype) * h, h])
-        return kernel(streams, rows, ints, reals, parameters)
+        steps = first + place, count, start + place.astype(h.dtype) * h, h
+        return kernel.call(streams, rows, steps, parameters)
 
     def begun(rows, parameters, start):
         return jnp.concatenate([rows, _handed(step, rows, parameters, start)])

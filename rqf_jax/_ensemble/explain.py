@@ -16,8 +16,9 @@ def explain(sde: SDE, law: AbstractLaw, *, solver: diffrax.AbstractSolver | None
     """Say which solver `simulate` takes for an equation, and what computes a save interval.
 
     An interval is one fused kernel where the step has few numbers, float32 states and operations
-    that all have a rule; otherwise it is a scan in XLA, and the text says why. So it does of the
-    derivative of a kernel where that is a scan.
+    that all have a rule; on a device that no kernel is made for, arithmetic on single numbers in
+    XLA; otherwise it is a scan in XLA, and the text says why. So it does of the derivative of a
+    kernel where that is a scan.
 
     **Arguments**
 
@@ -40,20 +41,17 @@ def explain(sde: SDE, law: AbstractLaw, *, solver: diffrax.AbstractSolver | None
     if wanted():
         state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), problem.state)
         ways = solvers.variants(problem.chosen, sde, state, jnp.asarray(1.0))[0]
-        reasons = [kernel.reason(sde, way, problem.state) for way in ways]
+        routes = [kernel.route(sde, way, problem.state) for way in ways]
     else:
-        ways, reasons = [], [f"{SWITCH} = 0 turns kernels off"]
-    found = [reason for reason in reasons if reason is not None]
-    route = "one fused kernel"
-    if len(found) == len(reasons):
-        route = f"a scan in XLA: {found[0]}"
-    elif found:
-        route = f"one fused kernel or, for long steps, a scan in XLA: {found[0]}"
+        ways, routes = [], [f"{kernel.SCAN}: {SWITCH} = 0 turns kernels off"]
     slow = [
         kernel.reason_of_derivative(sde, way, problem.state)
-        for way, reason in zip(ways, reasons, strict=False)
-        if reason is None
+        for way, route in zip(ways, routes, strict=False)
+        if not route.startswith(kernel.SCAN)
     ]
     slow = [reason for reason in slow if reason is not None]
     derivative = f" Its derivative is a scan in XLA: {slow[0]}." if slow else ""
+    if all(route.startswith(kernel.SCAN) for route in routes):
+        del routes[1:]
+    route = " or, for long steps, ".join(dict.fromkeys(routes))
     return f"{chosen} on {platform}; each save interval is {route}.{derivative}"

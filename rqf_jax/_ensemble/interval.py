@@ -45,7 +45,7 @@ class Batch(AbstractBatch):
     shape: tuple[int, ...] = eqx.field(static=True)
     axis: int = eqx.field(static=True)
     substeps: int = eqx.field(static=True)
-    fused: bool = eqx.field(static=True)
+    fused: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Batch(AbstractBatch):
         *,
         like: PyTree[jax.ShapeDtypeStruct],
         substeps: int,
-        fused: bool,
+        fused: str,
     ):
         dtype = state_dtype(like)
         self.sde, self.solver = in_dtype(model[0], dtype), model[1]

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -13,10 +13,10 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from .._brownian.path import area_stream, draw, increment, levy_area
-from .._fused import cpu, gpu
+from .._fused import cpu, gpu, xla
 from .._fused.cache import warn
 from .._fused.loop import Step, loop
-from .._fused.switch import everywhere, platforms
+from .._fused.switch import IN_XLA, everywhere, platforms, wanted
 from .._fused.values import Unavailable, Unsupported
 from .._sde import SDE, in_dtype, state_dtype
 from ..solvers import begin, micro_step
@@ -24,10 +24,12 @@ from .backward import pull_back, step_and_pull
 from .kinds import once_for_each_kind
 from .validity import noise_shape
 
-MOST_NUMBERS = {"cpu": 1024, "cuda": 256}
+MOST_NUMBERS = {"cpu": 1024}
 """The most numbers of a state and its noise together that a kernel is tried for.
 
 They stay in a core's cache on a CPU, and in a thread's registers on a GPU."""
+
+_MOST = 256
 
 
 @once_for_each_kind
@@ -45,6 +47,9 @@ def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Ste
     _, state_treedef = jax.tree.flatten(state)
     needs_areas = isinstance(solver, diffrax.AbstractSRK)
     kinds = [leaf.dtype for leaf in leaves]
+    for kind in kinds:
+        if kind not in _PARAMETERS:
+            raise Unsupported(f"a parameter of {kind}")
 
     def model(parameters):
         typed = [_from_float(p, kind) for p, kind in zip(parameters, kinds, strict=True)]
@@ -77,13 +82,13 @@ def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Ste
     )
 
 
-def reason(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> str | None:
-    """Why an interval is a scan in XLA, as a clause; None if it is a fused kernel."""
+def route(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> str:
+    """What an interval is, in words: a fused kernel, arithmetic in XLA, or a scan, and why."""
     try:
-        _kernels(*_step_for(sde, solver, state))
+        kernels = _kernels(*_step_for(sde, solver, state))
     except Unsupported as error:
-        return str(error)
-    return None
+        return f"{SCAN}: {error}"
+    return " or ".join(dict.fromkeys(kernel.words for kernel in kernels.values()))
 
 
 def reason_of_derivative(
@@ -98,6 +103,9 @@ def reason_of_derivative(
     return None
 
 
+SCAN, FUSED = "a scan in XLA", "one fused kernel"
+
+
 class Interval(eqx.Module):
     """The steps of one save interval of a batch: where they start, and how long they are."""
 
@@ -110,8 +118,19 @@ class Interval(eqx.Module):
 Plain = Callable[[PyTree, UInt32[Array, "2 members"], Interval, PyTree], PyTree]
 """(equation and solver, streams, interval, states) -> states, as a scan in XLA."""
 
-Kernel = Callable[..., Float[Array, "numbers members"]]
-"""(streams, states, ints, reals, parameters) -> states, on rows of numbers."""
+
+Steps = tuple[Int[Array, ""], int, Float[Array, ""], Float[Array, ""]]
+"""The number of the first step, how many there are, the start, and the length of a step."""
+
+
+class Kernel(NamedTuple):
+    """What moves the states of an interval.
+
+    `call(streams, states, steps, parameters) -> states`, on rows of numbers, and its name in words.
+    """
+
+    call: Callable[..., Float[Array, "numbers members"]]
+    words: str = FUSED
 
 
 def advance(
@@ -188,9 +207,8 @@ def _by_platform(plain, ways, *given):
 def _call(kernel, axis, arrays, streams, interval, x):
     """The kernel on rows of numbers, with the members last."""
     rows = _rows(x, axis)
-    ints = jnp.stack([interval.number, jnp.int32(interval.substeps), jnp.int32(rows.shape[1])])
-    reals = jnp.stack([interval.start, interval.h])
-    rows = kernel(streams, rows, ints, reals, _numbers(arrays))
+    steps = interval.number, interval.substeps, interval.start, interval.h
+    rows = kernel.call(streams, rows, steps, _numbers(arrays))
     out, place = [], 0
     leaves, treedef = jax.tree.flatten(x)
     for leaf in (jnp.moveaxis(leaf, axis, -1) for leaf in leaves):
@@ -208,7 +226,7 @@ def _rows(x, axis):
 
 def _numbers(arrays):
     """All numbers of an equation, as floats."""
-    parameters = [jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(arrays)]
+    parameters = [_as_float(jnp.ravel(leaf)) for leaf in jax.tree.leaves(arrays)]
     # XLA passes no empty buffers.
     return jnp.concatenate(parameters or [jnp.zeros(1, jnp.float32)])
 
@@ -244,32 +262,40 @@ def _step_for(
     """The step, and the platforms at hand that kernels are made for; `Unsupported` if none is."""
     numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
     numbers += math.prod(noise_shape(sde.noise, state))
-    known = [name for name in platforms() if name in _KERNELS]
-    if not known:
-        raise Unsupported(f"there are no kernels for {jax.default_backend()}")
-    fitting = [name for name in known if numbers <= MOST_NUMBERS[name]]
+    names = platforms()
+    fitting = [name for name in names if numbers <= MOST_NUMBERS.get(name, _MOST)]
     if not fitting:
-        most = max(MOST_NUMBERS[name] for name in known)
+        most = max(MOST_NUMBERS.get(name, _MOST) for name in names)
         raise Unsupported(f"{numbers} numbers of state and noise; kernels take {most}")
     return step_of(sde, solver, state), fitting
 
 
 def _kernels(step: Step, names: list[str]) -> dict[str, Kernel]:
     """The kernel of a step for each of these platforms."""
-    return {name: _KERNELS[name](step) for name in names}
+    makers = {} if wanted() == IN_XLA else {"cpu": _on_cpu, "cuda": _on_cuda}
+    return {name: makers.get(name, _in_xla)(step) for name in names}
 
 
 def _pulls(step: Step, names: list[str]) -> dict[str, tuple[Kernel, Kernel]]:
     """Kernels of one step and of its pull-back; `Unsupported` if the derivative is no kernel."""
     forward, back = (_kernels(way, names) for way in step_and_pull(step))
+    if any(kernel.words != FUSED for kernel in [*forward.values(), *back.values()]):
+        raise Unsupported("kernels go back on CPUs and GPUs of NVIDIA's alone")
     return {name: (forward[name], back[name]) for name in names}
+
+
+def _buffers(steps: Steps, members: int) -> tuple[Int[Array, "3"], Float[Array, "2"]]:
+    """Steps as two buffers."""
+    number, substeps, start, h = steps
+    ints = jnp.stack([number, jnp.int32(substeps), jnp.int32(members)])
+    return ints, jnp.stack([start, h])
 
 
 def _on_cpu(step: Step) -> Kernel:
     width = cpu.width()
     name = cpu.target(loop(step, width))
 
-    def kernel(streams, rows, *shared):
+    def call(streams, rows, steps, parameters):
         members = rows.shape[1]
         if spare := -members % width:
             # Whole vectors: the last member again.
@@ -277,20 +303,48 @@ def _on_cpu(step: Step) -> Kernel:
                 jnp.pad(array, [(0, 0), (0, spare)], mode="edge") for array in (streams, rows)
             )
         out = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
-        call = jax.ffi.ffi_call(name, out, vmap_method="sequential")
-        return call(streams, rows, *shared)[:, :members]
+        whole = jax.ffi.ffi_call(name, out, vmap_method="sequential")
+        return whole(streams, rows, *_buffers(steps, members), parameters)[:, :members]
 
-    return kernel
+    return Kernel(call)
 
 
 def _on_cuda(step: Step) -> Kernel:
-    gpu.check_device()
-    return functools.partial(gpu.call, gpu.ptx(loop(step, 1)))
+    try:
+        gpu.check_device()
+        text = gpu.ptx(loop(step, 1))
+    except Unavailable as error:
+        warn(f"Save intervals are not one kernel each, and several times slower: {error}.")
+        return _in_xla(step)
+
+    def call(streams, rows, steps, parameters):
+        buffers = _buffers(steps, rows.shape[1])
+        return gpu.call(text, streams, rows, *buffers, parameters)
+
+    return Kernel(call)
 
 
-_KERNELS = {"cpu": _on_cpu, "cuda": _on_cuda}
+def _in_xla(step: Step) -> Kernel:
+    xla.check(step)
+
+    def call(streams, rows, steps, parameters):
+        number, substeps, start, h = steps
+        return xla.advance(step, streams, rows, number, start, h, parameters, substeps=substeps)
+
+    return Kernel(call, "arithmetic on single numbers in XLA")
+
+
+_PARAMETERS = (jnp.float32, jnp.int32, jnp.uint32, jnp.bool_)
+"""The dtypes of parameters of a kernel, all of which travel as floats, whole numbers as bits."""
+
+
+def _as_float(numbers):
+    if numbers.dtype in (jnp.int32, jnp.uint32):
+        return lax.bitcast_convert_type(numbers, jnp.float32)
+    return numbers.astype(jnp.float32)
 
 
 def _from_float(number, kind):
-    """A parameter of a kernel, all of which are floats, in the equation's own dtype."""
-    return number != 0 if kind == jnp.bool_ else number.astype(kind)
+    if kind in (jnp.int32, jnp.uint32):
+        return lax.bitcast_convert_type(number, kind)
+    return number != 0 if kind == jnp.bool_ else number

@@ -47,7 +47,7 @@ class Problem(AbstractProblem):
     substeps: int = eqx.field(static=True)
     solver: diffrax.AbstractSolver | None
     points: int | None = eqx.field(static=True)
-    fused: bool = eqx.field(static=True)
+    fused: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Problem(AbstractProblem):
         substeps: int = 1,
         solver: diffrax.AbstractSolver | None = None,
         points: int | None = None,
-        fused: bool | None = None,
+        fused: str | None = None,
     ):
         self.sde, self.law, self.times, self.key = sde, law, times, key
         self.save, self.substeps, self.solver, self.points = save, substeps, solver, points

@@ -7,6 +7,7 @@ points, computed for this file.
 """
 
 import functools
+import inspect
 import math
 from typing import Any
 
@@ -176,6 +177,24 @@ def _erfc_positive(x):
     return jnp.where(x > np.float32(10.2), np.float32(0), tail)
 
 
+def _ordered(x):
+    """Integers in the order of floats, where -0 is before 0 and NaN at the ends."""
+    bits = _int(x)
+    return bits ^ (lax.shift_right_arithmetic(bits, np.int32(31)) & 0x7FFFFFFF)
+
+
+def _eq_to(x, y):
+    return _int(x) == _int(y)
+
+
+def _lt_to(x, y):
+    return _ordered(x) < _ordered(y)
+
+
+def _le_to(x, y):
+    return _ordered(x) <= _ordered(y)
+
+
 def _sin(x):
     return _sin_cos(x, 0)
 
@@ -219,6 +238,9 @@ PROGRAMS = {
     "atan2": _atan2,
     "erf": _erf,
     "erfc": _erfc,
+    "eq_to": _eq_to,
+    "lt_to": _lt_to,
+    "le_to": _le_to,
 }
 """The function behind each primitive, by the primitive's name."""
 
@@ -226,6 +248,7 @@ PROGRAMS = {
 @functools.cache
 def program(name: str) -> Any:
     """The function behind a primitive as a closed jaxpr of numbers."""
-    numbers = [np.float32(0)] * (2 if name == "atan2" else 1)
+    function = PROGRAMS[name]
+    numbers = [np.float32(0)] * len(inspect.signature(function).parameters)
     with jax.numpy_dtype_promotion("standard"):
-        return jax.make_jaxpr(PROGRAMS[name])(*numbers)
+        return jax.make_jaxpr(function)(*numbers)

@@ -5,7 +5,7 @@ products of matrices are written out entry by entry, and elementwise arithmetic 
 Large arrays are made row by row in loops of the program (`rows`), and so are long loops of the
 step itself.
 
-A primitive without a rule raises `Unsupported`, and so does a program above `LIMIT` operations.
+A primitive without a rule raises `Unsupported`, and so does a program of too many operations.
 """
 
 import functools
@@ -27,6 +27,7 @@ from .values import (
     Ops,
     Pair,
     Unsupported,
+    array_of,
     cell,
     folded,
     known,
@@ -36,11 +37,11 @@ from .values import (
     simplified,
 )
 
-LIMIT = 20_000
-"""The most operations on lanes in one step; beyond that a compiler takes longer than it saves."""
-
 UNROLLED = 2_000
 """The most operations in all turns of a loop that are written out; a longer one stays a loop."""
+
+_TURNS, _STAGES = 64, 8_000
+"""The most turns, and operations in them, of an open loop that are written out if they are sure."""
 
 _ELEMENTWISE = {
     *("add", "sub", "mul", "div", "rem", "neg", "abs", "sign", "square", "integer_pow"),
@@ -59,10 +60,9 @@ _CALLS = {
 _PROGRAMS_OF_JAX = {"maybe_set", "select_if_vmap", "unvmap_all", "unvmap_any", "unvmap_max"}
 """Equinox's operations, which are functions of JAX for one member: batching alone is their own."""
 
-_SAME = {
-    *("copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"),
-    "nonbatchable",
-}
+_SAME = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "nonbatchable"}
+_TOTAL = {"eq_to": lax.eq_p, "lt_to": lax.lt_p, "le_to": lax.le_p}
+"""Comparisons that order all floats, and the same for other numbers."""
 
 
 _ALSO = {"add_any": lax.add_p}
@@ -131,10 +131,14 @@ class _Interpreter(Moving, ByRows):
     def elementwise(self, equation: Any, xs: Sequence[Lanes]) -> Lanes:
         """An elementwise operation, by its primitive or by the arithmetic of its function."""
         name = equation.primitive.name
+        kind = equation.invars[0].aval.dtype if equation.invars else None
+        if name in _TOTAL and kind != np.float32:
+            return self.each(_TOTAL[name], {}, *xs)
         if name in functions.PROGRAMS:
-            kind = equation.invars[0].aval.dtype
             if kind != np.float32:
                 raise Unsupported(f"`{name}` of {kind}")
+            if self.ops.functions:
+                return self.each(equation.primitive, equation.params, *xs)
             program = functions.program(name)
             return over(lambda *lane: self.closed(program, list(map(cell, lane)))[0][()], *xs)
         params = {k: v for k, v in equation.params.items() if k != "sharding"}
@@ -156,8 +160,8 @@ class _Interpreter(Moving, ByRows):
         if simpler is not None:
             return simpler
         self.count += 1
-        if self.count > LIMIT:
-            raise Unsupported(f"a step of more than {LIMIT} operations")
+        if self.count > self.ops.most:
+            raise Unsupported(f"a step of more than {self.ops.most} operations")
         return self.ops.apply(primitive, params, *args)
 
     # ---- reductions and products, as chains of elementwise operations
@@ -167,7 +171,7 @@ class _Interpreter(Moving, ByRows):
         x = np.moveaxis(x, axes, range(len(axes)))
         x = x.reshape((math.prod(x.shape[: len(axes)]), *x.shape[len(axes) :]))
         if not len(x):
-            return np.full(x.shape[1:], empty, object)
+            return array_of([empty] * math.prod(x.shape[1:]), x.shape[1:])
         return functools.reduce(functools.partial(self.each, primitive, {}), map(part, x))
 
     def _reduce_sum(self, x, *, axes, **_):
@@ -249,20 +253,25 @@ class _Interpreter(Moving, ByRows):
     def _while(self, *xs, cond_jaxpr, body_jaxpr, cond_nconsts, body_nconsts):
         first, second = cond_nconsts, cond_nconsts + body_nconsts
         carry = xs[second:]
-        values, turns = _flat(carry), UNROLLED // max(1, _entries(body_jaxpr.jaxpr))
+        values, turns, before = _flat(carry), _TURNS, self.count
 
         def test(values):
             given = [*xs[:first], *_shaped(values, carry)]
-            return self.wholes(self.closed(cond_jaxpr, given))[0][()]
+            (more,) = self.wholes(self.closed(cond_jaxpr, given))
+            if more.shape:
+                raise Unsupported("a loop that ends for one number of a state before another")
+            return more[()]
 
         def turn(values):
             given = [*xs[first:second], *_shaped(values, carry)]
             return _flat(self.wholes(self.closed(body_jaxpr, given)))
 
         # Turns that are taken in any case are written out, such as all stages of a method.
-        while known(goes := test(values)) and (turns > 0 or not goes):
+        while known(goes := test(values)):
             if not goes:
                 return _shaped(values, carry)
+            if not turns or self.count - before > _STAGES:
+                break
             values, turns = turn(values), turns - 1
         if not self.ops.loops:
             raise Unsupported("a loop whose length depends on the state")
@@ -271,12 +280,18 @@ class _Interpreter(Moving, ByRows):
     def _cond(self, index, *xs, branches, **_):
         if known(index[()]):
             return self.closed(branches[min(max(int(index[()]), 0), len(branches) - 1)], xs)
-        if len(branches) != 2:
-            raise Unsupported("a choice of three or more that depends on the state")
-        no, yes = (self.wholes(self.closed(branch, xs)) for branch in branches)
-        test = self.each(lax.ne_p, {}, index, cell(np.int32(0)))
-        choose = functools.partial(self.each, lax.select_n_p, {}, test)
-        return list(map(choose, no, yes))
+        ways = [self.wholes(self.closed(branch, xs)) for branch in branches]
+        return [
+            self.chosen(index, len(ways), lambda i, of=of: of[i]) for of in zip(*ways, strict=True)
+        ]
+
+    def _add_any(self, x, y):
+        return self.each(lax.add_p, {}, x, y)
+
+    def _reduce_precision(self, x, *, exponent_bits, mantissa_bits, **_):
+        if exponent_bits < 8 or mantissa_bits < 23:
+            raise Unsupported("rounding to fewer bits")
+        return x
 
     def _platform_index(self, *, platforms, **_):
         places = [i for i, names in enumerate(platforms) if names is None or "cpu" in names]
@@ -307,9 +322,7 @@ def _shaped(values: Sequence[Any], like: Sequence[Lanes]) -> list[Lanes]:
     """Arrays of these lane values, of the shapes of others."""
     ends, out = np.cumsum([0, *(array.size for array in like)]), []
     for low, array in zip(ends, like, strict=False):
-        one = np.empty(array.size, object)
-        one[:] = values[low : low + array.size]
-        out.append(one.reshape(array.shape))
+        out.append(array_of(values[low : low + array.size], array.shape))
     return out
 
 

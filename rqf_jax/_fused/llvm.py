@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from .memory import Memory, Name
+from .memory import Memory, Name, Stored
 from .values import Unavailable, Unsupported, known
 
 _FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "rem": "frem"}
 _WHOLE = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
 _SHIFTS = {"shift_left": "shl", "shift_right_logical": "lshr", "shift_right_arithmetic": "ashr"}
+_DIVISIONS = ("div", "rem")
+_SIGNS = {"int32": "s", "uint32": "u"}
 _COMPARE_FLOAT = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 _INTRINSICS = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "abs": "fabs"}
 _FAST = "nsz contract"
@@ -56,6 +58,14 @@ class Emitter(Memory):
 
     def apply(self, primitive, params, *args):
         """One elementwise primitive."""
+        args = tuple(Name(self.text(a), a.dtype) if isinstance(a, Stored) else a for a in args)
+        out = self.written(primitive, params, *args)
+        if isinstance(out, Name) and all(map(self.is_same, args)):
+            self.same.add(out.text)
+        return out
+
+    def written(self, primitive, params, *args):
+        """The same, without looking for what all members share."""
         name, dtype = primitive.name, self.dtype(args[-1])
         real, kind = dtype == "float32", self.type(dtype)
         x, *rest = (self.text(a) for a in args)
@@ -68,6 +78,8 @@ class Emitter(Memory):
             )
         if name in _WHOLE and not real:
             return self.put(f"{_WHOLE[name]} {kind} {x}, {rest[0]}", dtype)
+        if name in _DIVISIONS and dtype in _SIGNS and known(args[1]) and args[1] > 0:
+            return self.put(f"{_SIGNS[dtype]}{name} {kind} {x}, {rest[0]}", dtype)
         if name in _SHIFTS and known(args[1]) and 0 <= int(args[1]) < 32:
             return self.put(f"{_SHIFTS[name]} {kind} {x}, {rest[0]}", dtype)
         if name in _COMPARE_FLOAT:
@@ -85,7 +97,7 @@ class Emitter(Memory):
         if dtype == "float32":
             test = f"fcmp {_COMPARE_FLOAT[name]}"
         else:
-            sign = "" if name in ("eq", "ne") else ("s" if dtype == "int32" else "u")
+            sign = "" if name in ("eq", "ne") else _SIGNS.get(dtype, "u")
             test = f"icmp {sign}{name}"
         return self.put(f"{test} {self.type(dtype)} {self.text(a)}, {self.text(b)}", "bool")
 
@@ -154,8 +166,8 @@ class Emitter(Memory):
         return self.extreme("lt", self.extreme("gt", x, low), high)
 
     def _sign(self, a, **_):
-        one, zero = np.float32(1), np.float32(0)
-        down = self.choose(self.compare("lt", a, zero), -one, a)
+        zero, one = np.array([0, 1], self.dtype(a))
+        down = self.choose(self.compare("lt", a, zero), np.negative(one), a)
         return self.choose(self.compare("gt", a, zero), one, down)
 
     def _abs(self, a, **_):
@@ -168,10 +180,13 @@ class Emitter(Memory):
     def _is_finite(self, a, **_):
         return self.compare("lt", self.call("fabs", a), np.float32(np.inf))
 
-    def _select_n(self, test, no, *yes, **_):
-        if len(yes) != 1 or self.dtype(test) != "bool":
-            raise Unsupported("a choice of three or more")
-        return self.choose(test, yes[0], no)
+    def _select_n(self, test, first, *others, **_):
+        if self.dtype(test) == "bool":
+            return self.choose(test, others[0], first)
+        for number, other in enumerate(others, 1):
+            reached = self.compare("ge", test, np.int32(number))
+            first = self.choose(reached, other, first)
+        return first
 
     def _convert_element_type(self, a, *, new_dtype, **_):
         old, new = self.dtype(a), str(np.dtype(new_dtype))
@@ -183,13 +198,15 @@ class Emitter(Memory):
             word = "zext"
         elif new == "float32":
             word = "uitofp" if old in ("bool", "uint32") else "sitofp"
-        else:
+        elif new in _SIGNS:
             return self.saturated(a, new)
+        else:
+            raise Unsupported(f"numbers of type {new}")
         return self.put(f"{word} {self.type(old)} {self.text(a)} to {self.type(new)}", new)
 
     def saturated(self, a: Any, dtype: str) -> Name:
         """The whole part of a float, at the ends of the range for floats beyond it, 0 for NaN."""
-        sign = "s" if dtype == "int32" else "u"
+        sign = _SIGNS[dtype]
         real, whole = self.type("float32"), self.type(dtype)
         suffix = "i32.f32" if self.width == 1 else f"v{self.width}i32.v{self.width}f32"
         function = f"@llvm.fpto{sign}i.sat.{suffix}"

@@ -10,9 +10,9 @@ import numpy as np
 
 from .lanes import evaluate
 from .llvm import Emitter
-from .memory import TYPES, Name, Stored
+from .memory import TYPES, Name, Room, Stored
 from .rows import ROWS
-from .values import Lanes, Pair, Unsupported
+from .values import Lanes, Pair, Unsupported, array_of, cell
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,14 @@ def loop(step: Step, width: int) -> Loop:
     Raises `Unsupported` if an operation of the step has no rule.
     """
     emit = Emitter(width)
-    words = _array([_load(emit, "%words", row, "uint32") for row in range(2)], (2,))
+    words = array_of([_load(emit, "%words", row, "uint32") for row in range(2)], (2,))
     size = sum(map(math.prod, step.shapes))
-    x = _split([_load(emit, "%xs", row, "float32") for row in range(size)], step.shapes)
+    x = split([_load(emit, "%xs", row, "float32") for row in range(size)], step.shapes)
     shapes = [aval.shape for aval in step.begin.in_avals[: step.parameters]]
     count = sum(map(math.prod, shapes))
-    parameters = _split([_parameter(emit, place) for place in range(count)], shapes)
-    h, start = (_shared(emit, name, "float32") for name in ("%h", "%start"))
+    given = Room("%parameters", "float32", shared=True)
+    parameters = split(list(map(given.at, range(count))), shapes)
+    h, start = (cell(emit.spread(name, "float32")) for name in ("%h", "%start"))
     handed = evaluate(emit, step.begin, *parameters, start, *x)
     arrays = [*x, *handed]
     if any(isinstance(value, Pair) for array in arrays for value in array.flat):
@@ -78,7 +79,7 @@ def loop(step: Step, width: int) -> Loop:
         "%now = fadd float %start, %passed",
         "%number = add i32 %first, %s",
     ]
-    number, now = _shared(emit, "%number", "int32"), _shared(emit, "%now", "float32")
+    number, now = cell(emit.spread("%number", "int32")), cell(emit.spread("%now", "float32"))
     out = evaluate(emit, step.step, *parameters, words, number, now, h, *carried)
     after = [[emit.text(value) for value in array.flat] for array in out]
     for array, texts in zip(carried, after, strict=True):
@@ -118,11 +119,11 @@ def _carried(emit: Emitter, array: Lanes) -> tuple[Lanes, list[str]]:
     texts = list(map(emit.text, array.flat))
     if array.size < ROWS:
         names = [emit.fresh(emit.dtype(value)) for value in array.flat]
-        return _array(names, array.shape), texts
+        return array_of(names, array.shape), texts
     room = emit.room(array.size, array.flat[0])
     for place, (value, text) in enumerate(zip(array.flat, texts, strict=True)):
         emit.store(room, str(place), Name(text, emit.dtype(value)))
-    return _array([room.at(place) for place in range(array.size)], array.shape), texts
+    return array_of([room.at(place) for place in range(array.size)], array.shape), texts
 
 
 def _place(name: str, pointer: str, row: int, kind: str) -> list[str]:
@@ -142,37 +143,8 @@ def _load(emit: Emitter, pointer: str, row: int, dtype: str) -> Name:
     return one
 
 
-def _parameter(emit: Emitter, place: int) -> Name:
-    """A number of %parameters, as a lane value."""
-    name = f"%p{place}"
-    emit.lines += [
-        f"{name}.p = getelementptr float, ptr %parameters, i64 {place}",
-        f"{name} = load float, ptr {name}.p, align 4",
-    ]
-    return _shared(emit, name, "float32").item()
-
-
-def _shared(emit: Emitter, name: str, dtype: str) -> Lanes:
-    """A number that all members share, as an array of one lane value."""
-    one = Name(name, dtype)
-    if emit.width > 1:
-        one, vector = emit.fresh(dtype), emit.type(dtype)
-        emit.lines += [
-            f"{one.text}.1 = insertelement {vector} poison, {TYPES[dtype]} {name}, i32 0",
-            f"{one.text} = shufflevector {vector} {one.text}.1, {vector} poison, "
-            f"<{emit.width} x i32> zeroinitializer",
-        ]
-    return _array([one], ())
-
-
-def _array(values: list[Any], shape: tuple[int, ...]) -> Lanes:
-    out = np.empty(len(values), object)
-    out[:] = values
-    return out.reshape(shape)
-
-
-def _split(values: list[Any], shapes: list[tuple[int, ...]]) -> list[Lanes]:
+def split(values: list[Any], shapes: list[tuple[int, ...]]) -> list[Lanes]:
     """Arrays of these shapes from the lane values of all of them."""
     ends = np.cumsum([0, *map(math.prod, shapes)])
     parts = zip(ends, ends[1:], shapes, strict=False)
-    return [_array(values[low:high], shape) for low, high, shape in parts]
+    return [array_of(values[low:high], shape) for low, high, shape in parts]

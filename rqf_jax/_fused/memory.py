@@ -1,6 +1,7 @@
 """The writer of a program: names, loops and memory, in LLVM's language."""
 
 import abc
+import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import numpy as np
 from .values import Ops, Unsupported, known
 
 TYPES = {"float32": "float", "int32": "i32", "uint32": "i32", "bool": "i1"}
+_SHORT = {"float": "f32", "i32": "i32"}
 
 MOST_BYTES = 2**20
 """The most memory of one lane value's members; a thread's stack has several times as much."""
@@ -26,10 +28,11 @@ class Name:
 
 @dataclass(frozen=True)
 class Room:
-    """Memory of a kernel for so many lane values."""
+    """Memory for so many lane values: a kernel's own, or `shared` numbers of all its members."""
 
     text: str
     dtype: str
+    shared: bool = False
 
     def at(self, place: int) -> "Stored":
         """The lane value at a place, read where it is used."""
@@ -74,6 +77,8 @@ class Memory(Ops, abc.ABC):
     repeated: int = 0
     """Lines that run beyond those that are written, in all turns of loops of known length."""
     bytes: int = 0
+    same: set[str] = field(default_factory=set)
+    """Names of lane values that are one number for all members, such as functions of time."""
 
     def type(self, dtype: str) -> str:
         """The LLVM type of lane values of a dtype."""
@@ -87,11 +92,7 @@ class Memory(Ops, abc.ABC):
         if isinstance(value, Name):
             return value.text
         kind = _kind(self.dtype(value))
-        if kind == "float":
-            # LLVM writes float constants as the bits of a double.
-            one = f"0x{struct.unpack('<Q', struct.pack('<d', float(value)))[0]:016X}"
-        else:
-            one = str(int(value))
+        one = _literal(value, kind)
         return one if self.width == 1 else f"splat ({kind} {one})"
 
     @staticmethod
@@ -138,9 +139,33 @@ class Memory(Ops, abc.ABC):
 
     def load(self, room: Room, place: str) -> Name:
         """Read a lane value."""
-        kind = self.type(room.dtype)
+        kind = TYPES[room.dtype] if room.shared else self.type(room.dtype)
         pointer = self.put(f"getelementptr {kind}, ptr {room.text}, i32 {place}", "ptr")
-        return self.put(f"load {kind}, ptr {pointer.text}", room.dtype)
+        value = self.put(f"load {kind}, ptr {pointer.text}", room.dtype)
+        return self.spread(value.text, room.dtype) if room.shared else value
+
+    def found(self, room: Room, places: Name) -> Name:
+        """Read a lane value whose place differs from member to member."""
+        if room.dtype == "bool":
+            raise Unsupported("a truth value at a place that depends on the state")
+        if self.width == 1:
+            return self.load(room, places.text)
+        if places.text in self.same:
+            first = f"extractelement {self.type('int32')} {places.text}, i32 0"
+            return self.load(room, self.put(first, "place").text)
+        own, kind, whole = self.type(room.dtype), TYPES[room.dtype], self.type("int32")
+        at = places.text
+        if not room.shared:
+            first = self.put(f"mul {whole} {at}, {self.text(np.int32(self.width))}", "int32").text
+            lanes = ", ".join(f"i32 {lane}" for lane in range(self.width))
+            at = self.put(f"add {whole} {first}, <{lanes}>", "int32").text
+        pointers, mask = f"<{self.width} x ptr>", self.type("bool")
+        function = f"@llvm.masked.gather.v{self.width}{_SHORT[kind]}.v{self.width}p0"
+        self.declared.add(f"declare {own} {function}({pointers}, i32, {mask}, {own})")
+        where = self.put(f"getelementptr {kind}, ptr {room.text}, {whole} {at}", "ptr").text
+        every = self.text(np.bool_(True))
+        call = f"call {own} {function}({pointers} {where}, i32 4, {mask} {every}, {own} poison)"
+        return self.put(call, room.dtype)
 
     def place(self, at: Index, start: int, step: int) -> str:
         """start + step · the number of the turn."""
@@ -156,6 +181,45 @@ class Memory(Ops, abc.ABC):
             return None
         return values[0].room, values[0].place, int(steps[0]) if len(steps) else 1
 
+    def kept(self, values: Sequence[Any]) -> tuple[Room, int, int]:
+        """Memory of these lane values, taken for them if they are in none at equal distances."""
+        if all(map(known, values)):
+            return self.table(values), 0, 1
+        places = self.places(values)
+        if places is None:
+            places = self.room(len(values), values[0]), 0, 1
+            for place, value in enumerate(values):
+                self.store(places[0], str(place), value)
+        return places
+
+    def table(self, values: Sequence[Any]) -> Room:
+        """Numbers that are known as constants of the program."""
+        dtype = self.dtype(values[0])
+        kind = _kind(dtype)
+        numbers = ", ".join(f"{kind} {_literal(value, kind)}" for value in values)
+        text = f"private unnamed_addr constant [{len(values)} x {kind}] [{numbers}]"
+        name = f"@table_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        self.declared.add(f"{name} = {text}")
+        return Room(name, dtype, shared=True)
+
+    def part(self, column: Sequence[Any], start: Any, size: int) -> list[Name]:
+        """So many entries of a column, from a place on that differs from member to member."""
+        room, first, step = self.kept(column)
+        whole = self.type("int32")
+        scaled = self.put(f"mul {whole} {self.text(start)}, {self.text(np.int32(step))}", "int32")
+        found = []
+        for number in range(size):
+            place = self.text(np.int32(first + step * number))
+            at = self.put(f"add {whole} {scaled.text}, {place}", "int32")
+            if self.is_same(start):
+                self.same.add(at.text)
+            found.append(self.found(room, at))
+        return found
+
+    def is_same(self, value: Any) -> bool:
+        """True for a lane value that is known to be one number for all members."""
+        return known(value) or (isinstance(value, Name) and value.text in self.same)
+
     def spread(self, number: str, dtype: str) -> Name:
         """A number that all members share as a lane value."""
         if self.width == 1:
@@ -163,7 +227,9 @@ class Memory(Ops, abc.ABC):
         kind = self.type(dtype)
         one = self.put(f"insertelement {kind} poison, {TYPES[dtype]} {number}, i32 0", dtype)
         zeros = f"<{self.width} x i32> zeroinitializer"
-        return self.put(f"shufflevector {kind} {one.text}, {kind} poison, {zeros}", dtype)
+        out = self.put(f"shufflevector {kind} {one.text}, {kind} poison, {zeros}", dtype)
+        self.same.add(out.text)
+        return out
 
     def backwards(self, at: Index, count: int) -> Index:
         """The number of a turn, counted from the last of `count`."""
@@ -243,6 +309,13 @@ class Memory(Ops, abc.ABC):
     def _enter(self, label: str, seen: dict[str, Name]) -> None:
         self.block, self.seen = label[1:], seen
         self.lines.append(f"{self.block}:")
+
+
+def _literal(value: Any, kind: str) -> str:
+    """A number as LLVM writes it: float constants are the bits of a double."""
+    if kind == "float":
+        return f"0x{struct.unpack('<Q', struct.pack('<d', float(value)))[0]:016X}"
+    return str(int(value))
 
 
 def _kind(dtype: str) -> str:

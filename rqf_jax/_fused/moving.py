@@ -8,11 +8,16 @@ import jax
 import numpy as np
 from jax import lax
 
-from .values import Lanes, Pair, Unsupported, cell, known, numbers, objects, over, part
+from .values import Lanes, Pair, cell, known, numbers, objects, over, part
+
+_FEW = 8
+"""Up to so many places, one that is not known is found by choices."""
 
 
 class Moving(abc.ABC):
     """Methods `_name(*arrays, **parameters)`, one for each primitive."""
+
+    ops: Any
 
     @abc.abstractmethod
     def each(self, primitive: Any, params: dict[str, Any], *xs: Lanes) -> Lanes:
@@ -71,12 +76,25 @@ class Moving(abc.ABC):
 
     def _dynamic_slice(self, x, *starts, slice_sizes):
         for axis, (start, size) in enumerate(zip(starts, slice_sizes, strict=True)):
-
-            def at(place, x=x, axis=axis, size=size):
-                return np.take(x, range(place, place + size), axis)
-
-            x = self.chosen(start, x.shape[axis] - size + 1, at)
+            x = self.along(x, axis, start, size)
         return x
+
+    def along(self, x: Lanes, axis: int, start: Lanes, size: int) -> Lanes:
+        """The part of `x` from `start` on, which is kept to where a part of that size is."""
+        count = x.shape[axis] - size + 1
+        if known(start[()]) or count <= _FEW:
+            return self.chosen(
+                start, count, lambda place: np.take(x, range(place, place + size), axis)
+            )
+        kind = np.dtype(start[()].dtype).type
+        start = self.each(lax.clamp_p, {}, cell(kind(0)), start, cell(kind(count - 1)))
+        columns = np.moveaxis(x, axis, 0)
+        out = np.empty((size, *columns.shape[1:]), object)
+        for rest in np.ndindex(*columns.shape[1:]):
+            out[(slice(None), *rest)] = self.ops.part(
+                list(columns[(slice(None), *rest)]), start[()], size
+            )
+        return np.moveaxis(out, 0, axis)
 
     def _dynamic_update_slice(self, x, update, *starts):
         def at(*places):
@@ -92,15 +110,52 @@ class Moving(abc.ABC):
         return at()
 
     def _gather(self, x, indices, *, dimension_numbers, slice_sizes, mode, fill_value, **_):
+        if not all(map(known, indices.flat)):
+            return self.gathered(x, indices, dimension_numbers, slice_sizes, mode, fill_value)
         # Where each entry comes from is found by gathering places, by JAX's own rules.
-        at = numbers(indices)
         places = np.arange(x.size, dtype=np.int32).reshape(x.shape)
         with jax.ensure_compile_time_eval():
-            found = lax.gather(places, at, dimension_numbers, slice_sizes, mode=mode, fill_value=-1)
+            found = lax.gather(
+                places, numbers(indices), dimension_numbers, slice_sizes, mode=mode, fill_value=-1
+            )
         found = np.asarray(found)
+        out = x.reshape(-1)[found]
         if (found < 0).any():
-            raise Unsupported("an index out of range")
-        return x.reshape(-1)[found]
+            out[found < 0] = _filling(x, fill_value)
+        return out
+
+    def gathered(self, x, indices, dimension_numbers, slice_sizes, mode, fill_value):
+        """Parts of `x` at places that are not known: one after the other."""
+        d, batch = dimension_numbers, indices.shape[:-1]
+        lost = sorted([*d.collapsed_slice_dims, *d.operand_batching_dims])
+        out = np.empty((*batch, *np.delete(slice_sizes, lost)), object)
+        for at in np.ndindex(*batch):
+            one = x[
+                tuple(
+                    slice(size)
+                    if i not in {*d.start_index_map, *d.operand_batching_dims}
+                    else slice(None)
+                    for i, size in enumerate(slice_sizes)
+                )
+            ]
+            for axis, where in zip(
+                d.operand_batching_dims, d.start_indices_batching_dims, strict=True
+            ):
+                one = np.take(one, [at[where]], axis)
+            inside = cell(np.bool_(True))
+            for axis, start in zip(d.start_index_map, map(part, indices[at]), strict=True):
+                most = cell(np.dtype(start[()].dtype).type(x.shape[axis] - slice_sizes[axis]))
+                least = cell(np.zeros_like(most[()])[()])
+                for test, end in ((lax.ge_p, least), (lax.le_p, most)):
+                    inside = self.each(lax.and_p, {}, inside, self.each(test, {}, start, end))
+                one = self.along(one, int(axis), start, int(slice_sizes[axis]))
+            one = np.squeeze(one, tuple(lost))
+            if mode == lax.GatherScatterMode.FILL_OR_DROP:
+                fill = cell(_filling(x, fill_value))
+                one = self.each(lax.select_n_p, {}, inside, fill, one)
+            out[at] = one[()]
+        rest = [axis for axis in range(out.ndim) if axis not in d.offset_dims]
+        return np.moveaxis(out, range(out.ndim), [*rest, *d.offset_dims])
 
     def _scatter(self, x, indices, updates, *, dimension_numbers, mode, **_):
         def found(one, two):
@@ -158,3 +213,16 @@ class Moving(abc.ABC):
         one = np.arange(shape[dimension], dtype=dtype)
         place = [-1 if axis == dimension else 1 for axis in range(len(shape))]
         return objects(np.broadcast_to(one.reshape(place), shape))
+
+
+def _filling(x: Lanes, fill_value: Any) -> Any:
+    """The number in the place of entries that are not there, by JAX's rules."""
+    kind = np.dtype(x.flat[0].dtype)
+    if fill_value is None:
+        if kind.kind == "f":
+            fill_value = np.nan
+        elif kind.kind == "b":
+            fill_value = True
+        else:
+            fill_value = np.iinfo(kind).min if kind.kind == "i" else np.iinfo(kind).max
+    return kind.type(fill_value)

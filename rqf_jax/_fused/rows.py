@@ -137,13 +137,7 @@ class ByRows:
             if first.dtype.kind in "iu" and np.ptp(np.diff(np.array(column, np.int64))) == 0:
                 step = int(column[1]) - int(first)
                 return lambda at: ops.spread(ops.place(at, int(first), step), str(first.dtype))
-        places = ops.places(column)
-        if places is None:
-            room = ops.room(len(column), first)
-            for place, value in enumerate(column):
-                ops.store(room, str(place), value)
-            places = room, 0, 1
-        room, start, step = places
+        room, start, step = ops.kept(column)
         return lambda at: ops.load(room, ops.place(at, start, step))
 
     # ---- rules

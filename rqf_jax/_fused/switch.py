@@ -9,24 +9,30 @@ from jax.extend import backend
 SWITCH = "RQF_JAX_FUSED"
 """The environment variable that turns fused kernels off: with 0 every interval is a scan in XLA.
 
-With `all`, a program holds the kernels of every platform, so that it can be lowered for another.
+With `xla`, steps are arithmetic in XLA as on devices that no kernel is made for (see `xla`). With
+`all`, a program holds the kernels of every platform, so that it can be lowered for another.
 """
 
+IN_XLA = "xla"
 
-def wanted() -> bool:
-    """Whether fused kernels are to be used where they can be."""
-    return os.environ.get(SWITCH, "1") != "0"
+
+def wanted() -> str:
+    """The kernels that are wanted, as the value of the switch; empty for none."""
+    value = os.environ.get(SWITCH, "1")
+    return "" if value == "0" else value
 
 
 def platforms() -> list[str]:
     """The platforms to make kernels for, by JAX's names."""
-    if os.environ.get(SWITCH) == "all":
+    if wanted() == "all":
         return ["cpu", "cuda"]
-    return ["cuda" if jax.default_backend() == "gpu" else jax.default_backend()]
+    name = jax.default_backend()
+    # A GPU of NVIDIA's is `cuda`, one of AMD's `rocm`.
+    return [jax.local_devices()[0].client.platform if name == "gpu" else name]
 
 
 def everywhere(names: Collection[str]) -> bool:
     """Whether these are all platforms that a program of this process can be for."""
-    if os.environ.get(SWITCH) == "all":
+    if wanted() == "all":
         return False
     return {"cuda" if name == "gpu" else name for name in backend.backends()} <= set(names)

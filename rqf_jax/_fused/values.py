@@ -1,7 +1,7 @@
 """Lane values, and arrays of them.
 
 Every array of a step becomes a NumPy array of objects, one lane value an entry. `Ops` says what a
-lane value is: an array over members (`ArrayOps`, for tests), or a name in an LLVM program
+lane value is: an array over members (`ArrayOps`, see `xla`), or a name in an LLVM program
 (`llvm.Emitter`). Values that are known while a program is built are NumPy scalars, and arithmetic
 on them is done at once.
 """
@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import dtypes, lax
+from jax.core import Tracer
 
 Lanes = np.ndarray
 """An array of objects, one lane value an entry."""
@@ -39,6 +41,11 @@ class Ops(abc.ABC):
     loops = False
     """True if there are loops and memory: `llvm.Emitter` has `repeat`, `store` and `load`."""
 
+    functions = False
+    """True if there are functions such as exp, which otherwise are written as arithmetic."""
+    most = 20_000
+    """The most operations in one step; beyond that a compiler takes longer than it saves."""
+
     @abc.abstractmethod
     def apply(self, primitive: Any, params: dict[str, Any], *args: Any) -> Any:
         """One elementwise primitive on lane values, of which one at least is not known."""
@@ -47,19 +54,38 @@ class Ops(abc.ABC):
 class ArrayOps(Ops):
     """Lane values are JAX arrays over members."""
 
+    functions = True
+    most = 5_000
+
     def apply(self, primitive, params, *args):
         """The primitive itself, on arrays of one shape."""
         shape = next(a.shape for a in args if np.ndim(a))
         return primitive.bind(*(a if np.ndim(a) else lax.full(shape, a) for a in args), **params)
 
+    def part(self, column: Sequence[Any], start: Any, size: int) -> list[Any]:
+        """So many entries of a column, from a place on that differs from member to member."""
+        rows = jnp.stack([jnp.broadcast_to(value, start.shape) for value in column])
+        places = start + np.arange(size, dtype=start.dtype)[:, None]
+        return list(jnp.take_along_axis(rows, places, 0, mode="promise_in_bounds"))
+
 
 def objects(array: Any) -> Lanes:
     """An array of numbers that are known as an array of lane values."""
+    if isinstance(array, Tracer):
+        raise Unsupported("a number that is traced, and no parameter of the equation")
+    if jnp.issubdtype(getattr(array, "dtype", np.float32), dtypes.extended):
+        raise Unsupported("a random key")
     array = np.asarray(array)
-    out = np.empty(array.shape, object)
-    for place in np.ndindex(*array.shape):
-        out[place] = array[place]
-    return out
+    return array_of(list(array.reshape(-1)), array.shape)
+
+
+def array_of(values: Sequence[Any], shape: tuple[int, ...]) -> Lanes:
+    """An array of these lane values."""
+    out = np.empty(len(values), object)
+    # One by one: a list of arrays over members would become one array of numbers.
+    for place, value in enumerate(values):
+        out[place] = value
+    return out.reshape(shape)
 
 
 def known(value: Any) -> bool:

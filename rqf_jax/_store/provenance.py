@@ -20,6 +20,7 @@ _SETTINGS = (
     "jax_disable_jit",
 )
 _FUSED = "RQF_JAX_FUSED"
+_KINDS = {"0": "off", "xla": "in XLA"}
 # How many devices share the work, and what XLA writes down about itself, moves no bit.
 _OF_NO_INFLUENCE = ("--xla_force_host_platform_device_count", "--xla_dump_")
 # The extensions of x86 and ARM that decide how XLA vectorises, and so how sums are rounded.
@@ -58,7 +59,7 @@ def identity() -> dict[str, str]:
             "device": device.device_kind,
             "processor": _processor() if device.platform == "cpu" else "",
             "floats": "64 bits" if jax.config.jax_enable_x64 else "32 bits",  # pyright: ignore[reportAttributeAccessIssue]
-            "fused kernels": "off" if os.environ.get(_FUSED) == "0" else "on",
+            "fused kernels": _KINDS.get(os.environ.get(_FUSED, ""), "on"),
             "XLA_FLAGS": " ".join(sorted(f for f in flags if not f.startswith(_OF_NO_INFLUENCE))),
         }
     )

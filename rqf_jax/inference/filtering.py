@@ -153,7 +153,7 @@ def ensemble_kalman(
     inflation = number(minimum=1)("inflation", inflation)
     at = host_times(ts)
     own, other = jax.random.split(typed_key(prng_key("key", key)))
-    problem = Problem(sde, law, at, own, substeps=substeps, solver=solver, fused=False).checked()
+    problem = Problem(sde, law, at, own, substeps=substeps, solver=solver, fused="").checked()
     problem.look_at(0)
     values, scale = observations(ys, at.size, observation)
     check_observe(observe, problem.state, values.shape[1])

@@ -108,6 +108,8 @@ def chosen(x):
 
 
 A = np.array([[0.5, -1.0, 2.0], [0.0, 1.5, -0.5], [1.0, 1.0, 0.25]], np.float32)
+TABLE = jnp.asarray(np.random.default_rng(5).normal(size=300), jnp.float32)
+COUNTS = np.arange(0, 40, 2, dtype=np.float32)
 RULES = {
     "slices and stacks": chosen,
     "products of rows": lambda x: jnp.exp(-x @ x.T)[::-1] @ x + jnp.sum(x @ x.T * A, 0),
@@ -155,6 +157,20 @@ RULES = {
         )
         + x
     ),
+    "places that differ": lambda x: (
+        x.reshape(-1)[(x * 4).astype(jnp.int32)]
+        + TABLE[:7][(x * 9).astype(jnp.int32)]
+        + jnp.take(x, (x * 3).astype(jnp.int32)[0], axis=1, mode="fill", fill_value=2.0)
+    ),
+    "places in a table": lambda x: (
+        TABLE[(x * 99).astype(jnp.int32)] + jnp.asarray(COUNTS)[(x * 5).astype(jnp.int32)]
+    ),
+    "lines between records": lambda x: jax.vmap(
+        lambda y: jnp.interp(y, jnp.linspace(-2, 2, 40), TABLE[:40])
+    )(x.reshape(-1)).reshape(3, 3),
+    "added": lambda x: x.at[jnp.array([0, 0, 2]), 1].add(x[:, 0]).at[1].add(3.0),
+    "divided integers": lambda x: ((x * 9).astype(jnp.int32) // 3 % 5).astype(jnp.float32),
+    "signs of integers": lambda x: jnp.sign((x * 2).astype(jnp.int32)).astype(jnp.float32),
     "stacked loops": lambda x: lax.scan(lambda c, r: (c + r, c * r), jnp.ones(3), x)[1],
     "integers": lambda x: ((x * 8).astype(jnp.int32) & 3).astype(jnp.float32),
     "normal numbers": lambda x: jnp.where(jnp.isfinite(x), x, 0.0),
@@ -202,6 +218,7 @@ def test_every_rule_gives_what_jax_gives(name, entries, monkeypatch):
         (lambda x: x[jnp.argmax(x[0])] * x, "operation `argmax`"),
         (lambda x: jnp.sort(x), "operation `sort`"),
         (lambda x: jnp.abs(jnp.fft.fft(x)), "complex"),
+        (lambda x: lax.reduce_precision(x, 5, 10), "fewer bits"),
         (lambda x: jnp.tile(x, (4000, 1)).cumsum(0)[:3], "operations"),
         (lambda x: lax.scan(lambda c, _: (c + 1, c), x, length=9000)[1][:1].sum(0), "memory"),
     ],

@@ -2,7 +2,9 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,6 +144,45 @@ def test_a_primitive_without_a_rule_is_explained_and_not_warned_of():
         warnings.simplefilter("error")
         runs = rqf.simulate(sde, LAW, [0.0, 1.0], substeps=2, members=3, key=jax.random.key(0))
     assert jnp.all(jnp.isfinite(runs.ys))
+
+
+class With(rqf.drifts.AbstractDrift):
+    """A pull by a function of the state and an array of any kind."""
+
+    given: jax.Array
+    pull: Callable = eqx.field(static=True)
+
+    def __call__(self, t, x):
+        return self.pull(self.given, x)
+
+
+def halved(y):
+    """A number, halved until it is at most 1."""
+    return lax.while_loop(lambda z: z > 1, lambda z: z / 2, y)
+
+
+KEY = jax.random.key(3)
+ODD = {
+    "a parameter of key<fry>": (KEY, lambda k, x: -x * jax.random.uniform(k, (2, 2))),
+    "a random key": (jnp.ones((1, 1)), lambda k, x: -x * jax.random.uniform(KEY, (2, 2))),
+    "a parameter of int8": (jnp.ones((1, 1), jnp.int8), lambda k, x: -x * k.astype(x.dtype)),
+    "rounding to fewer bits": (jnp.ones((1, 1)), lambda k, x: -lax.reduce_precision(x, 8, 7)),
+    "numbers of type bfloat16": (
+        jnp.ones((1, 1)),
+        lambda k, x: -x.astype(jnp.bfloat16).astype(x.dtype),
+    ),
+    "of complex numbers": (jnp.ones((1, 1)), lambda k, x: -x * jnp.abs(lax.complex(x, x))),
+    "ends for one number of a state before another": (
+        jnp.ones((1, 1)),
+        lambda k, x: -jax.vmap(jax.vmap(halved))(x),
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", ODD)
+def test_what_a_kernel_would_get_wrong_is_a_scan_that_is_explained(reason):
+    sde = rqf.SDE(With(*ODD[reason]), rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
+    assert reason in rqf.explain(sde, LAW, solver=rqf.solvers.GeodesicEuler())
 
 
 def test_ptx_needs_a_compiler_that_writes_it(monkeypatch):

@@ -257,6 +257,57 @@ def test_a_step_that_no_kernel_is_for_is_explained_and_runs_as_a_scan(make, why,
     np.testing.assert_array_equal(found[True], found[False])
 
 
+def test_arithmetic_in_xla_follows_the_scan_in_any_company(fused, monkeypatch):
+    # The way of devices that no kernel is made for.
+    sde = rqf.models.weight_ou(1.0, 0.5, np.ones((1, 1), np.float32))
+    law = rqf.laws.Fixed(np.ones((1, 1), np.float32))
+    fused(False)
+    wanted = run((sde, law), members=50)
+    monkeypatch.setenv("RQF_JAX_FUSED", "xla")
+    assert "arithmetic on single numbers in XLA" in rqf.explain(sde, law)
+    found = run((sde, law), members=50)
+    assert error(found, wanted) <= 2e-5
+    np.testing.assert_array_equal(run((sde, law), members=5, first_member=30), found[30:35])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["noisy_attention", "underdamped_langevin"])
+def test_arithmetic_in_xla_follows_the_scan_for_tokens_and_for_parts(name, fused, monkeypatch):
+    ours, law = EQUATIONS[name](), rqf.laws.Uniform(2, 3)
+    model = ours.sde, law if name == "noisy_attention" else ours.law
+    fused(False)
+    wanted = run(model)
+    monkeypatch.setenv("RQF_JAX_FUSED", "xla")
+    assert error(run(model), wanted) <= 2e-5
+
+
+class Counted(rqf.drifts.AbstractDrift):
+    """A pull whose rates are the last bits of whole numbers."""
+
+    numbers: jax.Array
+
+    def __call__(self, t, x):
+        return -x * (self.numbers & 7).astype(x.dtype)
+
+
+@pytest.mark.parametrize("kind", [np.int32, pytest.param(np.uint32, marks=pytest.mark.slow)])
+def test_whole_numbers_reach_a_kernel_bit_for_bit(kind, fused):
+    # 2³⁰ + 3 is no float32.
+    drift = Counted(jnp.array([2**24 + 1, 2**30 + 3, 2**31 - 3], kind))
+    model = of_pull(drift), rqf.laws.Fixed([1.0, 1.0, 1.0])
+    assert "one fused kernel" in rqf.explain(*model)
+    found = {}
+    for on in (True, False):
+        fused(on)
+        found[on] = run(model, members=2)
+    np.testing.assert_allclose(found[True], found[False], rtol=1e-5)
+
+
+def of_pull(drift):
+    """A drift alone, in flat space."""
+    return rqf.SDE(drift, rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
+
+
 def test_runs_with_and_without_kernels_do_not_continue_each_other(fused):
     fused(True)
     on = _store.identity()
