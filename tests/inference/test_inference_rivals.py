@@ -116,9 +116,10 @@ def test_the_truth_wins_among_as_many_tokens_as_real_files_hold(world):
         assert truth.strengths["attention values β=3"][0] < 0.04
 
 
+@pytest.mark.slow
 def test_errors_of_strengths_are_the_scatter_between_worlds():
-    found = []
-    for seed in range(24):
+    worlds, found = 100, []
+    for seed in range(worlds):
         rng = np.random.default_rng(seed)
         x = tokens(rng, SHORT[:6], 64)
         data = sentences(x, layer("shared matrix and private noise", rng, x))
@@ -126,9 +127,9 @@ def test_errors_of_strengths_are_the_scatter_between_worlds():
         found.append([fit.strengths[name] for name in ("matrix", "private")])
     values, errors = np.moveaxis(np.array(found), -1, 0)
     z = (values - [0.04, 0.01]) / errors
-    # 24 worlds know their standard deviation to 15 %.
-    assert np.all(np.abs(z.mean(0)) < 5 / np.sqrt(24)), z.mean(0)
-    assert np.all((z.std(0, ddof=1) > 0.5) & (z.std(0, ddof=1) < 1.6)), z.std(0)
+    # So many worlds know their standard deviation to 7 %.
+    assert np.all(np.abs(z.mean(0)) < 5 / np.sqrt(worlds)), z.mean(0)
+    assert np.all(np.abs(z.std(0, ddof=1) - 1) < 0.2), z.std(0)
 
 
 def test_lines_of_thought_fail_where_they_are_true_and_ridge_does_not():
