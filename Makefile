@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo ci test test-all networks lint docs dist benchmark benchmark-gpu aot accuracy clean
+.PHONY: help demo ci test test-all networks surrogates lint docs dist benchmark benchmark-gpu aot accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,6 +26,10 @@ test-all: $(VENV)/.installed-test ## the default and the slow tests
 
 networks: $(VENV)/.installed-test $(VENV)/.installed-models ## untrained networks of transformers beside theory
 	$(BIN)/python -m pytest -m "" tests/theory/test_untrained_networks.py
+
+surrogates: $(VENV)/.installed-test ## learned forecasts and laws of two systems, with errors over seeds
+	$(BIN)/python benchmarks/surrogates.py --figure docs/learned_dynamics.png
+	$(BIN)/python benchmarks/surrogates.py --system wells
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff format --check .

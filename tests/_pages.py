@@ -22,7 +22,7 @@ PROGRAMS = {
 SLOW = {
     "docs/normalisation.md": {1},
     "docs/tour.md": {3, 4},
-    "docs/inference.md": {0, 1, 2},
+    "docs/inference.md": {0, 1, 2, 3},
     "docs/learned_dynamics.md": {1, 3},
     "docs/recipes.md": {2, 3, 4, 6, 7, 10, 12},
     "docs/common_noise.md": {2, 3},

@@ -204,3 +204,26 @@ def test_draws_from_the_likelihood_of_the_filter_spread_by_its_standard_errors(f
     for name in names:
         ratio = float(jnp.std(draws[name][50:])) / fit.bound[name]
         assert 0.7 < ratio < 1.4
+
+
+@pytest.mark.slow
+def test_numpyro_draws_from_the_likelihood_of_the_filter(fitted):
+    numpyro = pytest.importorskip("numpyro")
+    fit = fitted[2]
+    density = fit.log_density()
+
+    def prior_and_data():
+        p = {
+            name: numpyro.sample(name, numpyro.distributions.LogNormal(0.0, 1.0))
+            for name in fit.estimate
+        }
+        numpyro.factor("data", density(p))
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        sampler = numpyro.infer.MCMC(
+            numpyro.infer.NUTS(prior_and_data), num_warmup=150, num_samples=300, progress_bar=False
+        )
+        sampler.run(jax.random.key(6))
+    for name, draws in sampler.get_samples().items():
+        assert abs(draws.mean() - fit.estimate[name]) < fit.bound[name]
+        assert 0.7 < jnp.std(draws) / fit.bound[name] < 1.5

@@ -327,3 +327,21 @@ def test_the_table_of_weak_errors_for_a_gpu_holds_kernel_and_scan_to_the_truth(
     assert [row[:2] for row in rows] == [[way, steps] for way in ways for steps in counts]
     errors = np.array([[cell.split(" ± ") for cell in row[2:]] for row in rows], float)
     assert np.all(np.abs(errors[..., 0]) < 5 * errors[..., 1])
+
+
+@pytest.mark.slow
+def test_the_race_of_surrogates_has_errors_over_seeds_and_a_null(as_a_user, capsys):
+    import surrogates
+
+    only = ["persistence", "EDMD", "shallow piecewise"]
+    options = [part for name in only for part in ("--only", name)]
+    surrogates.main(["--system", "wells", "--seeds", "2", "--updates", "0.02", *options])
+    ((head, null, *rows),) = tables(capsys.readouterr().out)
+    assert [row[0] for row in (head, null, *rows)] == ["wells", "truth", *only]
+    # The null is of the truth itself, and no surrogate of so few updates comes near it.
+    least = float(null[1].split()[0])
+    assert all(float(row[1].split()[0]) > 3 * least for row in rows)
+    assert all("±" in cell for cell in rows[2][1:5])
+    square, rate = (float(re.search(r"data ([\d.]+)", null[i])[1]) for i in (3, 4))
+    assert square == pytest.approx(float(null[3].split()[0]), rel=0.05)
+    assert rate == pytest.approx(float(null[4].split()[0]), rel=0.1)
