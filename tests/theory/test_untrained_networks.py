@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import untrained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-DIM, LAYERS, TOKENS, SEEDS = 256, 12, 64, 6
+DIM, LAYERS, TOKENS, SEEDS, NETWORKS = 256, 12, 64, 6, 24
 
 
 @functools.cache
@@ -35,16 +35,18 @@ def predicted(made, tokens=TOKENS):
     return initialisation.gram(initialisation.from_config(made.to_dict()), tokens=tokens)
 
 
+@functools.cache
+def own_width(name):
+    """Mean and standard deviation of the norms of networks of theory that are as wide."""
+    model = initialisation.from_config(untrained.config(name, DIM, LAYERS).to_dict())
+    norms = initialisation.scatter(model, tokens=TOKENS, seeds=NETWORKS)[1]
+    return norms.mean(0), norms.std(0, ddof=1)
+
+
 def close(values, theory):
     """The tolerance of a limit of wide layers: 3 standard errors, and .015 for the width."""
     error = values.std(0, ddof=1) / math.sqrt(len(values))
     return np.abs(values.mean(0) - theory) < 3 * error + 0.015
-
-
-def within(values, theory, share):
-    """3 standard errors between seeds, and a share of the value for the width."""
-    error = values.std(0, ddof=1) / math.sqrt(len(values))
-    return np.all(np.abs(values.mean(0) - theory) < 3 * error + share * theory)
 
 
 @pytest.mark.parametrize("name", untrained.FAMILIES)
@@ -53,15 +55,20 @@ def test_a_network_is_predicted_from_its_configuration(name):
     theory = predicted(untrained.config(name, DIM, LAYERS))
     blocks = [1, LAYERS // 2, LAYERS]
     assert np.all(close(cosines[:, blocks], theory.mean_cosine[blocks]))
-    share = 0.05 if name.startswith("Llama") else 0.02
-    assert within(norms, theory.norms.mean(1), share)
+    # Six seeds do not know their spread, which is 4 % of a norm of Llama. Theory does, and leaves
+    # out the ε of norms, 1 % of the variance of GPT-2's first tokens.
+    mean, spread = own_width(name)
+    error = spread * math.sqrt(1 / SEEDS + 1 / NETWORKS)
+    assert np.all(np.abs(norms.mean(0) - mean) < 3 * error + 0.01 * mean)
 
 
 def test_squared_norms_of_gemma_grow_by_two_a_block():
     made = untrained.config("Gemma 2", DIM, LAYERS)
     start = made.initializer_range**2 * DIM
-    squares = measured("Gemma 2")[1] ** 2
-    assert within(squares, start + 2 * np.arange(LAYERS + 1), 0.02)
+    squares, theory = measured("Gemma 2")[1] ** 2, start + 2 * np.arange(LAYERS + 1)
+    mean, spread = own_width("Gemma 2")
+    error = 2 * mean * spread / math.sqrt(SEEDS)
+    assert np.all(np.abs(squares.mean(0) - theory) < 3 * error + 0.02 * theory)
 
 
 def test_cosines_of_bert_begin_at_one_third():
