@@ -180,7 +180,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("reason", ODD)
-def test_what_a_kernel_would_get_wrong_is_a_scan_that_is_explained(reason):
+def test_operations_that_a_kernel_would_get_wrong_are_a_scan_that_is_explained(reason):
     sde = rqf.SDE(With(*ODD[reason]), rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
     assert reason in rqf.explain(sde, LAW, solver=rqf.solvers.GeodesicEuler())
 
