@@ -1,7 +1,7 @@
 """Programs that look at values before anything is simulated."""
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 
@@ -15,4 +15,5 @@ def hurried(function: Callable[P, R]) -> Callable[P, R]:
     For programs that run once, to check arguments, and then outside `jit`, `grad` and `vmap` or
     within `jax.ensure_compile_time_eval`, for JAX takes options of whole programs alone.
     """
-    return eqx.filter_jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    options: Any = {"compiler_options": {"xla_backend_optimization_level": 0}}
+    return eqx.filter_jit(function, **options)
