@@ -307,7 +307,7 @@ def contenders(data: Data) -> dict[str, Any]:
 
 
 def passages(paths: np.ndarray, step: float) -> float:
-    """How often per unit time a path passes from the bottom of one well to that of the other."""
+    """Passages of a path from one well's bottom to the other's, for each unit of time."""
     total = 0
     for path in paths[:, :, 0]:
         total += np.count_nonzero(np.diff(np.sign(path[np.abs(path) >= 1])))

@@ -148,7 +148,7 @@ def pull_back(
 def _handed(
     step: Step, rows: Rows, parameters: Array, start: Array
 ) -> Float[Array, "handed members"]:
-    """What a solver hands to the first step of each member, as rows."""
+    """The numbers that a solver hands to the first step of each member, as rows."""
     begin = core.jaxpr_as_fun(step.begin)
     given, (_, *state) = _cut(step.begin.in_avals, step.parameters)
 

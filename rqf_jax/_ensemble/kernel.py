@@ -83,7 +83,7 @@ def step_of(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> Ste
 
 
 def route(sde: SDE, solver: diffrax.AbstractSolver, state: PyTree[Any]) -> str:
-    """What an interval is, in words: a fused kernel, arithmetic in XLA, or a scan, and why."""
+    """Words for an interval: a fused kernel, arithmetic in XLA, or a scan, and why."""
     try:
         kernels = _kernels(*_step_for(sde, solver, state))
     except Unsupported as error:
@@ -124,7 +124,7 @@ Steps = tuple[Int[Array, ""], int, Float[Array, ""], Float[Array, ""]]
 
 
 class Kernel(NamedTuple):
-    """What moves the states of an interval.
+    """A function that moves the states over an interval.
 
     `call(streams, states, steps, parameters) -> states`, on rows of numbers, and its name in words.
     """

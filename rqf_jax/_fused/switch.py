@@ -32,7 +32,7 @@ def platforms() -> list[str]:
 
 
 def everywhere(names: Collection[str]) -> bool:
-    """Whether these are all platforms that a program of this process can be for."""
+    """True if these are all platforms that a program of this process can be for."""
     if wanted() == "all":
         return False
     return {"cuda" if name == "gpu" else name for name in backend.backends()} <= set(names)

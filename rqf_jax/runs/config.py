@@ -190,7 +190,7 @@ class SeedsConfig(AbstractConfig):
 
     @property
     def seeded(self) -> AbstractSeeded:
-        """What seeds go through."""
+        """The process that seeds go through."""
         return getattr(self, self.section)
 
     @model_validator(mode="after")

@@ -53,7 +53,7 @@ class Lorenz63(AbstractFlow):
 
     @property
     def start(self) -> Float[Array, " 3"]:
-        """(1, 1, ρ - 1), near the unstable rolls."""
+        """(1, 1, ρ - 1), between the rolls; some paths from there spiral for 50 units of time."""
         return jnp.stack([jnp.ones_like(self.rho), jnp.ones_like(self.rho), self.rho - 1])
 
     @property

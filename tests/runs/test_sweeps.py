@@ -197,7 +197,7 @@ def test_checking_a_sweep_of_many_points_does_the_work_of_few(monkeypatch):
 
 
 class Compilations:
-    """How often XLA compiled something."""
+    """The number of programs that XLA compiled."""
 
     count = 0
 

@@ -25,7 +25,7 @@ def paths(members, times, seed):
 
 
 def passages(paths):
-    """How often each path passes from the bottom of one well to that of the other."""
+    """The passages of each path from the bottom of one well to that of the other."""
     kept = [path[np.abs(path) >= 1] for path in paths[:, :, 0]]
     return np.array([np.count_nonzero(np.diff(np.sign(path))) for path in kept])
 

@@ -222,7 +222,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Learning:
-    """What seeds of a config go through: the process, and what may be saved of its weights.
+    """The process that seeds of a config go through, and what may be saved of its weights.
 
     `files` are the files that it reads, by the key of the config that names them.
     """
@@ -234,12 +234,12 @@ class Learning:
 
 
 class AbstractSeeded(abc.ABC):
-    """What many seeds of a config go through, step by step, and what theory knows of it."""
+    """The steps that many seeds of a config go through, and what theory knows of them."""
 
     saves: ClassVar[tuple[str, ...]]
     """What `run.save` may name; everything by default."""
     unit: ClassVar[str]
-    """What is counted from one save to the next, a plural noun."""
+    """The plural noun for the steps between saves, such as updates or blocks."""
 
     @abc.abstractmethod
     def learning(self) -> Learning:

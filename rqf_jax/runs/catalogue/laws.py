@@ -234,7 +234,7 @@ class NormalLaw(AbstractLaw):
     mean: Annotated[Floats, Field(min_length=1, examples=[[1.0, 1.0, 0.5]])]
     """The state, or one number that all its numbers are."""
     size: Size | None = None
-    """How many numbers the state has, if `mean` is one number."""
+    """The number of numbers in the state, if `mean` is one number."""
     scale: Annotated[float, Field(ge=0)] = 0.1
     """Standard deviation of every number."""
 
