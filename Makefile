@@ -29,7 +29,7 @@ networks: $(VENV)/.installed-test $(VENV)/.installed-models ## untrained network
 
 surrogates: $(VENV)/.installed-test ## learned forecasts and laws of two systems, with errors over seeds
 	$(BIN)/python benchmarks/surrogates.py --figure docs/learned_dynamics.png
-	$(BIN)/python benchmarks/surrogates.py --system wells
+	$(BIN)/python benchmarks/surrogates.py --system wells --updates 0.3
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff format --check .

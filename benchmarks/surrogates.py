@@ -52,7 +52,6 @@ class System(NamedTuple):
     degree: int
 
     def paths(self, seed: int) -> np.ndarray:
-        """Test paths that are continued from their own starts."""
         """Paths (members, times, size) on the attractor, or of the stationary law."""
         first = round(self.before / self.step)
         runs = rqf.simulate(

@@ -282,7 +282,10 @@ class Draft:
         return self._journal / f"{chunk:08d}.npz"
 
 
-_START_AGAIN = "The same command with --force discards this unfinished run, and begins again."
+_START_AGAIN = (
+    "The same command with --force, or in Python with `overwrite=True`, discards this unfinished "
+    "run, and begins again."
+)
 
 
 def layouts(plan: Plan) -> tuple[Layout, ...]:

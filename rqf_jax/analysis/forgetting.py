@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from .._arguments import each, host, integer
+from .._arguments import each, host, integer, shown
 
 _NAMES = ("minimum", "worst_case", "forgetting", "plasticity")
 
@@ -36,6 +36,7 @@ def stability_gap(updates: Any, scores: Any, *, starts: Sequence[int], window: i
     With A_i(k) the score of task i of K after k updates:
 
     - `minimum`: the mean over all tasks but the last of min A_i(k), k after the end of task i;
+      of a single task its last score;
     - `worst_case`: A_K(end)/K + (1 - 1/K) minimum;
     - `forgetting`: the mean over tasks of max [A_i(k) - A_i(k')], 0 ≤ k' - k ≤ window;
     - `plasticity`: the mean over tasks of max [A_i(k') - A_i(k)], 0 ≤ k' - k ≤ window.
@@ -68,18 +69,20 @@ def stability_gap(updates: Any, scores: Any, *, starts: Sequence[int], window: i
     tasks = np.array(each(lambda name, n: integer(name, n, minimum=0))("starts", starts))
     window = integer("window", window)
     if ks.ndim != 1 or ks.size < 2 or not np.all(np.diff(ks) > 0):
-        raise ValueError(f"`updates` must be at least 2 increasing numbers; got shape {ks.shape}.")
-    if values.ndim not in (2, 3) or values.shape[-2:] != (ks.size, tasks.size):
+        raise ValueError(f"`updates` must be at least 2 increasing numbers; got {shown(ks)}.")
+    shaped = values.ndim in (2, 3) and values.shape[-2:] == (ks.size, tasks.size)
+    if not shaped or not values.size:
         raise ValueError(
             f"`scores` must be (times, tasks) or (seeds, times, tasks), with {ks.size} times and "
             f"{tasks.size} tasks; got shape {values.shape}."
         )
     if not np.isfinite(values).all():
-        raise ValueError("`scores` must be finite; leave out the seeds that failed.")
+        bad = values[~np.isfinite(values)]
+        raise ValueError(f"`scores` must be finite; got {bad[0]}. Leave out the seeds that failed.")
     if np.any(np.diff(tasks) <= 0) or tasks[-1] >= ks[-1]:
         raise ValueError(
             f"`starts` must increase and begin before the last save, after {ks[-1]:g} updates; got "
-            f"{tasks.tolist()}."
+            f"{tasks.tolist()}. Save after the last task has begun."
         )
     seeds = values if values.ndim == 3 else values[None]
     rows = np.array([_worst(ks, one, tasks, window) for one in seeds])

@@ -311,7 +311,7 @@ def loaded(text: str, source: str) -> dict[str, Any]:
 
 
 def kind_of(table: Mapping[str, Any]) -> type[AbstractConfig]:
-    """The kind of config that a table means: that of the section that it alone has."""
+    """The kind of a config: by its section `process` or `architecture`, or else an equation."""
     return next(
         (kind for kind in (ProcessConfig, ArchitectureConfig) if kind.section in table), Config
     )

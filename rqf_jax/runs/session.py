@@ -165,7 +165,7 @@ def _check(job: AbstractJob, out: Path, console: Console) -> None:
     if others:
         raise _store.DamagedError(
             f"{out}: {', '.join(others[:3])} damaged, which no chunk of members brings back. "
-            "Replace the run with --force."
+            "Replace the run with --force, or in Python with `overwrite=True`."
         )
     differences = _differences(job, plan)
     if differences:

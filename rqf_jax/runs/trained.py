@@ -25,6 +25,7 @@ from ..training._problem import Counts, Training
 from ..training._train import whole_weights
 from . import session
 from .job import AbstractJob
+from .progress import Interrupted
 from .screen import Screen
 from .summaries import variables
 from .worker import Worker
@@ -74,7 +75,9 @@ def train(
     **Returns** the run as `rqf_jax.open(path)` gives it, with dimensions member and time.
 
     **Raises** ValueError for arguments that break a rule above; FileExistsError, with the
-    differences, if a run of another process, key or library is at `path`.
+    differences, if a run of another process, key or library is at `path`; OSError if the path
+    cannot be written, or another process is at it; KeyboardInterrupt after Ctrl-C, once the chunk
+    at hand is safe.
 
     **Example**
 
@@ -101,7 +104,14 @@ def train(
     one = one.checked()
     one.look_at(0)
     job = SeedsJob.of(one, seeds, chunk, segment)
-    session.carry_out(job, out, force=overwrite, console=Screen(quiet=quiet))
+    try:
+        session.carry_out(job, out, force=overwrite, console=Screen(quiet=quiet))
+    except FileExistsError as error:
+        told = f"`path`: {str(error).rstrip()}"
+        remedy = "Take another path, or replace that run with `overwrite=True`."
+        raise FileExistsError(f"{told}\n{remedy}") from error
+    except Interrupted as error:
+        raise KeyboardInterrupt(str(error)) from error
     return io.load(out)
 
 
@@ -129,6 +139,7 @@ class SeedsJob(AbstractJob):
         key = np.asarray(jax.random.key_data(problem.key)).tolist()
         values = np.asarray(problem.times.at).tolist()
         text = f"[run]\nseeds = {seeds}\nkey = {key}\nsegment = {segment or 0}\n"
+        text += f"random_numbers = '{jax.random.key_impl(problem.key)}'\n"
         text += f"[updates]\nvalues = {values}\n"
         return cls(
             text=text,
@@ -169,10 +180,11 @@ def fingerprint(process: AbstractProcess, save: Callable[[PyTree], PyTree]) -> s
         moved = process.update(key, number, state)
         return save(process.weights(state)), save(process.weights(moved))
 
-    # Arrays that a function closes over are constants in the text of the program.
-    program = jax.jit(seed).lower(arrays, jax.random.key(0), jnp.zeros((), jnp.int32))
-    digest = hashlib.sha256(program.as_text().encode())
-    for leaf in jax.tree.leaves(arrays):
+    given = arrays, jax.random.key(0), jnp.zeros((), jnp.int32)
+    digest = hashlib.sha256(jax.jit(seed).lower(*given).as_text().encode())
+    # Arrays that a function closes over may be no part of the text of the program.
+    closed = jax.make_jaxpr(seed)(*given).consts
+    for leaf in [*jax.tree.leaves(arrays), *map(jnp.asarray, closed)]:
         keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         value = np.asarray(jax.random.key_data(leaf) if keys else leaf)
         digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())

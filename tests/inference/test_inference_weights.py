@@ -376,7 +376,10 @@ W, X = ou(1, 4, 8, 0.0)[0], np.cumsum(np.ones((5, 3)), -1) + np.arange(5)[:, Non
         (lambda: fit_dyson(X, times(4), rate=0), "`rate` must be positive"),
         (lambda: fit_dyson(X, times(4), beta=0.5), "`beta` must be at least 1"),
         (lambda: fit_scaling(-RATES, 5, RATES, BATCHES), "`noise` must be positive"),
-        (lambda: fit_scaling(RATES, 5, RATES[:3], BATCHES), "`learning_rate` must have the shape of `noise`"),
+        (
+            lambda: fit_scaling(RATES, 5, RATES[:3], BATCHES),
+            "`learning_rate` must have the shape of `noise`",
+        ),
         (
             lambda: fit_scaling(RATES, 5, RATES, BATCHES, dataset_size=100),
             "`batch_size` must be below",

@@ -18,6 +18,7 @@ The default suite makes a small sample of the calls (`test_campaign.py`).
 
 import argparse
 import collections
+import contextlib
 import inspect
 import json
 import os
@@ -92,7 +93,9 @@ def call(name, argument, value):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            result = function(*positional, **keywords)
+            # A call that writes a file does so where nobody looks.
+            with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+                result = function(*positional, **keywords)
             bad = not_finite(result)
         except Exception as error:
             return judged(error, argument)
