@@ -50,18 +50,20 @@ def advance(
     ops, shape = ArrayOps(), xs.shape[1:]
 
     def each(number):
-        return cell(jnp.broadcast_to(number, shape))
+        return jnp.broadcast_to(number, shape)
 
     shapes = [aval.shape for aval in step.begin.in_avals[: step.parameters]]
-    given = split([jnp.broadcast_to(number, shape) for number in parameters], shapes)
+    # Arrays before the loop: XLA makes another kernel of arithmetic on single numbers in it.
+    first, start, h = map(each, (first, start, h))
+    given = split(list(map(each, parameters)), shapes)
     streams, x = array_of(list(words), (2,)), split(list(xs), step.shapes)
-    moving = [*x, *evaluate(ops, step.begin, *given, each(start), *x)]
+    moving = [*x, *evaluate(ops, step.begin, *given, cell(start), *x)]
     carried = [part.shape for part in moving]
 
     def one(number, pairs):
         moving = split(_apart(pairs, sum(map(math.prod, carried))), carried)
         time = start + number.astype(h.dtype) * h
-        at = each(first + number), each(time), each(h)
+        at = map(cell, (first + number, time, h))
         return _paired(evaluate(ops, step.step, *given, streams, *at, *moving), shape)
 
     pairs = lax.fori_loop(0, substeps, one, _paired(moving, shape))

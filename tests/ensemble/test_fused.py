@@ -1,5 +1,6 @@
 """Fused kernels do what the jaxpr says: operations, functions, loops; on lanes and in LLVM."""
 
+import functools
 import sys
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 import scipy.special
 from jax import lax
 
-from rqf_jax._fused import cpu, functions, gpu, lanes, rows, values
+from rqf_jax._fused import cpu, functions, gpu, lanes, rows, values, xla
 from rqf_jax._fused.loop import Step, loop
 
 # Kernels are for float32.
@@ -251,6 +252,25 @@ def test_steps_count_from_the_first_and_know_their_time():
         Step(begin, step, 0), np.zeros((1, 20), np.float32), first=5, substeps=4, start=2, h=0.5
     )
     assert np.all(out == (2 + 2.5 + 3 + 3.5) + (5 + 6 + 7 + 8) + 4 * 4)
+
+
+def test_a_step_in_xla_has_no_arithmetic_on_single_numbers_but_its_count():
+    # XLA would make a kernel of its own of them: h / 2 of an equation, the time, a parameter.
+    one = jnp.zeros(1)
+    step = jax.make_jaxpr(
+        lambda rate, words, number, time, h, x: x - rate * 0.5 * h * jnp.sin(2 * time + number) * x
+    )(one[0], jnp.zeros(2, jnp.uint32), jnp.int32(0), one[0], one[0], one)
+    begin = jax.make_jaxpr(lambda rate, time, x: ())(one[0], one[0], one)
+    ways = functools.partial(xla.advance, Step(begin, step, 1), substeps=9)
+    closed = jax.make_jaxpr(ways)(
+        jnp.zeros((2, 5), jnp.uint32), jnp.zeros((1, 5)), jnp.int32(0), one[0], one[0], one
+    )
+    (loop_,) = (e for e in closed.jaxpr.eqns if e.primitive.name == "scan")
+    body = loop_.params["jaxpr"].jaxpr
+    single = [e for e in body.eqns if all(not v.aval.shape for v in e.outvars)]
+    assert [e.primitive.name for e in single if e.primitive.name != "convert_element_type"] == [
+        "add"
+    ]
 
 
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
