@@ -99,6 +99,27 @@ def test_a_seed_that_diverges_is_marked_and_the_others_are_kept(tmp_path):
     assert run.attrs["failed"] == above.sum() > 0
 
 
+@pytest.mark.parametrize("simplified", [False, True])
+def test_an_array_of_jax_that_a_loss_closes_over_is_part_of_a_process(tmp_path, simplified):
+    def around(points):
+        loss = lambda w, _: jnp.mean((w[None] - points) ** 2)  # noqa: E731
+        return Process(loss, Normal((2,)), optimiser=optax.sgd(0.1))
+
+    points = jnp.arange(2000.0).reshape(1000, 2)
+    moved = points.at[777, 1].add(1e-9)
+    before = jax.config.jax_use_simplified_jaxpr_constants
+    jax.config.update("jax_use_simplified_jaxpr_constants", simplified)
+    try:
+        written(out := tmp_path / "run.zarr", around(points), seeds=2)
+        date = (out / "zarr.json").stat().st_mtime_ns
+        written(out, around(jnp.array(points)), seeds=2)
+        assert (out / "zarr.json").stat().st_mtime_ns == date
+        with pytest.raises(FileExistsError, match="process"):
+            written(out, around(moved), seeds=2)
+    finally:
+        jax.config.update("jax_use_simplified_jaxpr_constants", before)
+
+
 def test_processes_are_told_apart_by_their_program_and_by_every_number():
     inside = np.random.default_rng(1).standard_normal((1000, 2))
     moved = inside.copy()

@@ -18,6 +18,7 @@ from rqf_jax.runs import (
     config,
     design as designs,
     ensemble as runs,
+    learned,
     look,
     sweep as sweeps,
     template,
@@ -179,6 +180,33 @@ def test_points_that_cannot_be_run_are_refused_before_anything_is_compiled(tmp_p
         sweeps.sweep(config.parse(NETWORK), design, tmp_path / "s.zarr", force=False,
                      console=Console(quiet=True))  # fmt: skip
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("momentum", [None, 0.0, 0.6])
+def test_a_figure_of_stability_draws_the_bound_of_its_own_optimiser(momentum):
+    # Without a momentum: Adam, for which theory has no bound of these numbers.
+    own = ["optimiser=adam"] if momentum is None else [f"momentum={momentum}"]
+    process = config.parse(NETWORK, own).seeded
+    ones = learned.Curve(*np.ones((3, 4)))
+    curves = {f"curvature.rate_{name}": ones for name in ("trace", "sharpness")}
+    seen = learned.Seen(np.arange(4), [learned.Point(process, (), curves, {})])
+    trace, top = (
+        [float(line.get_ydata()[0]) for line in ax.lines if line.get_linestyle() == ":"]
+        for ax in learned.figures(seen)["stability"].axes
+    )
+    if momentum is None:
+        assert trace == top == []
+        return
+    # Descent with momentum b on h x²/2 is a map of (x, its last value): stable below the bound.
+    (bound,) = top
+    radii = []
+    for rate in bound * np.array([0.999, 1, 1.001]):
+        step = np.array([[1 + momentum - rate, -momentum], [1, 0]])
+        radii.append(np.abs(np.linalg.eigvals(step)).max())
+    assert radii[0] < 1 < radii[2] and radii[1] == pytest.approx(1, abs=1e-12)
+    # One example of one input x at a time: E w² is multiplied by E (1 - η x²)², for x = ±√h
+    # (1 - ηh)², which is 1 at η tr H = 2.
+    assert trace == ([] if momentum else [2.0])
 
 
 @pytest.mark.parametrize("name", catalogue.names(catalogue.AbstractProcess))

@@ -194,6 +194,16 @@ def test_the_exponent_of_many_weights_is_that_of_one_direction(dim, batch):
         (lambda: fit_activation_curve(np.arange(6), np.ones(5)), r"`values` must have the shape"),
         (lambda: fit_activation_curve(np.arange(6), np.ones(6)), "`values` must differ; got 1"),
         (
+            lambda: stability_gap([0, 2, 2], np.ones((3, 1)), starts=[0], window=1),
+            "`updates` must be at least 2 increasing numbers; got an array",
+        ),
+        (
+            lambda: stability_gap(
+                [0, 1], [[[0.5], [0.6]], [[0.5], [np.nan]]], starts=[0], window=1
+            ),
+            "`scores` must be finite; got nan. Leave out the seeds that failed",
+        ),
+        (
             lambda: stability_gap([0, 1], np.ones((3, 2)), starts=[0, 1], window=1),
             r"`scores` must be \(times, tasks\) or .* with 2 times and 2 tasks; got shape \(3, 2\)",
         ),
