@@ -234,7 +234,7 @@ class Linear(NamedTuple):
     products: bool
 
     def train(self, data: Data, seeds: int, factor: float) -> list[Any]:
-        """The weights of every seed."""
+        """One model for all seeds: least squares draw no random numbers."""
         size, times = len(data.mean), data.step * np.arange(data.truth.shape[1])
         made = rqf.analysis.Monomials(size, data.degree) if self.products else None
         return [rqf.analysis.koopman_modes(data.truth, times, dictionary=made)]
@@ -253,7 +253,7 @@ class Persistence(NamedTuple):
     """The present state for ever."""
 
     def train(self, data: Data, seeds: int, factor: float) -> list[Any]:
-        """The weights of every seed."""
+        """No weights: nothing is learnt."""
         return [None]
 
     def paths(self, model: Any, data: Data, seed: int) -> np.ndarray:

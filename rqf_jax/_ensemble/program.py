@@ -29,7 +29,7 @@ _SMALL = 2**26
 """Bytes of results that any machine has."""
 
 _LEAST_ADDRESSES = 11 * 2**30 // 10
-"""What XLA takes before the first number, little of it resident: measured on two cores."""
+"""Addresses that XLA takes before the first number, few of them resident: measured on two cores."""
 
 
 class Segment(NamedTuple):

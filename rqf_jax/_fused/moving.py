@@ -11,7 +11,7 @@ from jax import lax
 from .values import Lanes, Pair, cell, known, numbers, objects, over, part
 
 _FEW = 8
-"""Up to so many places, one that is not known is found by choices."""
+"""With up to this many places, choices find one that is not known."""
 
 
 class Moving(abc.ABC):

@@ -81,7 +81,7 @@ def warn_of_long_steps(
 
 
 def warn(text: str) -> None:
-    """Warn at the line of the user, who is not one of ours."""
+    """Warn at the line of the user, the innermost one outside of this package and its checks."""
     frame, level = inspect.currentframe(), 0
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frame, level = frame.f_back, level + 1

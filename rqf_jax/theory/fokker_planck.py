@@ -17,7 +17,7 @@ from ._contract import finite
 from ._numbers import check, duration, nonnegative, positive, real, scalar, vector
 
 _MOST_JUMPS = 10**6
-"""So many take some seconds on a grid of a hundred points."""
+"""The most jumps: they take some seconds on a grid of a hundred points."""
 
 
 @finite

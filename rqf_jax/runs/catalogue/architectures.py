@@ -208,7 +208,7 @@ class Gemma2(AbstractArchitecture):
     head_dim: Size | None = None
     """Dimension of a head; by default dim/heads."""
     query_scale: Positive | None = None
-    """Scores are divided by its root; by default that of head_dim."""
+    """Scores are divided by the root of this number; by default head_dim."""
     window: Size | None = None
     """Length of local attention, which tokens must not exceed; by default all are seen."""
     init: Positive = 0.02

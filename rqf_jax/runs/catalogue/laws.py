@@ -232,9 +232,9 @@ class NormalLaw(AbstractLaw):
     name: Literal["normal"]
     """The law."""
     mean: Annotated[Floats, Field(min_length=1, examples=[[1.0, 1.0, 0.5]])]
-    """The state, or one number that all its numbers are."""
+    """Mean of each number of the state, or one mean for all of them."""
     size: Size | None = None
-    """The number of numbers in the state, if `mean` is one number."""
+    """Length of the state, if `mean` is one number."""
     scale: Annotated[float, Field(ge=0)] = 0.1
     """Standard deviation of every number."""
 

@@ -100,7 +100,7 @@ class KuramotoSivashinsky(AbstractSystem):
     name: Literal["kuramoto_sivashinsky"]
     """The model."""
     advection: float = 100 / 16
-    """Strength of the product, which hands what long waves win to short ones."""
+    """Strength of the product of the wave and its slope, by which long waves feed short ones."""
     instability: NonNegative = 100 / 16**2
     """Growth of a wave by the square of its number."""
     viscosity: Positive = 100 / 16**4
