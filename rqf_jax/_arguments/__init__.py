@@ -2,7 +2,7 @@
 
 from .calls import called, calling
 from .fields import field, lower_bound, mask, optional, scalar, square
-from .programs import hurried
+from .programs import closes_over_traced, hurried, is_outermost
 from .rules import (
     Rule,
     allowed,
@@ -43,6 +43,7 @@ __all__ = [
     "allowed",
     "called",
     "calling",
+    "closes_over_traced",
     "count_of",
     "data",
     "described",
@@ -61,6 +62,7 @@ __all__ = [
     "increasing",
     "integer",
     "is_concrete",
+    "is_outermost",
     "like",
     "lower_bound",
     "mask",

@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jax.extend import core
+
+from .._arguments import is_outermost
 
 _KEPT = 32
 """Compiled programs in memory at a time. One takes some 10 MB; a fresh `save` is a new one."""
@@ -25,7 +25,7 @@ def compiled(function: Callable) -> Callable:
     def call(*args):
         arrays, static = eqx.partition(args, _is_array)
         leaves, treedef = jax.tree.flatten(static)
-        given = options() if _is_outermost() else {}
+        given = options() if is_outermost() else {}
         return _program(function, treedef, tuple(leaves), tuple(given.items()))(arrays)
 
     return call
@@ -46,18 +46,6 @@ def _program(function: Callable, treedef: Any, leaves: tuple, given: tuple) -> C
     return jax.jit(
         lambda arrays: function(*eqx.combine(arrays, static)), compiler_options=dict(given)
     )
-
-
-def _is_outermost() -> bool:
-    """False inside `jit`, `grad` or `vmap`, where JAX refuses options of a program's own."""
-    return core.get_opaque_trace_state("nnx") == _outside()
-
-
-@functools.cache
-def _outside() -> Any:
-    """The state of JAX outside of everything, such as that of a new thread."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(core.get_opaque_trace_state, "nnx").result()
 
 
 def _is_array(leaf: Any) -> bool:

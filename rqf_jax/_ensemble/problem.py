@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 from .. import solvers
-from .._arguments import Key, function_of, hurried, integer, is_concrete, part
+from .._arguments import (
+    Key,
+    closes_over_traced,
+    function_of,
+    hurried,
+    integer,
+    is_concrete,
+    part,
+)
 from .._fused.switch import wanted
 from .._norm import check_directions
 from .._sde import SDE, state_dtype
@@ -25,7 +33,15 @@ from .interval import CACHE_BYTES, Batch
 from .kinds import once_for_each_kind
 from .members import member_keys, typed_key, whole_state
 from .times import SaveTimes
-from .validity import check_parts, check_span, knows_time, noise_shape, path_name, shapes_of
+from .validity import (
+    check_parts,
+    check_span,
+    hides_traced,
+    knows_time,
+    noise_shape,
+    path_name,
+    shapes_of,
+)
 
 TOLERANCE = 1e-5
 """How far off the manifold an initial state may be (rounding of float32 data): | |x_a| - 1 |."""
@@ -102,6 +118,11 @@ class Problem(AbstractProblem):
         save = eqx.filter_closure_convert(self.save, eqx.filter_eval_shape(self.law, self.key))
         return eqx.tree_at(lambda p: p.save, self, save)
 
+    @property
+    def hides_traced(self) -> bool:
+        """True if a part closes over a traced array: it is no part of this problem."""
+        return hides_traced(self.sde, self.law, self.key, self.state)
+
     def batch(self, noise_keys: Array) -> Batch:
         """Members with these keys, together."""
         model = self.sde, self.chosen
@@ -129,7 +150,7 @@ class Problem(AbstractProblem):
         """
         sde = self.sde
         x0 = check_start(sde.manifold, self.law, self.key, member, (sde, self.law, self.key))
-        if not is_concrete((sde, self.times)):
+        if not is_concrete((sde, self.times)) or self.hides_traced:
             return
         at, lengths = np.asarray(self.times.at, float), np.asarray(self.times.lengths, float)
         steps = [(at[k], lengths[k] / self.substeps) for k in {0, int(np.argmax(lengths))}]
@@ -182,11 +203,12 @@ def check_start(
     Raises ValueError unless it is finite and on the manifold, and has directions where a norm asks
     for them.
     """
-    if not is_concrete(given):
+    number = np.asarray(member, np.uint32)
+    if not is_concrete(given) or closes_over_traced(_start, manifold, law, key, number):
         return None
     # Inside `jit` operations on known arrays are traced too, unless told otherwise.
     with jax.ensure_compile_time_eval():
-        x0, finite, defect = _start(manifold, law, key, np.asarray(member, np.uint32))
+        x0, finite, defect = _start(manifold, law, key, number)
         if not finite:
             raise ValueError(f"`law` must draw finite states; got {x0}.")
         if float(defect) > TOLERANCE:

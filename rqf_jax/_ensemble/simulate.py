@@ -67,7 +67,8 @@ def simulate(
     - `adjoint`: how the result may be differentiated. By default in reverse mode (`jax.grad`) in
       little memory: states are computed again from the keys, for a part of the members at a time.
       `diffrax.ForwardMode()` is for `jax.jvp`, `jax.jacfwd` and second derivatives; in reverse mode
-      it keeps the states at all saves.
+      it keeps the states at all saves, and so it does where the equation or the law closes over an
+      array that is differentiated: hold that in a field.
 
     **Returns** `Trajectories`, members first.
 
@@ -93,6 +94,8 @@ def simulate(
     members, first_member = member_range(members, first_member)
     problem = Problem(sde, law, ts, key, save, substeps, solver).checked()
     problem.look_at(first_member)
+    # By arrays that are hidden from the engine JAX differentiates alone.
+    reverse = reverse and not problem.hides_traced
     if batch_size is None:
         batch_size = problem.batch_size(members)
     else:

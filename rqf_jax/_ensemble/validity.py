@@ -12,7 +12,7 @@ import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
-from .._arguments import Key, calling, shown
+from .._arguments import Key, calling, closes_over_traced, shown
 from .._sde import SDE, in_dtype
 from ..drifts import AbstractDrift
 from ..laws import AbstractLaw
@@ -240,6 +240,22 @@ def knows_time(sde: SDE, state: PyTree) -> bool:
         return sde.drift(time, x), sde.noise(time, x, dw)
 
     return _used(motion, time, arrays, state, _increment(sde.noise, state, time.dtype))[0]
+
+
+def hides_traced(sde: SDE, law: AbstractLaw, key: Key, state: PyTree) -> bool:
+    """True if a part of the equation or the law closes over a traced array.
+
+    Such an array is no field of its part, and not seen by those who look at the part from outside.
+    """
+    time = jax.ShapeDtypeStruct((), jax.tree.leaves(state)[0].dtype)
+
+    def motion(sde, law, key, time, x, dw):
+        sde = in_dtype(sde, time.dtype)
+        moved = sde.drift(time, x), sde.noise(time, x, dw)
+        return law(key), moved, sde.manifold.tangent(x, x)
+
+    dw = _increment(sde.noise, state, time.dtype)
+    return closes_over_traced(motion, sde, law, key, time, state, dw)
 
 
 def _used(function: Callable, *args: PyTree) -> list[bool]:

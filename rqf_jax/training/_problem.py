@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Key as Keys, PyTree
 
-from .._arguments import Key, function_of, host, hurried, is_concrete, part
+from .._arguments import Key, closes_over_traced, function_of, host, hurried, is_concrete, part
 from .._ensemble.abstract import AbstractBatch, AbstractProblem, is_finite
 from .._ensemble.members import member_keys, typed_key
 from .._ensemble.validity import checked_process
@@ -85,7 +85,9 @@ class Training(AbstractProblem):
 
     def look_at(self, member: int) -> None:
         """ValueError if the first weights of a seed are NaN or infinite."""
-        if is_concrete(self) and not _sound_at(self, np.uint32(member)):
+        if not is_concrete(self) or closes_over_traced(_sound_at, self, np.uint32(member)):
+            return
+        if not _sound_at(self, np.uint32(member)):
             raise ValueError(f"`process` must start from finite weights; seed {member} does not.")
 
     def sound(self, x: PyTree[Array]) -> Bool[Array, ""]:
