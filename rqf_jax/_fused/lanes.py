@@ -57,8 +57,14 @@ _CALLS = {
     "custom_vjp_call_jaxpr": "fun_jaxpr",
     "custom_vmap_call": "call",
 }
-_PROGRAMS_OF_JAX = {"maybe_set", "select_if_vmap", "unvmap_all", "unvmap_any", "unvmap_max"}
-"""Equinox's operations, which are functions of JAX for one member: batching alone is their own."""
+_PROGRAMS_OF_JAX = {
+    **dict.fromkeys(
+        ["maybe_set", "select_if_vmap", "unvmap_all", "unvmap_any", "unvmap_max"], "impl"
+    ),
+    "call_hi_primitive": "to_lojax",
+}
+"""Operations that are functions of JAX for one member, and the attribute that has the function:
+those of Equinox, and of JAX from 0.12 on such as `searchsorted`."""
 
 _SAME = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "nonbatchable"}
 _TOTAL = {"eq_to": lax.eq_p, "lt_to": lax.lt_p, "le_to": lax.le_p}
@@ -113,7 +119,8 @@ class _Interpreter(Moving, ByRows):
             return xs if equation.primitive.multiple_results else xs[0]
         if name in _PROGRAMS_OF_JAX:
             given = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
-            program = jax.make_jaxpr(functools.partial(equation.primitive.impl, **params))(*given)
+            function = getattr(equation.primitive, _PROGRAMS_OF_JAX[name])
+            program = jax.make_jaxpr(functools.partial(function, **params))(*given)
             out = self.closed(program, xs)
             return out if equation.primitive.multiple_results else out[0]
         elementwise = name in _ELEMENTWISE or name in functions.PROGRAMS
