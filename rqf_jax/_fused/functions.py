@@ -83,6 +83,14 @@ def _log(x):
     return jnp.where(x >= 0, value, np.float32(np.nan))
 
 
+def _log2(x):
+    return _log(x) * np.float32(1 / math.log(2))
+
+
+def _one_minus_square(x):
+    return (1 + x) * (1 - x)
+
+
 def _log1p(x):
     u = 1 + x
     rest = x - (u - 1)
@@ -231,6 +239,8 @@ PROGRAMS = {
     "expm1": _expm1,
     "log": _log,
     "log1p": _log1p,
+    "log2": _log2,
+    "one_minus_square": _one_minus_square,
     "sin": _sin,
     "cos": _cos,
     "tanh": _tanh,

@@ -70,7 +70,6 @@ _SAME = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "nonbatchabl
 _TOTAL = {"eq_to": lax.eq_p, "lt_to": lax.lt_p, "le_to": lax.le_p}
 """Comparisons that order all floats, and the same for other numbers."""
 
-
 _ALSO = {"add_any": lax.add_p}
 """Operations of JAX's derivatives under another name."""
 
@@ -206,15 +205,26 @@ class _Interpreter(Moving, ByRows):
         x = np.stack(list(itertools.accumulate(map(part, x), add)))
         return np.moveaxis(x[::-1] if reverse else x, 0, axis)
 
-    def _dot_general(self, a, b, *, dimension_numbers, **_):
+    def _dot_general(self, a, b, *, dimension_numbers, preferred_element_type=None, **_):
         (sum_a, sum_b), (batch_a, batch_b) = dimension_numbers
+        a, b = (self.converted(x, preferred_element_type) for x in (a, b))
+        times, plus, nothing = lax.mul_p, lax.add_p, np.float32(0)
+        if a.size and a.flat[0].dtype == np.dtype(bool):
+            times, plus, nothing = lax.and_p, lax.or_p, np.bool_(False)
         a, batch, free_a = _ordered(a, batch_a, sum_a)
         b, _, free_b = _ordered(b, batch_b, sum_b)
         out = np.empty((a.shape[0], a.shape[1], b.shape[1]), object)
         for k, i, j in np.ndindex(*out.shape):
-            products = self.each(lax.mul_p, {}, a[k, i], b[k, j])
-            out[k, i, j] = self.fold(lax.add_p, products, (0,), np.float32(0))[()]
+            products = self.each(times, {}, a[k, i], b[k, j])
+            out[k, i, j] = self.fold(plus, products, (0,), nothing)[()]
         return out.reshape((*batch, *free_a, *free_b))
+
+    def converted(self, x: Lanes, kind: Any) -> Lanes:
+        """`x` with entries of this kind; as it is for None."""
+        if kind is None or not x.size or x.flat[0].dtype == kind:
+            return x
+        params = {"new_dtype": np.dtype(kind), "weak_type": False, "sharding": None}
+        return self.each(lax.convert_element_type_p, params, x)
 
     # ---- control flow: short loops are written out, and branches are both computed
 
@@ -292,8 +302,11 @@ class _Interpreter(Moving, ByRows):
             self.chosen(index, len(ways), lambda i, of=of: of[i]) for of in zip(*ways, strict=True)
         ]
 
-    def _add_any(self, x, y):
-        return self.each(lax.add_p, {}, x, y)
+    def _polynomial(self, x, *coefficients, **_):
+        total, *others = reversed(coefficients)
+        for one in others:
+            total = self.each(lax.add_p, {}, self.each(lax.mul_p, {}, total, x), one)
+        return total
 
     def _reduce_precision(self, x, *, exponent_bits, mantissa_bits, **_):
         if exponent_bits < 8 or mantissa_bits < 23:

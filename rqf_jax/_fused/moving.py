@@ -1,6 +1,7 @@
 """Rules of operations that move data: they write nothing, and happen while a program is built."""
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from .values import Lanes, Pair, cell, known, numbers, objects, over, part
+from .values import Lanes, Pair, array_of, cell, known, numbers, objects, over, part
 
 _FEW = 8
 """With up to this many places, choices find one that is not known."""
@@ -175,7 +176,7 @@ class Moving(abc.ABC):
         # A one in the place of each update shows where it is added.
         ones = np.eye(updates.size, dtype=np.int32).reshape(-1, *updates.shape)
         with jax.ensure_compile_time_eval():
-            places = np.asarray(jax.vmap(found)(ones)).reshape(updates.size, -1)
+            places = np.asarray(jax.vmap(found)(ones)).reshape(updates.size, x.size)
         out = x.reshape(-1).copy()
         for update, place in np.argwhere(places):
             added = self.each(lax.add_p, {}, cell(out[place]), cell(updates.flat[update]))
@@ -198,8 +199,8 @@ class Moving(abc.ABC):
         sides = list(zip(x.shape, padding_config, strict=True))
         added = [(max(lo, 0), max(hi, 0), gap) for _, (lo, hi, gap) in sides]
         inner = [n + max(0, n - 1) * gap for n, (_, _, gap) in sides]
-        out = np.full([lo + m + hi for m, (lo, hi, _) in zip(inner, added, strict=True)], None)
-        out[...] = fill[()]
+        shape = tuple(lo + m + hi for m, (lo, hi, _) in zip(inner, added, strict=True))
+        out = array_of([fill[()]] * math.prod(shape), shape)
         places = zip(inner, added, strict=True)
         out[tuple(slice(lo, lo + m, gap + 1) for m, (lo, _, gap) in places)] = x
         # Less than nothing on a side takes entries away.

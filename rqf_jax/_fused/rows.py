@@ -281,7 +281,7 @@ class ByRows:
 
         def make(at):
             factors = (x.row(at) if isinstance(x, Rows) else x for x in (a, b))
-            return self._dot_general(*factors, dimension_numbers=numbers)  # pyright: ignore
+            return self._dot_general(*factors, **equation.params | {"dimension_numbers": numbers})  # pyright: ignore
 
         return Rows(shape, 0, make)
 
