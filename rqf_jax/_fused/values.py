@@ -34,6 +34,11 @@ class Pair(NamedTuple):
     real: Any
     imag: Any
 
+    @property
+    def dtype(self) -> str:
+        """Its dtype."""
+        return "complex64"
+
 
 class Ops(abc.ABC):
     """Arithmetic on lane values."""

@@ -252,6 +252,7 @@ def test_slopes_through_every_rule_are_those_of_jax(name):
         (lambda x: x[jnp.argmax(x[0])] * x, "operation `argmax`"),
         (lambda x: jnp.sort(x), "operation `sort`"),
         (lambda x: jnp.abs(jnp.fft.fft(x)), "complex"),
+        (lambda x: jnp.real(lax.complex(x, x) @ lax.complex(x, -x)), "complex"),
         (lambda x: lax.reduce_precision(x, 5, 10), "fewer bits"),
         (lambda x: jnp.tile(x, (4000, 1)).cumsum(0)[:3], "operations"),
         (lambda x: lax.scan(lambda c, _: (c + 1, c), x, length=9000)[1][:1].sum(0), "memory"),
