@@ -21,8 +21,8 @@ ci: lint test docs ## everything that continuous integration runs
 test: $(VENV)/.installed-test ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: $(VENV)/.installed-test ## the default and the slow tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+test-all: $(VENV)/.installed-test ## the default and the slow tests, compiled as for users
+	XLA_FLAGS= $(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
 
 networks: $(VENV)/.installed-test $(VENV)/.installed-models ## untrained networks of transformers beside theory
 	$(BIN)/python -m pytest -m "" tests/theory/test_untrained_networks.py

@@ -95,7 +95,7 @@ print(json.dumps(hashes))
 
 def test_noise_has_the_same_bits_on_one_two_and_four_devices():
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_NUM_CPU_DEVICES": "4",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }

@@ -157,7 +157,7 @@ def start(out, devices):
     environment = os.environ | {
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_NUM_CPU_DEVICES": str(devices),
     }
     arguments = [sys.executable, "-c", START, str(out), SLOW]
     return subprocess.Popen(arguments, env=environment)

@@ -258,6 +258,7 @@ def test_whatever_decides_over_bits_decides_whether_a_run_goes_on(cut, monkeypat
 
 def test_the_number_of_devices_and_the_place_of_modules_are_no_part_of_a_run(monkeypatch):
     before = _store.identity()
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --xla_dump_to=x")
+    flags = "--xla_force_host_platform_device_count=4 --xla_dump_to=x"
+    monkeypatch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {flags}")
     assert _store.identity() == before
     assert not any("rqf_jax/" in value or "code" in name for name, value in before.items())

@@ -47,7 +47,7 @@ def start(out, text=TINY, devices=1, before=""):
     environment = os.environ | {
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_NUM_CPU_DEVICES": str(devices),
     }
     return subprocess.Popen([sys.executable, "-c", program, str(out), text], env=environment)
 
