@@ -17,11 +17,13 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from .lanes import evaluate
 from .loop import Step, split
-from .values import ArrayOps, array_of, cell
+from .values import ArrayOps, Unsupported, array_of, cell
 
 
 def check(step: Step) -> None:
     """`Unsupported` if an operation has no rule, or if there are too many for XLA."""
+    if any(aval.dtype != jnp.float32 for aval in step.step.out_avals):
+        raise Unsupported("a solver that hands on what is not float32")
     shapes = [aval.shape for aval in step.begin.in_avals[: step.parameters]]
     size, number = sum(map(math.prod, step.shapes)), jax.ShapeDtypeStruct((), jnp.float32)
     jax.eval_shape(

@@ -1,3 +1,5 @@
+import typing
+
 import diffrax
 
 from .._arguments import part
@@ -59,6 +61,8 @@ def check(solver: diffrax.AbstractSolver, sde: SDE) -> None:
         reason = solver.misfit(sde)
     elif not isinstance(sde.manifold, AbstractLinearSpace):
         reason = f"its steps leave the {type(sde.manifold).__name__}"
+    elif isinstance(sde.noise, NoNoise) and _is_of_several(solver.term_structure):
+        reason = "its steps take a noise beside the drift, and there is none"
     else:
         calculus = sde.noise.calculus(sde.manifold)
         ito = isinstance(solver, diffrax.AbstractItoSolver)
@@ -73,3 +77,8 @@ def check(solver: diffrax.AbstractSolver, sde: SDE) -> None:
             f"`solver` {type(solver).__name__} does not suit this equation: {reason}. "
             f"Use `{type(default(sde)).__name__}`."
         )
+
+
+def _is_of_several(terms: typing.Any) -> bool:
+    """True for a structure of terms, as diffrax describes it, that is a sum of several."""
+    return typing.get_origin(terms) is diffrax.MultiTerm

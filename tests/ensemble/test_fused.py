@@ -307,6 +307,17 @@ def test_a_step_in_xla_has_no_arithmetic_on_single_numbers_but_its_count():
     ]
 
 
+def test_a_step_in_xla_hands_on_floats_alone():
+    # Arrays travel in pairs, as complex numbers.
+    zero, words = jnp.zeros(()), jnp.zeros(2, jnp.uint32)
+    begin = jax.make_jaxpr(lambda time, x: jnp.int32(0))(zero, jnp.zeros(1))
+    step = jax.make_jaxpr(lambda words, number, time, h, x, turn: (x + turn, turn + 1))(
+        words, jnp.int32(0), zero, zero, jnp.zeros(1), jnp.int32(0)
+    )
+    with pytest.raises(values.Unsupported, match="not float32"):
+        xla.check(Step(begin, step, 0))
+
+
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
     x = np.random.default_rng(4).normal(size=(6, 5000)).astype(np.float32)
     step = step_of(lambda x: jnp.sin(3 * x) + 0.1 * x, (6,))

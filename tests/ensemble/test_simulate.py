@@ -439,6 +439,10 @@ BAD = {
         lambda: run(solver=diffrax.Heun()),
         "`solver` Heun does not suit", "leave the Sphere", "Use `ProjectiveFlow`",
     ),
+    "a solver of noise without noise": (
+        lambda: run(sde=rqf.SDE(NONE, rqf.noises.NoNoise(), FLAT), solver=diffrax.ShARK()),
+        "`solver` ShARK does not suit", "there is none", "Use `",
+    ),
     "save": (lambda: run(save=3), "`save` must be a function of one state", "3"),
     "adjoint": (lambda: run(adjoint=3), "`adjoint`", "3"),
 }  # fmt: skip
