@@ -29,7 +29,10 @@ def log_vandermonde(points: Points) -> Values:
 
 
 def log_ratio(
-    x: Points, y: Points, kept: Float[np.ndarray, "*batch"], width: Float[np.ndarray, "*batch"]
+    x: Float[np.ndarray, "*#batch n"],
+    y: Float[np.ndarray, "*#batch n"],
+    kept: Float[np.ndarray, "*#batch"],
+    width: Float[np.ndarray, "*#batch"],
 ) -> Float[np.ndarray, "*batch"]:
     """ln[det e^{-(a_i - b_j)²/2}/(Δ(a) Δ(b))], a = `kept` x/`width`, b = y/`width`.
 

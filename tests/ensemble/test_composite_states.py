@@ -162,9 +162,9 @@ def test_a_fit_finds_the_friction_of_a_particle():
 
     law = Product({"q": Fixed(jnp.ones(1)), "p": Fixed(jnp.zeros(1))})
     ts = np.linspace(0.0, 2.0, 5)
-    seen = rqf.simulate(well(0.8), law, ts, substeps=5, members=200, key=KEY, save=position).ys
+    seen = rqf.simulate(well(0.8), law, ts, substeps=5, members=5000, key=KEY, save=position).ys
     loss = rqf.losses.SimulatedMoments(
-        law, ts, jnp.mean(seen, 0), position, substeps=5, members=200
+        law, ts, jnp.mean(seen, 0), position, substeps=5, members=5000
     )
     fitted = rqf.fit(well(0.3), loss, where=lambda sde: sde.drift.friction, steps=100, key=KEY)
     assert float(fitted.sde.drift.friction) == pytest.approx(0.8, abs=0.05)

@@ -118,6 +118,6 @@ def test_the_mean_of_a_stationary_likelihood_is_largest_at_the_truth(centred):
     a = 0.7
     assert likelihood.lags is not None
     mean = likelihood.lags @ a ** np.arange(13) / (1 - a**2)
-    misfit, slope, _ = likelihood.form(a, *mean)
+    misfit, slope, _ = likelihood.form(1 - a, *mean)
     assert misfit == pytest.approx(likelihood.degrees, rel=1e-12)
-    assert slope == pytest.approx(-likelihood.penalty(a, np)[1], rel=1e-12)
+    assert slope == pytest.approx(-likelihood.penalty(1 - a, np)[1], rel=1e-12)

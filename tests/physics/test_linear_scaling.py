@@ -73,7 +73,7 @@ def test_gaps_grow_as_the_root_of_step_over_batch_while_the_step_is_short(rates)
     # With fresh inputs, whose noise adds α(1 + 3/B)/4 to ln gap: 0.005 at most.
     batches = (1, 4, 16) if len(rates) == 1 else (16,)
     settings = [(rate, batch) for rate in rates for batch in batches]
-    found = [gaps(deviations(student(*each), 1 / each[0], 8000)).mean(1) for each in settings]
+    found = [gaps(deviations(student(*each), 1 / each[0], 10_000)).mean(1) for each in settings]
     means = np.array([gap.mean() for gap in found])
     errors = np.array([gap.std() / math.sqrt(gap.size) for gap in found]) / means
     x = np.log([rate / batch for rate, batch in settings])

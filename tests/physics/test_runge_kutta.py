@@ -36,12 +36,12 @@ def test_one_step_has_the_law_of_an_integral_of_brownian_motion(solver):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_an_ensemble_with_levy_areas_is_that_of_diffrax_on_the_same_path(dtype):
-    sde, substeps = rqf.models.dyson(0.8, 0.5, potential=Quartic()), 5
+    sde, substeps = rqf.models.dyson(0.8, 0.5, potential=Quartic()), 8
     ts, start = np.array([0.0, 0.3, 1.0], dtype), np.diag([-1.0, 0.0, 1.5]).astype(dtype)
     runs = rqf.simulate(
         sde, Fixed(start), ts, substeps=substeps, members=3, key=KEY, solver=diffrax.ShARK()
     )
-    nodes = jnp.asarray(np.append(np.linspace(0, 0.3, 6)[:-1], np.linspace(0.3, 1, 6)), dtype)
+    nodes = jnp.asarray(np.append(np.linspace(0, 0.3, 9)[:-1], np.linspace(0.3, 1, 9)), dtype)
 
     def one(member):
         key = rqf.member_keys(KEY, member)[1]

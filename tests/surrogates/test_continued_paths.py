@@ -206,7 +206,7 @@ def test_a_trained_transformer_has_the_entropy_rate_of_an_autoregression(name):
         path.append(a * path[-1] + s * xi)
     path = np.array(path)[:, None]
     if name == "cells":
-        grid = surrogates.grid_of(path, 24)
+        grid = surrogates.grid_of(path, 24, margin=0.04)
         head = surrogates.CellHead(grid, width=16, key=KEY)
     else:
         head = surrogates.GaussianHead([0.0], [1.0], width=16, key=KEY)
