@@ -4,7 +4,9 @@ import contextlib
 import itertools
 import json
 import os
+import struct
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -102,3 +104,19 @@ def killed_before(fatal):
         for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
             patch.setattr(os, name, deadly(getattr(os, name)))
         yield
+
+
+def safetensors(path, arrays, metadata=None):
+    """A file as its specification says: length, header of JSON, bytes."""
+    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+    header, body = {"__metadata__": metadata} if metadata else {}, b""
+    for name, array in arrays.items():
+        data = np.ascontiguousarray(array).tobytes()
+        header[name] = {
+            "dtype": names[str(array.dtype)],
+            "shape": list(array.shape),
+            "data_offsets": [len(body), len(body) + len(data)],
+        }
+        body += data
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)

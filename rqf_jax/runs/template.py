@@ -62,7 +62,7 @@ def _of_model(model: str, law: str | None) -> str:
             "save": list(moved.state.example),
             "coordinates": "overlaps" if moved.needs_space is None else "full",
         },
-        "times": {"stop": 4.0, "points": 17},
+        "times": {"stop": 16 * moved.interval, "points": 17},
         "model": moved.model_dump(exclude_none=True),
         "law": chosen.model_dump(exclude_none=True) | dict(moved.examples.get(chosen.name, {})),
     }

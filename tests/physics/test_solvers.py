@@ -154,7 +154,7 @@ def test_diffraxs_heun_on_a_brownian_tree_nears_our_heun_as_steps_shrink():
         def end(solver, terms):
             return diffrax.diffeqsolve(terms, solver, 0.0, 1.0, h, x0, max_steps=512).ys[-1]
 
-        # The terms of `sde` are refused by solvers that leave the sphere, as this one does a little.
+        # Solvers that leave the sphere, as this one does a little, refuse the terms of `sde`.
         plain = diffrax.MultiTerm(
             diffrax.ODETerm(lambda t, x, _: sde.manifold.tangent(x, sde.drift(t, x))),
             diffrax.ControlTerm(lambda t, x, _: jax.jacfwd(displacement, 2)(t, x, zero), path),

@@ -1,5 +1,6 @@
 """What a user types: short keys, new configs, examples of the help, bad input, a second start."""
 
+import json
 import os
 import re
 import subprocess
@@ -163,7 +164,11 @@ def test_every_model_and_every_law_has_a_new_config_that_a_user_can_run():
 @pytest.mark.parametrize("model", list(catalogue.AbstractModel.known))
 def test_a_new_config_runs(here, capsys, model):
     said(capsys, "new", model)
-    said(capsys, "run", f"{model}.toml", "--set", "members=8", "--set", "points=3")
+    # Two intervals of the sixteen, of the same steps.
+    stop = 2 * catalogue.AbstractModel.known[model].interval
+    settings = ["members=8", "points=3", f"stop={stop}"]
+    short = [word for setting in settings for word in ("--set", setting)]
+    said(capsys, "run", f"{model}.toml", *short)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +209,23 @@ def examples(text):
 
 COMMANDS = {command.callback.__name__: command.callback for command in app.app.registered_commands}
 FIRST = ["new", "run", "sweep", "plot", "info", "fit", "verify", "export"]
+FIRST += ["explain", "predict", "spectra"]
+GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 90}
+
+
+def of_transformers(folder):
+    """The files of transformers that the help speaks of."""
+    (folder / "config.json").write_text(json.dumps(GPT2))
+    rng = np.random.default_rng(0)
+    states = np.cumsum(rng.normal(size=(4, 4, 5, 12)), axis=0)  # layers, sentences, tokens, numbers
+    names = (f"hidden_states.{layer}" for layer in range(4))
+    arrays = dict(zip(names, states.astype(np.float32), strict=True))
+    _stores.safetensors(folder / "gpt2.safetensors", arrays)
+    (folder / "checkpoints").mkdir()
+    for step in range(0, 80, 10):
+        names = "h.0.attn.c_proj.weight", "blocks.0.q.weight"
+        arrays = {name: rng.normal(size=(12, 12)) for name in names}
+        np.savez(folder / "checkpoints" / f"step{step}.npz", **arrays)
 
 
 @pytest.mark.slow
@@ -218,6 +240,7 @@ def test_every_example_of_the_help_runs_in_the_order_of_the_help(here, capsys, m
     for i, sentence in enumerate(sentences):
         arrays |= {f"tokens_{i:02d}": np.array(sentence.tokens), f"hidden_{i:02d}": sentence.states}
     np.savez(here / "hidden_states.npz", **arrays)
+    of_transformers(here)
     done = 0
     for command in COMMANDS.values():
         for line in examples(command.__doc__):
@@ -229,7 +252,7 @@ def test_every_example_of_the_help_runs_in_the_order_of_the_help(here, capsys, m
             assert program == "rqf-jax"
             said(capsys, *arguments)
             done += 1
-    assert done >= 12
+    assert done >= 17
 
 
 def test_the_version_names_jax_and_the_device(capsys):

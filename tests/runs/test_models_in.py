@@ -3,12 +3,12 @@
 import json
 import os
 import pickle
-import struct
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray
+from _stores import safetensors
 
 import rqf_jax as rqf
 from rqf_jax.io import DataFileError, as_hidden_states, read_hidden_states, write_hidden_states
@@ -17,22 +17,6 @@ RNG = np.random.default_rng(0)
 STATES = RNG.normal(size=(4, 2, 5, 6)).astype(np.float32)
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 IDS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]])
-
-
-def safetensors(path, arrays, metadata=None):
-    """A file as its specification says: length, header of JSON, bytes."""
-    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
-    header, body = {"__metadata__": metadata} if metadata else {}, b""
-    for name, array in arrays.items():
-        data = np.ascontiguousarray(array).tobytes()
-        header[name] = {
-            "dtype": names[str(array.dtype)],
-            "shape": list(array.shape),
-            "data_offsets": [len(body), len(body) + len(data)],
-        }
-        body += data
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
 
 
 def same(found, dtype=np.float32, tokens=True):

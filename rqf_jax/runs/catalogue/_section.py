@@ -200,6 +200,8 @@ class AbstractModel(AbstractNamed):
     examples: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """Keys of laws, by a law's name, that suit the model better in a new config than their own
     examples."""
+    interval: ClassVar[float] = 0.25
+    """The time between two saves in a new config, of which a sixteenth is short for the model."""
 
     @abc.abstractmethod
     def sde(self, *args: Any, **kwargs: Any) -> SDE:

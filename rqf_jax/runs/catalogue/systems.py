@@ -96,6 +96,7 @@ class KuramotoSivashinsky(AbstractSystem):
     examples: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"normal": {"mean": [0.0], "size": 192, "scale": 1.0}}
     )
+    interval: ClassVar[float] = 1 / 32
 
     name: Literal["kuramoto_sivashinsky"]
     """The model."""
