@@ -311,7 +311,9 @@ def test_too_little_memory_for_one_batch_is_exit_code_4(tmp_path):
     before = (
         "import jax; jax.devices(); import pathlib; used = int(pathlib.Path('/proc/self/statm')"
     )
-    before += ".read_text().split()[0]) * 4096; " + LIMIT.format(name="AS", value="used + 3 * 2**30")
+    before += ".read_text().split()[0]) * 4096; " + LIMIT.format(
+        name="AS", value="used + 3 * 2**30"
+    )
     done = command(tmp_path / "large.toml", tmp_path / "run.zarr", before)
     assert done.returncode == 4 and done.stderr.startswith("rqf-jax: out of memory: 8 members")
     assert "`run.save`" in done.stderr
