@@ -88,7 +88,8 @@ class Data(NamedTuple):
 
 
 def measured(system: System) -> Data:
-    truth, test = (system.paths(seed) for seed in (0, 1))
+    # Settings of the contenders were chosen on paths of seed 1, which nothing here is told on.
+    truth, test = (system.paths(seed) for seed in (0, 2))
     mean, scale = truth.mean((0, 1)), truth.std((0, 1))
     truth, test = (truth - mean) / scale, (test - mean) / scale
     return Data(truth, test, mean, scale, system.step, system.degree)
@@ -299,7 +300,7 @@ def contenders(data: Data) -> dict[str, Any]:
         "EDMD": Linear(True),
         "transformer, normal law": Surrogate(normal, plain, 5, 64, 1e-2, 6000),
         "shallow piecewise": Surrogate(shallow, forced, 11, 64, 3e-3, 5000),
-        "almost linear": Surrogate(almost_linear, plain, 21, 32, 3e-3, 20_000),
+        "almost linear": Surrogate(almost_linear, plain, 21, 32, 3e-3, 5000),
         "neural equation": Equation(equation, 2000),
         "transformer, cells": Surrogate(cells, plain, CONTEXT + 1, 64, 5e-3, 4000, 2),
     }
@@ -374,7 +375,8 @@ def draw(paths: dict[str, np.ndarray], data: Data, place: str) -> None:
         for axis, (name, path) in zip(axes.flat, paths.items(), strict=False):
             states = data.mean + data.scale * path[:3]
             for one in states:
-                axis.plot(one[:, 0], one[:, 2], linewidth=0.5)
+                still = not np.ptp(one, axis=0).any()  # one point, that no line shows
+                axis.plot(one[:, 0], one[:, 2], "." if still else "-", linewidth=0.5)
             axis.set(title=name, xlim=(-25, 25), ylim=(0, 55))
         for axis in axes.flat[len(paths) :]:
             axis.axis("off")
