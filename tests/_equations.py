@@ -79,7 +79,7 @@ def spectrum(beta, **others):
 
 def masked():
     mask = d.causal_mask(5)
-    return of(n.IsotropicNoise(0.8, 0.0), d.Attention(1.0, query_key=Q, value=Q.T, mask=mask))
+    return of(n.IsotropicNoise(0.8, 0.0), d.Attention(1.0, query_key=Q, value=Q.T, mask=mask), amplifies=True)
 
 
 def rotary():
@@ -171,7 +171,8 @@ EQUATIONS: dict[str, Callable[[], Equation]] = {
         n.KernelNoise(rqf.kernels.PowerSeries([0.0, 0.5, 0.5])), amplifies=True
     ),
     "field of a normalised kernel": lambda: of(
-        n.KernelNoise(rqf.kernels.UnitOutput(rqf.kernels.PowerSeries([0.0, 0.5, 0.5]), 3))
+        n.KernelNoise(rqf.kernels.UnitOutput(rqf.kernels.PowerSeries([0.0, 0.5, 0.5]), 3)),
+        amplifies=True,
     ),
     "matrix of preferred directions": lambda: of(n.AnisotropicNoise(0.5 * Q, np.eye(3))),
     "span": lambda: of(n.SpanNoise(0.5, 0.5), law=rqf.laws.Uniform(2, 4), why="`qr`"),

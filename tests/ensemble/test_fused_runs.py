@@ -35,14 +35,19 @@ def run(model, *, members=200, **others):
     return rqf.simulate(sde, law, TS, substeps=64, members=members, key=KEY, **others).ys
 
 
-def error(found, wanted):
-    """The largest difference, relative to the size of the member's state or of a typical one."""
-    worst = 0.0
+def errors(found, wanted):
+    """The largest difference of each member, relative to the size of its state or a typical one."""
+    worst = []
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         one, other = (np.asarray(y, float).reshape(*y.shape[:2], -1) for y in (one, other))
         own, typical = np.abs(other).max(-1), np.sqrt((other**2).mean((0, 2)))
-        worst = max(worst, float((np.abs(one - other).max(-1) / np.maximum(own, typical)).max()))
-    return worst
+        worst.append((np.abs(one - other).max(-1) / np.maximum(own, typical)).max(-1))
+    return np.max(worst, axis=0)
+
+
+def error(found, wanted):
+    """The largest difference of all members."""
+    return float(errors(found, wanted).max())
 
 
 def doubled(parts):
@@ -69,7 +74,11 @@ def test_a_kernel_follows_the_scan_to_rounding_for_every_equation_of_few_numbers
     if ours.amplifies:
         with jax.enable_x64(True):
             exact = run(doubled((ours.sde, ours.law)), members=64, solver=ours.solver)
-        assert error(found[True], exact) < 2 * error(found[False], exact)
+        kernel, scan = (errors(found[on], exact) for on in (True, False))
+        # A few members, the same in both, have errors tens of times those of the others. Which of
+        # the two has the larger ones there is chance; those of a typical member are alike.
+        assert np.median(kernel) < 1.5 * np.median(scan)
+        assert np.exp(np.mean(np.log(kernel / scan))) < 1.5
     else:
         assert error(found[True], found[False]) <= (2e-5 if ours.why is None else 0)
 
