@@ -79,7 +79,11 @@ def spectrum(beta, **others):
 
 def masked():
     mask = d.causal_mask(5)
-    return of(n.IsotropicNoise(0.8, 0.0), d.Attention(1.0, query_key=Q, value=Q.T, mask=mask), amplifies=True)
+    return of(
+        n.IsotropicNoise(0.8, 0.0),
+        d.Attention(1.0, query_key=Q, value=Q.T, mask=mask),
+        amplifies=True,
+    )
 
 
 def rotary():
