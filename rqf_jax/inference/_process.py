@@ -21,6 +21,8 @@ _STEPS = 100
 _CLOSE = 1e-8
 _LEAST_PRIVATE = 1e-7
 _TIE = 1e-9
+_TRIALS = 12
+_NAT = 0.5
 
 Square = Float[np.ndarray, "tokens tokens"]
 
@@ -71,14 +73,59 @@ class Process(NamedTuple):
 
 def maximise(moments: Moments, start: Process | None = None) -> Process:
     """The strengths of greatest likelihood, by scoring from those of `start`."""
+    return _maximise(moments, start, _LEAST_PRIVATE)
+
+
+def allowed(moments: Moments, start: Process | None = None) -> Process:
+    """As `maximise`, but with as much private noise as the tokens allow where they show none.
+
+    Tokens whose overlaps are small say little of the noise between two that are equal, and the
+    likelihood can be greatest without any. A prediction from it would be certain where it has no
+    reason. So private noise grows, and the other strengths with it, until ln L falls by half a nat,
+    as it does within a standard error of a maximum inside. A quadratic at the boundary, with the
+    score and the Fisher information of what is free, says where to begin.
+    """
+    found = maximise(moments, start)
+    size, scale = _sizes(moments), _scale(moments)
+    psi = found.strengths * size / scale
+    if psi[0] > 2 * _LEAST_PRIVATE:
+        return found
+    columns = min(found.columns, float(moments.dim))
+    fisher, target = _scoring(found, moments.kernels / size[:, None, None] * scale, moments.dim)
+    free = np.flatnonzero(psi > 0)
+    error = np.sqrt(np.linalg.pinv(fisher[np.ix_(free, free)] * columns, hermitian=True)[0, 0])
+    slope = error * columns * max(float(fisher[0] @ psi - target[0]), 0.0)
+    most = min(error / (np.sqrt(1 + slope**2) + slope), psi.sum())
+    for _ in range(_TRIALS):
+        if most < 2 * _LEAST_PRIVATE:
+            break
+        more = _maximise(moments, found, most)
+        fall = (more.loss - found.loss) * moments.kernels.shape[1] * columns
+        if fall <= _NAT:
+            return more
+        most *= max(0.8 * np.sqrt(_NAT / fall), 0.1)
+    return found
+
+
+def _sizes(moments: Moments) -> Float[np.ndarray, " kernels"]:
+    """The mean diagonals of the kernels, 1 for a kernel of zeros."""
     size = np.trace(moments.kernels, axis1=1, axis2=2) / moments.kernels.shape[1]
-    size = np.where(size > 0, size, 1.0)
+    return np.where(size > 0, size, 1.0)
+
+
+def _scale(moments: Moments) -> float:
+    """The mean square of outputs less their mean."""
+    tokens = moments.kernels.shape[1]
+    _, plain = _mean(np.eye(tokens), moments)
+    return max(np.trace(plain) / (tokens * moments.dim), 1e-300)
+
+
+def _maximise(moments: Moments, start: Process | None, least_private: float) -> Process:
+    size, scale = _sizes(moments), _scale(moments)
     kernels = moments.kernels / size[:, None, None]
     count, tokens = kernels.shape[:2]
-    _, plain = _mean(np.eye(tokens), moments)
-    scale = max(np.trace(plain) / (tokens * moments.dim), 1e-300)
     least = np.zeros(count)
-    least[0] = _LEAST_PRIVATE * scale
+    least[0] = least_private * scale
     psi = np.full(count, scale / count) if start is None else start.strengths * size
     psi = np.maximum(psi, least)
     here = _at(psi, kernels, moments)

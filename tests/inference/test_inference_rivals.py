@@ -1,6 +1,7 @@
 """Rivals of layers: in every simulated world the truth wins, with its strengths."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +149,25 @@ def test_lines_of_thought_fail_where_they_are_true_and_ridge_does_not():
     found = explain(data, [rivals.LinearFlow(), *maps], folds=5).layers[0]
     assert found.best.name == "linear flow"
     assert all(found[one.name].angle > 3 * found["linear flow"].angle for one in maps)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_equal_tokens_do_not_make_a_rival_certain_of_what_nobody_saw(seed):
+    """Of nearly orthogonal tokens cubes of overlaps are as good as private noise, so that a series
+    needs none; then it would be sure of a held-out token that equals one it saw."""
+    rng, dim = np.random.default_rng(seed), 256
+    before = [rng.normal(size=(12, dim)) / np.sqrt(dim) for _ in range(8)]
+    one, other = rng.choice(8, 2, replace=False)
+    before[one][7] = before[other][7]
+    common, own = rng.normal(size=(2, dim, dim)) / np.sqrt(dim)
+    after = [
+        a + 0.3 * np.maximum(a @ common, 0) + 0.3 * (np.tri(len(a)) @ a) @ own
+        / np.arange(1, len(a) + 1)[:, None]
+        for a in before
+    ]  # fmt: skip
+    series = rivals.Series(3)
+    layer = explain(sentences(before, after), [series, rivals.SharedMatrix()], folds=8).layers[0]
+    assert np.abs(layer[series.name].fold_scores - layer["shared matrix"].fold_scores).max() < 0.1
 
 
 class OwnRival(rivals.AbstractProcess):
@@ -329,6 +349,52 @@ def test_gains_on_a_real_encoder_are_those_of_an_independent_program():
     result = encoder()
     columns = [result.names.index(name) for name in COLUMNS]
     assert np.abs(result.gains[:, columns] - MEASURED).max() < 0.02
+
+
+# Gains on nineteen sentences as published with their file: 331 tokens, whose repeats are many.
+PUBLISHED_COLUMNS = (
+    "shared matrix", "matrix per sentence", "sentence bias", "attention values β=0",
+    "attention values β=5", "series 1..3", "all of these", "attention β=5",
+    "lines of thought, rank 20",
+)  # fmt: skip
+PUBLISHED = np.array([
+    [0.251, 0.066, 0.016, 0.021, 0.250, 0.313, 0.371, 0.023, -0.356],
+    [0.141, 0.037, 0.011, 0.015, 0.142, 0.305, 0.242, 0.002, -0.349],
+    [0.149, 0.070, 0.028, 0.032, 0.154, 0.390, 0.390, 0.007, -0.439],
+    [0.216, 0.136, 0.051, 0.057, 0.232, 0.446, 0.455, 0.000, -0.322],
+    [0.201, 0.115, 0.033, 0.039, 0.211, 0.452, 0.462, -0.001, -0.355],
+    [0.125, 0.422, 0.194, 0.188, 0.207, 0.201, 0.454, 0.000, -0.358],
+])  # fmt: skip
+
+
+@pytest.mark.slow
+def test_rivals_of_a_real_encoder_have_their_published_ranks():
+    data = rqf.io.read_hidden_states(Path(__file__).parents[1] / "data" / "minilm_19_sentences.npz")
+    result = explain(data)
+    assert (result.sentences, result.tokens, result.dim) == (19, 331, 384)
+    gains = result.gains[:, [result.names.index(name) for name in PUBLISHED_COLUMNS]]
+    assert np.abs(gains - PUBLISHED).max() < 0.02
+    # Ranks, but of rivals whose published gains are the same within .002.
+    apart = np.abs(PUBLISHED[:, :, None] - PUBLISHED[:, None]) > 0.002
+    signs = [np.sign(g[:, :, None] - g[:, None]) for g in (gains, PUBLISHED)]
+    np.testing.assert_array_equal(signs[0][apart], signs[1][apart])
+    # One map of all sentences wins in all layers but the last, which is the sentence's own.
+    order = ("series 1..3", "shared matrix", "matrix per sentence", "sentence bias",
+             "private noise", "lines of thought, rank 20")  # fmt: skip
+    for number, layer in enumerate(result.layers):
+        scores = {name: layer[name].score for name in order}
+        ranked = tuple(sorted(scores, key=scores.__getitem__, reverse=True))
+        assert ranked == order or (number == 5 and ranked[0] == "matrix per sentence")
+    # Most of the gain is memory of words: medians of errors of repeated and of new tokens.
+    angles = {
+        (0, "private noise"): (23.3, 26.2),
+        (0, "shared matrix"): (14.6, 25.9),
+        (4, "private noise"): (33.7, 26.5),
+        (4, "shared matrix"): (26.7, 25.6),
+    }
+    for (number, name), expected in angles.items():
+        one = result.layers[number][name]
+        np.testing.assert_allclose((one.repeated, one.novel), expected, atol=0.2)
 
 
 def test_a_printed_explanation_is_a_table_and_its_repr_a_line():

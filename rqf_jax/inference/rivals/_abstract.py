@@ -109,7 +109,7 @@ class AbstractProcess(AbstractRival):
         arrays = np.stack([outputs, *features.values()])
         scores, predicted = [], np.empty_like(outputs)
         for seen, new in folds:
-            fitted = process.maximise(moments.among(seen), whole)
+            fitted = process.allowed(moments.among(seen), whole)
             mean, spread = process.predict(fitted, moments.kernels, arrays, seen, new)
             scores.append(process.log_density(mean, spread, outputs[new]))
             predicted[new] = mean
