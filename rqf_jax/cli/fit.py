@@ -73,9 +73,11 @@ def _without_states(dataset: xarray.Dataset) -> str:
 
 @contextlib.contextmanager
 def about(path: Path) -> Iterator[None]:
-    """What is wrong with the numbers is wrong with the file."""
+    """What is wrong with the numbers is wrong with the file; a file error names it already."""
     try:
         yield
+    except io.DataFileError:
+        raise
     except ValueError as error:
         raise io.DataFileError(f"{path}: {error}") from error
 

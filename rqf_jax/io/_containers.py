@@ -227,10 +227,10 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
             warnings.simplefilter("ignore")
             whole = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a loader that foreign bytes may confuse in any way
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # PyTorch's own message says how to run what is in the file, which is not said again.
         raise DataFileError(
-            f"{path}: holds more than tensors, or is cut short; nothing in it was run ({first}). "
-            "Save `model.state_dict()`, or a .safetensors file."
+            f"{path}: holds more than tensors, or is cut short ({type(error).__name__}); nothing "
+            "in it was run. Save `model.state_dict()`, or a .safetensors file."
         ) from None
     found: dict[str, np.ndarray] = {}
 

@@ -185,7 +185,8 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ValueError(f"`config` must be a file; {path}: {error.strerror}.") from None
+        got = f"{shown(str(path))} ({error.strerror})"
+        raise ValueError(f"`config` must be a file; got {got}.") from None
     except (ValueError, RecursionError):  # no text, no JSON, too deep, or too many digits
         raise ValueError(f"`config` must be a file of JSON; {shown(str(path))} is not.") from None
     if not isinstance(values, dict):
