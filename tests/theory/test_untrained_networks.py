@@ -1,6 +1,9 @@
 """Untrained networks of `transformers` against theory that reads their configuration.
 
-`make networks` runs these tests, with the extra `models`; without it they are skipped.
+`make networks` runs these tests, with the extra `models`; without it they are skipped. The networks
+are narrow and few here, so that tolerances have the standard errors of their means; networks of
+usual widths, with more seeds, are in `benchmarks/untrained.json`, and
+`tests/theory/test_theory_initialisation.py` holds them to the tolerances alone.
 """
 
 import functools
@@ -28,17 +31,13 @@ DIM, LAYERS, TOKENS, SEEDS, NETWORKS = 256, 12, 64, 6, 24
 
 @functools.cache
 def measured(name, layers=LAYERS, seeds=SEEDS):
-    return untrained.measured(untrained.config(name, DIM, layers), TOKENS, seeds)
-
-
-def predicted(made, tokens=TOKENS):
-    return initialisation.gram(initialisation.from_config(made.to_dict()), tokens=tokens)
+    return untrained.measured(name, DIM, layers, TOKENS, seeds)
 
 
 @functools.cache
 def own_width(name):
     """Mean and standard deviation of the norms of networks of theory that are as wide."""
-    model = initialisation.from_config(untrained.config(name, DIM, LAYERS).to_dict())
+    model = untrained.architecture(name, DIM, LAYERS)
     norms = initialisation.scatter(model, tokens=TOKENS, seeds=NETWORKS)[1]
     return norms.mean(0), norms.std(0, ddof=1)
 
@@ -52,7 +51,7 @@ def close(values, theory):
 @pytest.mark.parametrize("name", untrained.FAMILIES)
 def test_a_network_is_predicted_from_its_configuration(name):
     cosines, norms = measured(name)
-    theory = predicted(untrained.config(name, DIM, LAYERS))
+    theory = initialisation.gram(untrained.architecture(name, DIM, LAYERS), tokens=TOKENS)
     blocks = [1, LAYERS // 2, LAYERS]
     assert np.all(close(cosines[:, blocks], theory.mean_cosine[blocks]))
     # Six seeds do not know their spread, which is 4 % of a norm of Llama. Theory does, and leaves
@@ -80,7 +79,7 @@ def test_the_depth_of_gpt2_hardly_matters():
     last = [measured("GPT-2", layers)[0][:, -1] for layers in (LAYERS, 2 * LAYERS)]
     error = math.hypot(*(x.std(ddof=1) for x in last)) / math.sqrt(SEEDS)
     assert abs(last[0].mean() - last[1].mean()) < 3 * error + 0.03
-    wide = untrained.measured(untrained.config("GPT-2", 2 * DIM, LAYERS), TOKENS, 3)[0][:, -1]
+    wide = untrained.measured("GPT-2", 2 * DIM, LAYERS, TOKENS, 3)[0][:, -1]
     assert wide.mean() > last[0].mean() + 0.1
 
 
