@@ -26,6 +26,8 @@ from .rivals import (
     Tokens,
 )
 
+_ROUNDING = 1e-12
+
 
 def default_rivals(*, causal: bool = False) -> tuple[AbstractRival, ...]:
     """The explanations that `explain` weighs if none are given.
@@ -80,7 +82,7 @@ def explain(
     **Returns** an `Explanation`.
 
     **Raises** ValueError for arguments that break a rule: layers that differ in shape, fewer than
-    two sentences, tokens that are all the same, two rivals of one name, rivals of your own whose
+    two sentences, tokens that are all the same, a layer that only scales and shifts, two rivals of one name, rivals of your own whose
     kernels are no covariances.
 
     **Example**
@@ -116,7 +118,7 @@ def explain(
     # On matrices of some hundred rows threads of BLAS wait for each other longer than they work.
     with threadpool_limits(1, user_api="blas"):
         layers = tuple(
-            _layer(states[i], states[i + 1], sentence, parts, seen_before, chosen)
+            _layer(i, states[i], states[i + 1], sentence, parts, seen_before, chosen)
             for i in range(len(states) - 1)
         )
     return Explanation(
@@ -146,12 +148,17 @@ def _rivals(rivals: Any) -> tuple[AbstractRival, ...]:
     return chosen
 
 
-def _layer(before, after, sentence, folds, seen_before, rivals) -> LayerRivals:
+def _layer(number, before, after, sentence, folds, seen_before, rivals) -> LayerRivals:
     scale = math.sqrt(np.mean(np.sum(before**2, axis=1)))
     tokens, outputs = Tokens(before / scale, sentence), after / scale
     if np.ptp(tokens.directions, axis=0).max() < 1e-12:
         raise ValueError(
             "`sentences` must have tokens that differ; got one direction for all of them."
+        )
+    if _same(tokens.states, outputs):
+        raise ValueError(
+            f"`sentences` must be moved by every layer; state {number + 1} is state {number} times "
+            "a number plus a vector, to rounding. Leave one of them out."
         )
     shares = np.array([new.size for _, new in folds]) / len(before)
     found = {one.name: one.weigh(tokens, outputs, folds) for one in rivals}
@@ -179,6 +186,13 @@ def _layer(before, after, sentence, folds, seen_before, rivals) -> LayerRivals:
         )
     turn = float(np.median(_angles(tokens.states, outputs)))
     return LayerRivals(turn, shares, tuple(fits))
+
+
+def _same(x, y) -> bool:
+    """True if y is c x + b for every token, to rounding."""
+    x, rest = x - x.mean(0), y - y.mean(0)
+    rest = rest - np.vdot(x, y) / max(np.vdot(x, x), 1e-300) * x
+    return bool(np.vdot(rest, rest) <= _ROUNDING**2 * np.vdot(y, y))
 
 
 def _angles(x, y) -> Float[np.ndarray, " tokens"]:

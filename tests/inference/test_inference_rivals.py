@@ -430,6 +430,9 @@ def test_what_cannot_be_weighed_is_one_clear_error():
     same = sentences([np.ones((4, 8))] * 3, [np.full((4, 8), 2.0)] * 3)
     with pytest.raises(ValueError, match="must have tokens that differ"):
         explain(same)
+    for moved in ([2 * a for a in x], [a + 1 for a in x]):
+        with pytest.raises(ValueError, match="moved by every layer; state 1 is state 0 times"):
+            explain(sentences(x, moved))
     gone = [Sentence("", s.tokens, np.stack([s.states[0], s.states[1] * np.nan])) for s in data]
     with pytest.raises(ValueError, match="not finite in layer 1"):
         explain(gone)
