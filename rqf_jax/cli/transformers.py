@@ -111,7 +111,9 @@ def predict(
 def spectra(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="Checkpoints named by their step, or one model."),
+        typer.Argument(
+            metavar="FOLDER", help="Checkpoints named by their step, or one model or file."
+        ),
     ],
     pattern: Annotated[
         str | None,

@@ -82,8 +82,8 @@ def explain(
     **Returns** an `Explanation`.
 
     **Raises** ValueError for arguments that break a rule: layers that differ in shape, fewer than
-    two sentences, tokens that are all the same, a layer that only scales and shifts, two rivals of one name, rivals of your own whose
-    kernels are no covariances.
+    two sentences, tokens that are all the same, a layer that only scales and shifts, two rivals of
+    one name, rivals of your own whose kernels are no covariances.
 
     **Example**
 

@@ -186,7 +186,7 @@ def read_checkpoints(
 
     - `folder`: with entries such as `step1000`, `checkpoint-500` or `step_20.npz`; the step is the
       last number in the name. Other entries are passed over. The folder of one model, with
-      `model.safetensors` or the like, is one checkpoint of step 0.
+      `model.safetensors` or the like, or one file of weights is one checkpoint of step 0.
     - `pattern`: of the names of matrices, as in `read_weights`.
     - `heads`: the number of heads, as there.
 
@@ -200,10 +200,10 @@ def read_checkpoints(
     >>> rqf.io.read_checkpoints("runs/model").spectra()  # doctest: +SKIP
     """
     place = Path(folder)
-    if not place.is_dir():
-        raise DataFileError(f"{place}: no such folder.")
+    if not place.exists():
+        raise DataFileError(f"{place}: no such file or folder.")
     found: dict[int, Path] = {}
-    alone = any((place / name).is_file() for name in (*_INDEX, *_WHOLE))
+    alone = place.is_file() or any((place / name).is_file() for name in (*_INDEX, *_WHOLE))
     for entry in () if alone else sorted(place.iterdir()):
         numbers = re.findall(r"\d+", entry.stem if entry.is_file() else entry.name)
         usable = entry.is_dir() or entry.suffix in SUFFIXES

@@ -287,6 +287,11 @@ def test_a_series_of_checkpoints_is_a_path_of_spectra(tmp_path):
     np.testing.assert_allclose(spectra.ys["1.Q"][0, 1], expected, rtol=1e-5)
     path = found.weights(0, "down")
     np.testing.assert_allclose(path.ys[0, 2], model["mlp_out"][0] + 100, rtol=1e-6)
+    one = rqf.io.read_checkpoints(tmp_path / "step_20.npz")
+    assert one.steps.tolist() == [0]
+    np.testing.assert_array_equal(one.spectra().ys["1.Q"][0, 0], spectra.ys["1.Q"][0, 1])
+    with pytest.raises(DataFileError, match="none: no such file or folder"):
+        rqf.io.read_checkpoints(tmp_path / "none")
     np.savez(tmp_path / "step_200.npz", **{"h.0.mlp.c_fc.weight": np.ones((2, 4))})
     with pytest.raises(DataFileError, match=r"step_200.*must have the matrices of"):
         rqf.io.read_checkpoints(tmp_path).spectra()
