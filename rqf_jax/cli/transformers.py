@@ -111,9 +111,7 @@ def predict(
 def spectra(
     folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="FOLDER", help="Checkpoints named by their step, or one model or file."
-        ),
+        typer.Argument(metavar="FOLDER", help="Checkpoints named by their step, or one model."),
     ],
     pattern: Annotated[
         str | None,
