@@ -23,6 +23,8 @@ from .._linalg.unrolled import Matrix
 from ..manifolds import AbstractManifold, Sphere
 from ._abstract import AbstractNoise, Calculus
 
+_ALIKE = 1e-6  # relative difference of strengths that are one
+
 
 class AbstractMatrixNoise(AbstractNoise):
     """A noise that acts on every token by one matrix: g(t, X) ∘ dB = -∂A X.
@@ -92,16 +94,21 @@ class IsotropicNoise(AbstractMatrixNoise):
 
     @property
     def isotropic(self) -> bool:
-        """True for equal strengths, as those of a matrix of independent entries, or traced ones."""
+        """True for equal strengths, as those of a matrix of independent entries, or traced ones.
+
+        Of traced ones that differ `covariance` is NaN.
+        """
         if not is_concrete((self.symmetric, self.antisymmetric)):
             return True
-        return bool(np.isclose(self.symmetric, self.antisymmetric, rtol=1e-6, atol=0))
+        return bool(np.isclose(self.symmetric, self.antisymmetric, rtol=_ALIKE, atol=0))
 
     def covariance(
         self, t: Float[Array, ""], x: Float[Array, "tokens dim"]
     ) -> Float[Array, "tokens tokens"]:
-        """(sigma_s² + sigma_a²)/2 <x_a, x_b>, in every direction alike if sigma_s = sigma_a."""
-        return (self.symmetric**2 + self.antisymmetric**2) / 2 * gram(x, x)
+        """(sigma_s² + sigma_a²)/2 <x_a, x_b> in all directions; NaN unless sigma_s = sigma_a."""
+        one, other = self.symmetric, self.antisymmetric
+        alike = jnp.abs(one - other) <= _ALIKE * jnp.abs(other)
+        return jnp.where(alike, (one**2 + other**2) / 2, jnp.nan) * gram(x, x)
 
     def matrix(self, t: Float[Array, ""], dw: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """dA = sigma_s (dB + dBᵀ)/2 + sigma_a (dB - dBᵀ)/2."""

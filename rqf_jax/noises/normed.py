@@ -105,7 +105,7 @@ class UnitOutput(AbstractDrawnNoise):
         """f_n with a diagonal of 1, and the deviation of each token: 1/√n, or 0 without outputs."""
         s = self.noise.covariance(t, x)  # pyright: ignore[reportAttributeAccessIssue]
         square = jnp.diagonal(s)
-        loud = square > 0
+        loud = ~(square <= 0)  # NaN too, which a noise has that is not alike in all directions
         inverse = jnp.where(loud, 1 / jnp.sqrt(jnp.where(loud, square, 1)), 0)
         # The factors are multiplied first, so that the result is symmetric to the last bit.
         between = unit_overlap(s * (inverse[:, None] * inverse[None, :]), x.shape[-1])

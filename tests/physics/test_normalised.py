@@ -280,6 +280,22 @@ def test_observables_of_radii_and_directions():
     assert np.all(np.isfinite(jax.jacobian(radii)(lost)))
 
 
+@pytest.mark.parametrize("scheme", ["ngpt", "peri"])
+def test_strengths_that_only_a_program_knows_are_equal_or_give_no_numbers(scheme):
+    def mean(antisymmetric):
+        sde = normalised(isotropic(0.5, antisymmetric), scheme)
+        return rqf.simulate(
+            sde, Equiangular(3, 4, 0.1), [0.0, 0.5], substeps=4, members=4, key=KEY, save=cosines
+        ).ys.mean()
+
+    assert jax.jit(mean)(0.5) == pytest.approx(float(mean(0.5)), rel=1e-6)
+    for traced in (jax.jit(mean), jax.grad(mean)):
+        try:
+            assert np.isnan(traced(0.4))
+        except RuntimeError as error:
+            assert "finite" in str(error)
+
+
 BAD = {
     "flat": (
         lambda: normalised(normalised(isotropic(1.0), "pre"), "pre"),
