@@ -1,8 +1,11 @@
 """Untrained transformers as layers of random weights, from the numbers of their architecture."""
 
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
 from .._arguments import takes
 from ..drifts import rotary_frequencies
-from ..manifolds import Euclidean
+from ..manifolds import AbstractManifold, Euclidean
 from ._abstract import AbstractBranch, AbstractLayer
 from .attention import RandomAttention
 from .branches import Normed, Parallel, RandomMLP, UnitOutput
@@ -72,4 +75,27 @@ def transformer(architecture) -> AbstractLayer:
         branch = Normed(branch)
         return Residual(UnitOutput(branch) if a.norm == "peri" else branch, stream=Euclidean())
 
-    return Block(*map(layer, branches))
+    return TransformerBlock(Block(*map(layer, branches)), a.dim)
+
+
+class TransformerBlock(AbstractLayer):
+    """A `Block` for tokens of one dimension, on which its variances depend."""
+
+    block: Block
+    dim: int = eqx.field(static=True)
+
+    @property
+    def enters(self) -> AbstractManifold:
+        """The space on which tokens enter the block."""
+        return self.block.enters
+
+    def __call__(
+        self, key: PRNGKeyArray, x: Float[Array, "tokens dim"]
+    ) -> Float[Array, "tokens dim"]:
+        """The tokens after all layers."""
+        if x.shape[-1] != self.dim:
+            raise ValueError(
+                f"`law` must draw tokens of the architecture's dimension {self.dim}; got "
+                f"{x.shape[-1]}."
+            )
+        return self.block(key, x)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._arguments import shown
+from ._activation import coefficients
 from ._architectures import Architecture, bert, gemma2, gpt2, llama, neox
 from ._contract import finite
 
@@ -24,8 +25,10 @@ def _rope(config: Mapping[str, Any], share: float) -> dict[str, Any]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     other = set(rope) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
     if kind != "default" or other:
+        extra = f" with {', '.join(sorted(map(str, other)))}" if other else ""
         raise ValueError(
-            f"`config` must have rotary positions of type default; got {shown(dict(rope))}."
+            f"`config` must have rotary positions of type default; got {shown(kind)}{extra}. Their "
+            "turns hardly matter before training: remove the field for those of type default."
         )
     base = config.get("rope_theta", config.get("rotary_emb_base", 1e4))
     return {
@@ -61,9 +64,11 @@ def _bert(c: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gemma2(c: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = set(c.get("layer_types") or ())
     return {
         **_common(c), **_grouped(c, 4), "query_scale": c.get("query_pre_attn_scalar", 256),
-        "window": c.get("sliding_window", 4096), "rotary_base": _rope(c, 1.0)["rotary_base"],
+        "window": None if kinds == {"full_attention"} else c.get("sliding_window", 4096),
+        "rotary_base": _rope(c, 1.0)["rotary_base"],
         "activation": c.get("hidden_activation") or "gelu_pytorch_tanh",
     }  # fmt: skip
 
@@ -102,6 +107,7 @@ _FAMILIES: dict[str, _Family] = {
     "bert": (bert, _bert, _HIDDEN, ("hidden_act",)),
     "gemma2": (gemma2, _gemma2, (*_HIDDEN, "head_dim"),
                ("hidden_activation", "hidden_act", "query_pre_attn_scalar", "sliding_window",
+                "layer_types",
                 *_GROUPED)),
 }  # fmt: skip
 """By `model_type`: the constructor, its arguments from a file, fields needed, and others read."""
@@ -111,19 +117,25 @@ _USUAL = {
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,), "is_encoder_decoder": (False,), "is_decoder": (False,),
     "position_embedding_type": ("absolute",), "use_bidirectional_attention": (None, False),
-    "pruned_heads": (None, {}), "quantization_config": (None,), "auto_map": (None,),
+    "rope_interleaved": (False,), "pruned_heads": (None, {}), "quantization_config": (None,),
+    "auto_map": (None,),
 }  # fmt: skip
+
+# What norms add to a mean square, by family; the prediction leaves it out.
+_EPSILONS = ("layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps")
+_SMALL = 0.05
 
 # Fields that change nothing before training, or nothing in the blocks; biases begin at zero.
 _HARMLESS = {
     "architectures", "attn_logit_softcapping", "cache_implementation", "chunk_size_feed_forward",
     "dtype", "embd_pdrop", "attn_pdrop", "resid_pdrop", "final_logit_softcapping",
-    "gradient_checkpointing", "id2label", "label2id", "layer_norm_epsilon", "layer_norm_eps",
-    "rms_norm_eps", "layer_types", "max_position_embeddings", "mlp_bias", "attention_bias",
+    "gradient_checkpointing", "id2label", "label2id",
+    "max_position_embeddings", "mlp_bias", "attention_bias",
     "model_type", "n_ctx", "n_positions", "output_attentions", "output_hidden_states",
     "pretraining_tp", "problem_type", "reorder_and_upcast_attn", "return_dict",
     "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version",
     "type_vocab_size", "use_cache", "vocab_size", "_name_or_path", "hidden_size_per_layer_input",
+    "output_past", "_num_labels", "is_llama_config",
     "attn_implementation", "_attn_implementation", "_attn_implementation_autoset", "name_or_path",
 }  # fmt: skip
 _HARMLESS_PARTS = ("dropout", "token_id", "summary_")
@@ -136,9 +148,11 @@ def from_config(config: str | Path | Mapping[str, Any]) -> Architecture:
     `config` is the file, the folder that holds it, or its contents as a mapping. Weights must begin
     as the family's own code draws them, with standard deviation `initializer_range`, 0.02
     where the file has none; a checkpoint's training began elsewhere if its authors drew
-    them otherwise, as Pythia's did (`pythia`). Raises ValueError for a file that is not JSON, a
-    `model_type` other than gpt2, gpt_neox, llama, bert and gemma2, fields that are missing, and
-    fields that change the network in a way that is not known here; each is named.
+    them otherwise, as Pythia's did (`pythia`). The ε of norms is left out, and a file is refused
+    where it is above 5 % of the mean squares that are normalised. Raises ValueError for such a
+    file, one that is not JSON, a `model_type` other than gpt2, gpt_neox, llama, bert and gemma2,
+    fields that are missing, and fields that change the network in a way that is not known here;
+    each is named.
     """
     build, numbers = described(config)
     return build(**numbers)
@@ -158,7 +172,7 @@ def described(
     if missing := [name for name in needed if values.get(name) is None]:
         raise ValueError(f"`config` must hold {', '.join(missing)} for {kind}; got none.")
     for name, value in values.items():
-        if name in (*needed, *optional, _SCALE) or name in _HARMLESS:
+        if name in (*needed, *optional, _SCALE, *_EPSILONS) or name in _HARMLESS:
             continue
         usual = _USUAL.get(name)
         if usual is not None and any(value is one or value == one for one in usual):
@@ -170,7 +184,31 @@ def described(
             f"`config` must not hold {name} = {shown(value)} for {kind}: {hint} may change the "
             "network. Remove it if it does not."
         )
-    return build, numbers(values)
+    given = numbers(values)
+    _check_epsilon(values, build(**given))
+    return build, given
+
+
+def _check_epsilon(config: Mapping[str, Any], model: Architecture) -> None:
+    """The number ε that norms add to a mean square is left out, and must be small beside it."""
+    name = next((name for name in _EPSILONS if name in config), None)
+    if name is None:
+        return
+    epsilon = config[name]
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float):
+        raise ValueError(f"`config` must have a number as {name}; got {shown(epsilon)}.")
+    squares = [model.own + model.common]
+    if model.norm == "peri":
+        inner = model.input_variance if model.gated else 1.0
+        mlp = float(coefficients(model.activation, model.input_variance).sum())
+        squares += [model.attention_variance, model.mlp_variance * inner * mlp]
+    least = min(squares)
+    if not 0 <= epsilon <= _SMALL * least:
+        raise ValueError(
+            f"`config` must have {name} between 0 and {_SMALL:.0%} of the mean squares that are "
+            f"normalised, of which the least is {least:.3g}, because the prediction leaves it out; "
+            f"got {epsilon:g}. Set it to 0 for the network without it."
+        )
 
 
 def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -262,6 +262,10 @@ BAD = {
         lambda: transformer("gpt2"),
         "`architecture` must be an architecture of `theory.initialisation`; got 'gpt2'",
     ),
+    "dimension": (
+        lambda: go(transformer(initialisation.gpt2(dim=4, layers=1, heads=2)), Normal((2, 3), 1.0)),
+        "`law` must draw tokens of the architecture's dimension 4; got 3",
+    ),
 }  # fmt: skip
 
 

@@ -304,12 +304,37 @@ def test_a_config_file_is_its_constructor(name, tmp_path):
         ({"n_head": 7}, "`heads` must divide `dim` = 768; got 7"),
         ({"n_embd": "wide"}, "`dim` must be an integer; got 'wide'"),
         ({"initializer_range": -1.0}, "`init` must be finite and positive"),
+        ({"layer_norm_epsilon": 1e-4}, "layer_norm_epsilon between 0 and 5% of the mean squares"),
+        ({"layer_norm_epsilon": "small"}, "must have a number as layer_norm_epsilon; got 'small'"),
     ],
 )
 def test_a_config_that_is_not_understood_is_refused(change, message, unchecked):
     with pytest.raises(ValueError) as error:
         initialisation.from_config(CONFIGS["gpt2"][0] | change)
     assert message in str(error.value)
+
+
+def test_fields_of_usual_files_that_change_nothing_are_passed_over():
+    for family, more in {
+        "gpt2": {"output_past": True, "_num_labels": 1, "layer_norm_epsilon": 1e-5},
+        "llama": {"is_llama_config": True, "rope_interleaved": False, "rms_norm_eps": 1e-5},
+        "gemma2": {"rms_norm_eps": 1e-6, "layer_types": ["sliding_attention", "full_attention"]},
+    }.items():
+        config, expected = CONFIGS[family]
+        assert initialisation.from_config(config | more) == expected
+    # Where no layer is local there is no window.
+    whole = initialisation.from_config(CONFIGS["gemma2"][0] | {"layer_types": ["full_attention"]})
+    assert whole == dataclasses.replace(CONFIGS["gemma2"][1], window=None)
+
+
+def test_an_epsilon_that_is_not_small_beside_what_is_normalised_is_refused(unchecked):
+    small = {"initializer_range": 0.002}
+    with pytest.raises(ValueError, match=r"rms_norm_eps .* the least is 4e-06, .* got 1e-06"):
+        initialisation.from_config(CONFIGS["llama"][0] | small)
+    # Of Peri-LN outputs are normalised too, and those of its MLP are the smallest.
+    with pytest.raises(ValueError, match=r"the least is .*e-10"):
+        initialisation.from_config(CONFIGS["gemma2"][0] | small | {"rms_norm_eps": 1e-6})
+    assert initialisation.from_config(CONFIGS["llama"][0] | small | {"rms_norm_eps": 0})
 
 
 def test_a_file_that_is_no_config_is_named(tmp_path, unchecked):
