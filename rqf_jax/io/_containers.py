@@ -33,7 +33,8 @@ _DTYPES = {
 def named_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file by name; `DataFileError` for what cannot be read, or not safely."""
     if not path.is_file():
-        raise DataFileError(f"{path}: no such file.")
+        found = "a folder, where a file is wanted" if path.is_dir() else "no such file"
+        raise DataFileError(f"{path}: {found}.")
     match path.suffix.lower():
         case ".npz":
             with opened_npz(path) as file:

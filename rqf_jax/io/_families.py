@@ -87,6 +87,11 @@ def by_pattern(
     for name, values in arrays.items():
         match = pattern.fullmatch(name)
         if match and values.ndim == 2:
+            if not (match["layer"] or "").isdecimal():
+                raise ValueError(
+                    f"`pattern` must have digits for its group `layer`; it finds "
+                    f"{match['layer']!r} in {name!r}."
+                )
             matrices.append(Named(int(match["layer"]), match["kind"], name, values))
         else:
             others.append(name)

@@ -48,7 +48,8 @@ def read_hidden_states(path: str | os.PathLike, *, final_norm: bool | None = Non
     """
     path = Path(path)
     if not path.is_file():
-        raise DataFileError(f"{path}: no such file.")
+        found = "a folder, where a file is wanted" if path.is_dir() else "no such file"
+        raise DataFileError(f"{path}: {found}.")
     if path.suffix not in SUFFIXES or path.suffix == ".npz":
         with opened_npz(path) as file:
             ours = {"sentences", "tokens_00", "hidden_00"} & set(file.files)

@@ -232,6 +232,11 @@ def _stacked(layers: Any) -> np.ndarray:
         array = np.stack(arrays)
     else:
         array = _array("hidden_states", layers)
+    if array.dtype == object:
+        raise ValueError(
+            "`hidden_states` must be an array of floats, or a tuple or list of them; got "
+            f"{shown(layers)}."
+        )
     if (
         not jnp.issubdtype(array.dtype, jnp.floating)
         or array.ndim not in (3, 4)

@@ -20,6 +20,10 @@ from ._families import KINDS, KNOWN, Named, by_family, by_pattern
 
 _INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE = ("model.safetensors", "pytorch_model.bin", "weights.npz")
+_STEP = re.compile(
+    r"(?i)(?:^|[-_.=]|(?<![a-z])(?:step|steps|checkpoint|ckpt|epoch|iter|iteration|update|batch|tokens))"
+    r"(\d+)(?![a-z0-9])"
+)
 _HEADS = ("num_attention_heads", "n_head")
 
 
@@ -100,6 +104,12 @@ def read_weights(
     path = Path(path)
     compiled = None if pattern is None else _compiled(pattern)
     arrays: dict[str, np.ndarray] = {}
+    part = re.fullmatch(r".*-\d+-of-(\d+)\.\w+", path.name)
+    if part and int(part[1]) > 1 and pattern is None and path.is_file():
+        raise DataFileError(
+            f"{path}: is one of {int(part[1])} files of a model. Give their folder or their index, "
+            "or a `pattern` to read it alone."
+        )
     for file in _files(path):
         arrays |= named_arrays(file)
     folder = path if path.is_dir() else path.parent
@@ -116,6 +126,11 @@ def read_weights(
             "groups `layer` and `kind`."
         )
     matrices = tuple(_matrix(path, one) for one in sorted(found, key=_order))
+    if family == "GPT-2" and (odd := [one for one in matrices if one.kind == "QKV"]):
+        raise DataFileError(
+            f"{path}: `{odd[0].name}` must hold Q, K and V side by side, in columns whose number "
+            f"is a multiple of 3; got shape {odd[0].values.shape[::-1]}."
+        )
     twice = {(one.layer, one.kind) for one in matrices}
     if len(twice) != len(matrices):
         raise DataFileError(
@@ -184,9 +199,11 @@ def read_checkpoints(
 
     **Arguments**
 
-    - `folder`: with entries such as `step1000`, `checkpoint-500` or `step_20.npz`; the step is the
-      last number in the name. Other entries are passed over. The folder of one model, with
-      `model.safetensors` or the like, or one file of weights is one checkpoint of step 0.
+    - `folder`: with entries such as `step1000`, `checkpoint-500`, `step_20.npz` or `model-20`; the
+      step is the last number in the name that stands alone, between `-`, `_`, `.` or `=`, or
+      behind a word such as step, checkpoint, epoch. Other entries are passed over. The folder of
+      one model, with `model.safetensors` or the like, or one file of weights is one checkpoint of
+      step 0.
     - `pattern`: of the names of matrices, as in `read_weights`.
     - `heads`: the number of heads, as there.
 
@@ -205,7 +222,7 @@ def read_checkpoints(
     found: dict[int, Path] = {}
     alone = place.is_file() or any((place / name).is_file() for name in (*_INDEX, *_WHOLE))
     for entry in () if alone else sorted(place.iterdir()):
-        numbers = re.findall(r"\d+", entry.stem if entry.is_file() else entry.name)
+        numbers = _STEP.findall(entry.stem if entry.is_file() else entry.name)
         usable = entry.is_dir() or entry.suffix in SUFFIXES
         if entry.name.startswith(".") or not numbers or not usable:
             continue
@@ -241,6 +258,8 @@ def _trajectories(steps: np.ndarray, values: Any) -> Trajectories:
 
 def _files(path: Path) -> list[Path]:
     """The files that hold the weights of a model."""
+    if path.name in _INDEX:
+        return _shards(path)
     if not path.is_dir():
         return [path]
     for name in _INDEX:
