@@ -421,6 +421,15 @@ def test_whitened_modes_do_not_depend_on_the_order_of_tokens():
     assert one["private noise"].rejected
 
 
+@pytest.mark.parametrize("dim", [3, 4, 5])
+def test_a_layer_without_noise_in_few_dimensions_has_scores(dim):
+    rng = np.random.default_rng(0)
+    matrix, x = rng.normal(size=(dim, dim)) / dim**0.5, rng.normal(size=(6, 8, dim))
+    found = explain(sentences(x, x + 0.4 * x @ matrix)).layers[0]
+    assert all(np.isfinite(one.fold_scores).all() for one in found.rivals)
+    assert found.best.name == "linear flow" and found.best.gain > 4
+
+
 def test_what_cannot_be_weighed_is_one_clear_error():
     rng = np.random.default_rng(4)
     x = tokens(rng, SHORT[:3], 8)
