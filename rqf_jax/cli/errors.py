@@ -15,6 +15,9 @@ def explained(error: Exception) -> tuple[int | None, str]:
     from .._ensemble.trajectories import NonFiniteError
     from ..runs import config
 
+    if short := _out_of_handles(error):
+        where = f" ({short.filename})" if short.filename else ""
+        return 3, f"{short.strerror}{where}. Raise the limit, ulimit -n. {CONTINUE}"
     match error:
         case NonFiniteError():
             return 1, str(error)
@@ -28,9 +31,6 @@ def explained(error: Exception) -> tuple[int | None, str]:
             return 2, f"{text}{gap}--force replaces a run, and nothing else."
         case _store.LockedError():
             return 5, str(error)
-        case OSError(errno=number) if number in _HANDLES:
-            where = f" ({error.filename})" if error.filename else ""
-            return 3, f"{error.strerror}{where}. Raise the limit, ulimit -n. {CONTINUE}"
         case OSError(errno=number) if number in _DISK:
             where = f" ({error.filename})" if error.filename else ""
             return 3, f"{error.strerror}{where}. {CONTINUE}"
@@ -39,6 +39,15 @@ def explained(error: Exception) -> tuple[int | None, str]:
         case _ if _program.is_out_of_memory(error):
             return 4, f"out of memory: {error}"
     return None, ""
+
+
+def _out_of_handles(error: BaseException | None) -> OSError | None:
+    """The error of a process that may open no more files, perhaps inside that of a reader."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _HANDLES:
+            return error
+        error = error.__cause__
+    return None
 
 
 def tell(message: object) -> None:

@@ -1,5 +1,6 @@
 """What a user types: short keys, new configs, examples of the help, bad input, a second start."""
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 
 import rqf_jax as rqf
 from rqf_jax.cli import app, cache, main
+from rqf_jax.cli.errors import explained
 from rqf_jax.runs import catalogue, config, ensemble, template
 from rqf_jax.runs.config import ConfigError, parse
 
@@ -337,3 +339,13 @@ def test_a_second_process_compiles_no_program_again(here):
     assert again == (asked, 0, asked)  # all hits
     with rqf.open("a.zarr") as a, rqf.open("b.zarr") as b:
         np.testing.assert_array_equal(a.overlaps, b.overlaps)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_few_file_handles_are_no_fault_of_the_file_that_was_read(number):
+    short = OSError(number, os.strerror(number), "run.zarr/zarr.json")
+    wrapped = rqf.io.DataFileError("run.zarr: its arrays cannot be read.")
+    wrapped.__cause__ = short
+    for error in (short, wrapped):
+        code, message = explained(error)
+        assert code == 3 and "ulimit -n" in message and "run.zarr/zarr.json" in message
