@@ -104,6 +104,7 @@ def reason_of_derivative(
 
 
 SCAN, FUSED = "a scan in XLA", "one fused kernel"
+ARITHMETIC = "arithmetic on single numbers in XLA"
 
 
 class Interval(eqx.Module):
@@ -315,7 +316,10 @@ def _on_cuda(step: Step) -> Kernel:
         text = gpu.ptx(loop(step, 1))
     except Unavailable as error:
         warn(f"Save intervals are not one kernel each, and several times slower: {error}.")
-        return _in_xla(step)
+        try:
+            return _in_xla(step)._replace(words=f"{ARITHMETIC}, because {error}")
+        except Unsupported as other:
+            raise Unsupported(f"{other}, and {error}") from other
 
     def call(streams, rows, steps, parameters):
         buffers = _buffers(steps, rows.shape[1])
@@ -331,7 +335,7 @@ def _in_xla(step: Step) -> Kernel:
         number, substeps, start, h = steps
         return xla.advance(step, streams, rows, number, start, h, parameters, substeps=substeps)
 
-    return Kernel(call, "arithmetic on single numbers in XLA")
+    return Kernel(call, ARITHMETIC)
 
 
 _PARAMETERS = (jnp.float32, jnp.int32, jnp.uint32, jnp.bool_)

@@ -24,15 +24,19 @@ def kept(key: str, make: Callable[[], bytes]) -> bytes:
     place = _place(key)
     if place is None:
         return make()
+    made = None
     try:
-        return _read(place) or _written(place, make())
+        if (found := _read(place)) is not None:
+            return found
+        made = make()
+        _write(place, made)
     except OSError as error:
         warn(
             f"Fused kernels are compiled anew in each process: {place.parent} cannot be used "
             f"({error.strerror}). "
             "Set `JAX_COMPILATION_CACHE_DIR` to a folder that you can write to."
         )
-        return make()
+    return make() if made is None else made
 
 
 @functools.cache
@@ -62,7 +66,7 @@ def _read(place: Path) -> bytes | None:
     return None
 
 
-def _written(place: Path, data: bytes) -> bytes:
+def _write(place: Path, data: bytes) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     name = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     # Not one of `tempfile`: people who share a cache read each other's files.
@@ -75,4 +79,3 @@ def _written(place: Path, data: bytes) -> bytes:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
-    return data

@@ -74,16 +74,21 @@ def ptx(loop: Loop) -> str:
         target = binding.Target.from_triple("nvptx64-nvidia-cuda")
     except RuntimeError as error:
         raise Unavailable(f"this llvmlite does not write PTX. {REMEDY}") from error
-    machine = target.create_target_machine(cpu=_CAPABILITY, features=f"+{_ISA}", opt=3)
-    module = binding.parse_assembly(
-        _PROGRAM.format(declarations="\n".join(loop.declarations), entry=loop.entry, loop=loop.text)
+    program = _PROGRAM.format(
+        declarations="\n".join(loop.declarations), entry=loop.entry, loop=loop.text
     )
-    module.data_layout = str(machine.target_data)
-    options = binding.create_pipeline_tuning_options(speed_level=3)
-    options.loop_unrolling = False
-    builder = binding.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    return re.sub(r"^//.*\n", "", machine.emit_assembly(module), flags=re.MULTILINE)
+    try:
+        machine = target.create_target_machine(cpu=_CAPABILITY, features=f"+{_ISA}", opt=3)
+        module = binding.parse_assembly(program)
+        module.data_layout = str(machine.target_data)
+        options = binding.create_pipeline_tuning_options(speed_level=3)
+        options.loop_unrolling = False
+        builder = binding.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+        text = machine.emit_assembly(module)
+    except RuntimeError as error:
+        raise Unavailable(f"LLVM could not compile a kernel ({error}). {REMEDY}") from error
+    return re.sub(r"^//.*\n", "", text, flags=re.MULTILINE)
 
 
 def check_device() -> None:

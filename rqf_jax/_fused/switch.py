@@ -17,9 +17,18 @@ IN_XLA = "xla"
 
 
 def wanted() -> str:
-    """The kernels that are wanted, as the value of the switch; empty for none."""
-    value = os.environ.get(SWITCH, "1")
-    return "" if value == "0" else value
+    """The kernels that are wanted: "1", `IN_XLA`, "all", or empty for none.
+
+    ValueError for another value of the switch.
+    """
+    value = os.environ.get(SWITCH, "1").strip().lower()
+    if value in ("", "0", "off", "no", "false"):
+        return ""
+    if value in ("1", "on", "yes", "true"):
+        return "1"
+    if value not in (IN_XLA, "all"):
+        raise ValueError(f"`{SWITCH}` must be 0, 1, {IN_XLA} or all; got {value!r}.")
+    return value
 
 
 def platforms() -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 from jax import lax
 
 import rqf_jax as rqf
-from rqf_jax._fused import cache, cpu, gpu, values
+from rqf_jax._ensemble import kernel
+from rqf_jax._fused import cache, cpu, gpu, switch, values
 from rqf_jax._fused.loop import Loop
 
 LAW = rqf.laws.Zeros((2, 2))
@@ -186,6 +187,51 @@ ODD = {
 def test_operations_that_a_kernel_would_get_wrong_are_a_scan_that_is_explained(reason):
     sde = rqf.SDE(With(*ODD[reason]), rqf.noises.NoNoise(), rqf.manifolds.Euclidean())
     assert reason in rqf.explain(sde, LAW, solver=rqf.solvers.GeodesicEuler())
+
+
+@pytest.mark.parametrize("cause", ["driver", "compiler"])
+def test_a_gpu_without_kernels_takes_xla_and_says_why(cause, monkeypatch):
+    import llvmlite.binding as binding
+
+    def broken(text):
+        raise RuntimeError("LLVM is broken")
+
+    monkeypatch.setattr(kernel, "platforms", lambda: ["cuda"])
+    if cause == "driver":
+        monkeypatch.setattr(gpu, "_driver_version", lambda: 10_020)
+    else:
+        monkeypatch.setattr(binding, "parse_assembly", broken)
+    reason = {"driver": "the NVIDIA driver knows CUDA 10.2", "compiler": "LLVM is broken"}[cause]
+    sde, _ = run(0.75)
+    with pytest.warns(RuntimeWarning, match=reason):
+        assert reason in rqf.explain(sde, LAW)
+
+
+@pytest.mark.parametrize("value", ["0", "off", "No", "FALSE", ""])
+def test_usual_words_turn_kernels_off(value, monkeypatch):
+    monkeypatch.setenv("RQF_JAX_FUSED", value)
+    assert switch.wanted() == ""
+
+
+def test_other_words_of_the_switch_are_named(monkeypatch):
+    monkeypatch.setenv("RQF_JAX_FUSED", "2")
+    with pytest.raises(ValueError, match="`RQF_JAX_FUSED` must be 0, 1, xla or all; got '2'"):
+        run(0.5)[1](3)
+    for value, meant in (("on", "1"), ("XLA", "xla"), ("all", "all")):
+        monkeypatch.setenv("RQF_JAX_FUSED", value)
+        assert switch.wanted() == meant
+
+
+def test_a_cache_that_refuses_a_file_costs_no_second_compilation(folder, monkeypatch):
+    made = []
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cache, "_write", refuse)
+    with pytest.warns(RuntimeWarning, match="Permission denied"):
+        assert cache.kept("key", lambda: made.append(1) or b"code") == b"code"
+    assert made == [1]
 
 
 def test_ptx_needs_a_compiler_that_writes_it(monkeypatch):
