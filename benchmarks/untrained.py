@@ -85,7 +85,7 @@ FAMILIES = ("GPT-2", "GPT-NeoX", "GPT-NeoX, sequential", "Llama", "Llama, keys i
 
 
 def architecture(name: str, dim: int, layers: int) -> initialisation.Architecture:
-    """What theory makes of the configuration."""
+    """The numbers that theory takes from the configuration."""
     if name == "Pythia":
         return initialisation.pythia(dim=dim, layers=layers, heads=dim // 64)
     return initialisation.from_config(config(name, dim, layers).to_dict())
@@ -234,7 +234,7 @@ def draw(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], path: str
 
     with rqf.plot.style():
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
-        colours = [*plt.rcParams["axes.prop_cycle"].by_key()["color"][: len(FAMILIES) - 1], "0.4"]
+        colours = (*rqf.plot.PALETTE, "0.4")
         for colour, (name, (mean, spread, theory)) in zip(colours, curves.items(), strict=False):
             blocks = np.arange(len(mean))
             line = axis.plot(blocks, theory, "--", linewidth=1, color=colour)[0]

@@ -73,7 +73,7 @@ def _without_states(dataset: xarray.Dataset) -> str:
 
 @contextlib.contextmanager
 def about(path: Path) -> Iterator[None]:
-    """What is wrong with the numbers is wrong with the file; a file error names it already."""
+    """An error of the numbers is one of the file; an error of the file names it already."""
     try:
         yield
     except io.DataFileError:

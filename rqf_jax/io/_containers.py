@@ -30,11 +30,16 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def named_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays in a file by name; `DataFileError` for what cannot be read, or not safely."""
+def check_file(path: Path) -> None:
+    """`DataFileError` unless there is a file at `path`."""
     if not path.is_file():
         found = "a folder, where a file is wanted" if path.is_dir() else "no such file"
         raise DataFileError(f"{path}: {found}.")
+
+
+def named_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a file by name; `DataFileError` for what cannot be read, or not safely."""
+    check_file(path)
     match path.suffix.lower():
         case ".npz":
             with opened_npz(path) as file:

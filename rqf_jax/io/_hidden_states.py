@@ -10,7 +10,7 @@ import numpy as np
 
 from .._arguments import flag, maybe
 from .._store.files import DataFileError
-from ._containers import SUFFIXES, named_arrays, opened_npz
+from ._containers import SUFFIXES, check_file, named_arrays, opened_npz
 from ._outputs import from_arrays, without_last
 from ._sentence import HiddenStates, Sentence
 
@@ -47,9 +47,7 @@ def read_hidden_states(path: str | os.PathLike, *, final_norm: bool | None = Non
     a token is not finite or of norm zero, so that it has no place on the sphere.
     """
     path = Path(path)
-    if not path.is_file():
-        found = "a folder, where a file is wanted" if path.is_dir() else "no such file"
-        raise DataFileError(f"{path}: {found}.")
+    check_file(path)
     if path.suffix not in SUFFIXES or path.suffix == ".npz":
         with opened_npz(path) as file:
             ours = {"sentences", "tokens_00", "hidden_00"} & set(file.files)

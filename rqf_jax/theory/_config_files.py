@@ -121,7 +121,7 @@ _USUAL = {
     "auto_map": (None,),
 }  # fmt: skip
 
-# What norms add to a mean square, by family; the prediction leaves it out.
+# The ε that norms add to a mean square, by family; the prediction leaves it out.
 _EPSILONS = ("layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps")
 _SMALL = 0.05
 

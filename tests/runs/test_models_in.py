@@ -247,6 +247,8 @@ def test_shards_and_patterns_are_read(tmp_path):
         json.dumps({"weight_map": {n: file for file, part in parts.items() for n, _ in part}})
     )
     assert len(rqf.io.read_weights(tmp_path)) == len(rqf.io.read_weights(index)) == 6
+    with pytest.raises(DataFileError, match="a folder, where a file is wanted"):
+        rqf.io.read_hidden_states(tmp_path)
     one = tmp_path / "model-00001-of-00002.safetensors"
     safetensors(one, {name: arrays[name] for name, _ in names[:3]})
     with pytest.raises(DataFileError, match="is one of 2 files of a model"):
